@@ -1,0 +1,122 @@
+//! Audiences and scopes of access tokens.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The audience of Vouchsafe's own API. A token without it is refused by AccountService, so that no resource server can
+/// replay a user's token there.
+pub const OWN_AUDIENCE: &str = "vouchsafe";
+
+/// What is wrong with an audience or a scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AudienceError {
+    /// Not a name we accept.
+    #[error("{0:?} is not a name: use 1 to 255 visible ASCII characters without quotes or backslashes")]
+    Malformed(String),
+}
+
+fn is_name(text: &str) -> bool {
+    // RFC 6749 §3.3 scope-token, which suits audiences too.
+    (1..=255).contains(&text.len()) && text.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+}
+
+/// Whom a token is meant for: one `aud` value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Audience(String);
+
+impl Audience {
+    /// The name as it stands in `aud`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Audience {
+    type Error = AudienceError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if is_name(&text) { Ok(Self(text)) } else { Err(AudienceError::Malformed(text)) }
+    }
+}
+
+impl From<Audience> for String {
+    fn from(audience: Audience) -> Self {
+        audience.0
+    }
+}
+
+impl fmt::Display for Audience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A set of scope tokens in the order first given (RFC 6749 §3.3); empty for none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Scope(Vec<String>);
+
+impl Scope {
+    /// The scope tokens.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Whether nothing was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl TryFrom<String> for Scope {
+    type Error = AudienceError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let mut tokens: Vec<String> = Vec::new();
+        for token in text.split(' ').filter(|t| !t.is_empty()) {
+            if !is_name(token) {
+                return Err(AudienceError::Malformed(token.to_owned()));
+            }
+            if !tokens.iter().any(|t| t == token) {
+                tokens.push(token.to_owned());
+            }
+        }
+        Ok(Self(tokens))
+    }
+}
+
+impl From<Scope> for String {
+    fn from(scope: Scope) -> Self {
+        scope.0.join(" ")
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_is_a_set_in_order() {
+        let scope = Scope::try_from("b a  b ".to_owned()).unwrap();
+        assert_eq!(scope.to_string(), "b a");
+        assert!(Scope::try_from("a\"b".to_owned()).is_err());
+        assert!(Scope::try_from(String::new()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_audience_cannot_hold_nonsense() {
+        assert!(Audience::try_from("https://api.example.com/v1".to_owned()).is_ok());
+        for bad in ["", "a b", "a\n", "ä", "\"", "\\"] {
+            assert!(Audience::try_from(bad.to_owned()).is_err(), "{bad:?}");
+        }
+        assert!(Audience::try_from("x".repeat(256)).is_err());
+    }
+}

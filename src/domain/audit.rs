@@ -1,0 +1,143 @@
+//! Audit events: who did what, to whom, from where, and how it ended.
+//!
+//! Events are facts about an act that happened; they are written in the transaction of its effect. Personal data is kept
+//! apart from the rest so that it can be erased without touching the event.
+
+use serde::Serialize;
+
+use super::{
+    id::{SessionId, UserId},
+    session::EndReason,
+};
+
+/// Who acted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// Somebody not signed in.
+    Anonymous,
+    /// A signed-in user.
+    User(UserId),
+    /// The operator at the command line.
+    Operator,
+    /// The service itself.
+    System,
+}
+
+/// Where a request came from and how it can be found in the logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// `x-request-id`.
+    pub request_id: String,
+    /// The client's address. Personal data.
+    pub ip_address: String,
+    /// The client's agent. Personal data.
+    pub user_agent: String,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// An account was created.
+    Registered,
+    /// A sign-in succeeded.
+    LoggedIn {
+        /// The session that began.
+        session: SessionId,
+    },
+    /// A sign-in failed.
+    LoginFailed {
+        /// Why; never told to the caller.
+        cause: LoginFailure,
+        /// A keyed hash of what was typed, if no account has it: people type passwords there.
+        identifier_hash: Option<String>,
+    },
+    /// A password was set for the first time or replaced.
+    PasswordChanged,
+    /// The hash of an unchanged password was renewed with today's parameters.
+    PasswordRehashed,
+    /// A session ended before its time.
+    SessionEnded {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// All sessions of a user but one ended.
+    OtherSessionsEnded {
+        /// The one that goes on.
+        spared: Option<SessionId>,
+    },
+    /// A refresh token came back later than the redelivery window.
+    LateRedelivery {
+        /// Its session.
+        session: SessionId,
+        /// The generation delivered again.
+        generation: i64,
+    },
+    /// A refresh token was newer than what was on record.
+    RefreshStateLost {
+        /// Its session.
+        session: SessionId,
+        /// The generation presented.
+        generation: i64,
+    },
+    /// A role was given.
+    RoleAssigned {
+        /// Its name.
+        role: String,
+    },
+    /// A signing key was published.
+    KeyPublished {
+        /// Its `kid`, or the number of a refresh-token key.
+        key: String,
+    },
+}
+
+/// Why a sign-in failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginFailure {
+    /// No account has this identifier.
+    UnknownIdentifier,
+    /// The password is wrong, or the account has none.
+    WrongPassword,
+    /// The account is suspended.
+    Suspended,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// Who.
+    pub actor: Actor,
+    /// Whose account it is about, if any. Personal data is encrypted under this user's key.
+    pub subject: Option<UserId>,
+    /// What.
+    pub act: Act,
+    /// From where.
+    pub origin: Origin,
+}
+
+impl Act {
+    /// The stable name of the act.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Registered => "user.registered",
+            Self::LoggedIn { .. } => "login.succeeded",
+            Self::LoginFailed { .. } => "login.failed",
+            Self::PasswordChanged => "password.changed",
+            Self::PasswordRehashed => "password.rehashed",
+            Self::SessionEnded { .. } => "session.ended",
+            Self::OtherSessionsEnded { .. } => "session.others_ended",
+            Self::LateRedelivery { .. } => "refresh.late_redelivery",
+            Self::RefreshStateLost { .. } => "refresh.state_lost",
+            Self::RoleAssigned { .. } => "role.assigned",
+            Self::KeyPublished { .. } => "key.published",
+        }
+    }
+
+    /// Whether the act was a success for whoever attempted it.
+    pub const fn succeeded(&self) -> bool {
+        !matches!(self, Self::LoginFailed { .. })
+    }
+}

@@ -1,0 +1,27 @@
+//! The rules: pure states and decisions.
+//!
+//! Nothing in this room does IO, reads a clock or draws a random number; time and random bytes are arguments. That is
+//! what makes every rule here testable with literals.
+
+pub mod audience;
+pub mod claims;
+pub mod id;
+pub mod revocation;
+pub mod secret;
+pub mod signing_key;
+pub mod time;
+
+#[cfg(feature = "server")]
+pub mod audit;
+#[cfg(feature = "server")]
+pub mod email;
+#[cfg(feature = "server")]
+pub mod field;
+#[cfg(feature = "server")]
+pub mod password;
+#[cfg(feature = "server")]
+pub mod refresh;
+#[cfg(feature = "server")]
+pub mod session;
+#[cfg(feature = "server")]
+pub mod user;

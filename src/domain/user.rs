@@ -1,0 +1,215 @@
+//! User accounts.
+
+use std::fmt;
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::{email::Email, id::UserId, time::Timestamp};
+
+/// The name of the built-in role that may do everything.
+pub const ADMIN_ROLE: &str = "admin";
+
+/// Why a text is no user name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a user name: use 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning and ending with a letter or digit")]
+pub struct UsernameError;
+
+/// A name to sign in with: ASCII, lower case, no `@`, so that it can never be taken for an e-mail address. Public.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Username(String);
+
+impl Username {
+    /// Parses a user name; upper case is folded, surrounding white space dropped.
+    pub fn parse(text: &str) -> Result<Self, UsernameError> {
+        let name = text.trim();
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        let valid = (1..=64).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            && edge(name.chars().next())
+            && edge(name.chars().next_back());
+        if valid { Ok(Self(name.to_ascii_lowercase())) } else { Err(UsernameError) }
+    }
+
+    /// The folded name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is no name to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a name that can be shown: use at most 128 characters, without control characters")]
+pub struct LabelError;
+
+/// A short text for people: a display name or a device name. NFC, trimmed, may be empty.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Label(String);
+
+impl Label {
+    /// Parses a label.
+    pub fn parse(text: &str) -> Result<Self, LabelError> {
+        // Bytes first: normalising a megabyte to find that it is too long would be work for nothing.
+        if text.len() > 1024 {
+            return Err(LabelError);
+        }
+        let label: String = text.trim().nfc().collect();
+        if label.chars().count() > 128 || label.chars().any(char::is_control) {
+            return Err(LabelError);
+        }
+        Ok(Self(label))
+    }
+
+    /// A label out of metadata that a caller does not control word for word: cut and cleaned instead of refused.
+    pub fn lossy(text: &str) -> Self {
+        let clean: String = text.chars().filter(|c| !c.is_control()).take(512).collect();
+        Self(clean.trim().nfc().take(128).collect())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Label([redacted])")
+    }
+}
+
+/// What somebody signs in with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identifier {
+    /// It has an `@`.
+    Email(Email),
+    /// It has none.
+    Username(Username),
+}
+
+impl Identifier {
+    /// Tells an e-mail address from a user name. `None` for a text that can be neither: no account has it.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.contains('@') {
+            Email::parse(text).ok().map(Self::Email)
+        } else {
+            Username::parse(text).ok().map(Self::Username)
+        }
+    }
+}
+
+/// Whether an account may sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserState {
+    /// It may.
+    Active,
+    /// It may not, and its sessions are ended.
+    Suspended,
+}
+
+impl UserState {
+    /// The word in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
+    }
+
+    /// From the word in the database.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "active" => Some(Self::Active),
+            "suspended" => Some(Self::Suspended),
+            _ => None,
+        }
+    }
+}
+
+/// A user account as others may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The id, the `sub` claim.
+    pub id: UserId,
+    /// The e-mail address.
+    pub email: Email,
+    /// When the owner proved control of the address.
+    pub email_verified_time: Option<Timestamp>,
+    /// The user name, if one was chosen.
+    pub username: Option<Username>,
+    /// A name to show.
+    pub display_name: Label,
+    /// Whether the account may sign in.
+    pub state: UserState,
+    /// Cuts off every session and token that carries a smaller number.
+    pub epoch: i64,
+    /// Role names, sorted.
+    pub roles: Vec<String>,
+    /// When it was created.
+    pub create_time: Timestamp,
+    /// When it was last changed.
+    pub update_time: Timestamp,
+}
+
+/// What a sign-in is checked against.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Whose.
+    pub user: UserId,
+    /// Whether the account may sign in.
+    pub state: UserState,
+    /// The epoch that goes with the hash: a session begun with it dies when the password changes.
+    pub epoch: i64,
+    /// The password hash; an account may have none.
+    pub password_hash: Option<PhcString>,
+}
+
+/// A password hash in the PHC string format. Not a password, but not for anybody's eyes either.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PhcString(String);
+
+impl PhcString {
+    /// Takes a string; whether it is well-formed shows when it is used.
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The string.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PhcString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PhcString([redacted])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_is_folded_and_never_looks_like_an_address() {
+        assert_eq!(Username::parse(" Ada.L-1 ").unwrap().as_str(), "ada.l-1");
+        for bad in ["", "a@b", "-a", "a.", "a b", "ä", "a/b"] {
+            assert_eq!(Username::parse(bad), Err(UsernameError), "{bad:?}");
+        }
+        assert!(Username::parse(&"a".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn an_identifier_is_an_address_or_a_name_or_nobody() {
+        assert!(matches!(Identifier::parse("Ada@example.com"), Some(Identifier::Email(_))));
+        assert!(matches!(Identifier::parse("ADA"), Some(Identifier::Username(_))));
+        assert_eq!(Identifier::parse("not a name"), None);
+    }
+
+    #[test]
+    fn labels_are_bounded_and_clean() {
+        assert_eq!(Label::parse("  Ada's laptop ").unwrap().as_str(), "Ada's laptop");
+        assert!(Label::parse("a\nb").is_err());
+        assert!(Label::parse(&"x".repeat(129)).is_err());
+        assert_eq!(Label::lossy(&format!("a\u{1b}[31m{}", "x".repeat(900))).as_str().chars().count(), 128);
+    }
+}

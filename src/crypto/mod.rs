@@ -24,5 +24,7 @@ pub use clock::{SystemClock, monotonic_now};
 pub use entropy::SystemEntropy;
 pub use identifier_hash::IdentifierHasher;
 pub use password_pool::{Argon2Params, HashError, PasswordPool, PoolConfig, PoolError, QueueStats, Verdict};
-pub use refresh_token::{MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey};
+pub use refresh_token::{
+    KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,
+};
 pub use seal::{DataKey, MasterKey, MasterKeyError, SealContext, SealError};

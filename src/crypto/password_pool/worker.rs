@@ -83,9 +83,9 @@ fn compute(job: Job, memory: &mut Memory) -> (Answer, Result<Output, HashError>)
     (answer, result)
 }
 
-/// The memory that a thread hashes in. Kept between hashes: to get it from the system anew each time costs a fifth of the
-/// whole hash. It is not wiped between hashes (that would cost nearly as much): what argon2 leaves in it is no easier to
-/// turn back into a password than the hash itself, and it never leaves the thread.
+/// The memory that a thread hashes in. Kept between hashes: to get it from the system anew each time costs up to a fifth
+/// of the whole hash. It is not wiped between hashes, which would cost nearly as much: whoever can read the memory of this
+/// process finds the master key there, and passwords as they arrive.
 struct Memory {
     blocks: Vec<Block>,
     /// Blocks that a hash with today's parameters needs.

@@ -117,7 +117,7 @@ impl DataKey {
     }
 
     /// The key that [`DataKey::wrap`] sealed.
-    pub fn unwrap(master: &MasterKey, context: SealContext<'_>, wrapped: &[u8]) -> Result<Self, SealError> {
+    pub fn from_wrapped(master: &MasterKey, context: SealContext<'_>, wrapped: &[u8]) -> Result<Self, SealError> {
         let bytes = master.open(context, wrapped)?;
         let secret: [u8; 32] = bytes.as_slice().try_into().map_err(|_| SealError::Corrupt)?;
         Ok(Self::new(SecretKey::new(secret)))

@@ -80,17 +80,17 @@ fn a_data_key_is_kept_under_the_master_key() {
     let (master, entropy) = (master(1), Counting::default());
     let key = DataKey::generate(&entropy);
     let wrapped = key.wrap(&master, PLACE, &entropy);
-    let again = DataKey::unwrap(&master, PLACE, &wrapped).unwrap();
+    let again = DataKey::from_wrapped(&master, PLACE, &wrapped).unwrap();
 
     let sealed = key.seal(PLACE, b"192.0.2.7", &entropy);
     assert_eq!(&**again.open(PLACE, &sealed).unwrap(), b"192.0.2.7");
     assert!(matches!(DataKey::generate(&entropy).open(PLACE, &sealed), Err(SealError::WrongKey { .. })));
-    assert!(DataKey::unwrap(&master, SealContext { row: b"row 2", ..PLACE }, &wrapped).is_err());
+    assert!(DataKey::from_wrapped(&master, SealContext { row: b"row 2", ..PLACE }, &wrapped).is_err());
 
     let short = master.seal(PLACE, b"not 32 bytes", &entropy);
-    assert_eq!(DataKey::unwrap(&master, PLACE, &short).unwrap_err(), SealError::Corrupt);
+    assert_eq!(DataKey::from_wrapped(&master, PLACE, &short).unwrap_err(), SealError::Corrupt);
 
-    let same_bytes = DataKey::unwrap(&master, PLACE, &master.seal(PLACE, &[1; 32], &entropy)).unwrap();
+    let same_bytes = DataKey::from_wrapped(&master, PLACE, &master.seal(PLACE, &[1; 32], &entropy)).unwrap();
     assert!(same_bytes.open(PLACE, &wrapped).is_err(), "the same bytes are another key as a data key");
 }
 

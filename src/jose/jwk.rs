@@ -110,6 +110,7 @@ impl PublicKey {
 
     /// Checks a signature of exactly 64 bytes, r and s (RFC 7518 §3.4) or Ed25519's (RFC 8032).
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        // So does aws-lc, but RFC 7518 §3.4 is our promise and not only its.
         if signature.len() != SIGNATURE_LEN {
             return Err(BadSignature);
         }

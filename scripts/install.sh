@@ -106,7 +106,8 @@ install_tools() {
         mkdir -p "$(dirname "$TOOLS_DIR")"
         python3 -m venv --clear "$TOOLS_DIR"
         # Everything is pinned there, dependencies too.
-        "$TOOLS_DIR/bin/python" -m pip install -q --disable-pip-version-check --no-deps -r tests/requirements.txt
+        "$TOOLS_DIR/bin/python" -m pip install -q --disable-pip-version-check --use-pep517 --no-deps \
+            -r tests/requirements.txt
         "$TOOLS_DIR/bin/python" -m pip check -q
         cp "$wanted" "$stamp"
     fi

@@ -1,16 +1,17 @@
 #!/bin/sh
 # Makes sure that this machine has what a build or a test run needs beyond Rust and git. Quick when nothing is missing.
 #
-#   install.sh build      a C compiler and linker: the cryptographic library and SQLite are C
-#   install.sh packages   every Debian package of a test run, and nothing else; for a user who may not install: as root
-#   install.sh test       the same, then the test tools of tests/requirements.txt, into target/test-tools
+#   install.sh build   a C compiler and linker: the cryptographic library and SQLite are C
+#   install.sh test    also a PostgreSQL server, Python, and the tools of tests/requirements.txt, in target/test-tools
 #
-# As root on Debian it installs what is missing. Otherwise it prints the one line to run, and exits 1.
+# As root on Debian it installs what is missing. Otherwise it prints the one line to run as root, and exits 1; that line
+# has --packages-only behind it, to leave alone what belongs to the user: the Rust toolchain and target/.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-what=${1:-test}
+what=${1:-}
+packages_only=${2:-}
 packages=
 hints=
 
@@ -76,10 +77,8 @@ install_packages() {
     if ! has apt-get; then
         die "missing here: $hints. Install them with this system's package manager, then try again"
     elif [ "$(id -u)" != 0 ]; then
-        arg=packages
-        [ "$what" = build ] && arg=build
         die "missing here: $hints. Run this once, then try again:
-    sudo sh $PWD/scripts/install.sh $arg"
+    sudo sh $PWD/scripts/install.sh $what --packages-only"
     fi
     say "installing:$packages"
     # A source of the user's that does not answer is no reason to stop: what is needed may come from the others.
@@ -114,16 +113,12 @@ install_tools() {
     rm -f "$wanted"
 }
 
-case $what in
-build)
-    install_packages
-    check_rust
-    ;;
-packages) install_packages ;;
-test)
-    install_packages
-    check_rust
-    install_tools
-    ;;
-*) die "usage: install.sh build | packages | test" ;;
+case "$what $packages_only" in
+"build " | "test " | "build --packages-only" | "test --packages-only") ;;
+*) die "usage: install.sh build | test [--packages-only]" ;;
 esac
+
+install_packages
+[ -z "$packages_only" ] || exit 0
+check_rust
+[ "$what" = build ] || install_tools

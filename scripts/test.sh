@@ -127,7 +127,7 @@ report() {
         echo "no test ran, or one database's tests did not: see target/test.log"
         tests_status=1
     elif [ "$tests_status" != 0 ] && ! grep -q '^failed: ' "$log.summary"; then
-        echo "the tests did not build, or one of their processes died: see target/test.log"
+        echo "the tests did not build, or one of their processes died: see above"
     fi
     cat "$log.summary"
     return "$tests_status"
@@ -158,8 +158,8 @@ mkdir -p target
 
 case $mode in
 all)
-    step "peers" "$VOUCHSAFE_TEST_TOOLS/python" tests/peers/selfcheck.py
     lint
+    step "peers" "$VOUCHSAFE_TEST_TOOLS/python" tests/peers/selfcheck.py
     start_postgres
     tests
     stop_postgres

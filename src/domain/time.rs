@@ -10,8 +10,6 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 /// An integer rather than a date type because both databases must store and compare it alike: SQLite compares dates as
 /// text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(sqlx::Type))]
-#[cfg_attr(feature = "server", sqlx(transparent))]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 

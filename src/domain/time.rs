@@ -88,6 +88,12 @@ impl fmt::Display for Timestamp {
 pub trait Clock: Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// Hears what time the database had, somewhen between `sent` (by this clock) and now. A clock that keeps the database's
+    /// time corrects itself; others do not care.
+    fn observe(&self, sent: Timestamp, database_time: Timestamp) {
+        let _ = (sent, database_time);
+    }
 }
 
 #[cfg(test)]

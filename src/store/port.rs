@@ -188,13 +188,14 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Decides a refresh on the locked row and stores the outcome. A replay ends the session and revokes its tokens.
     async fn refresh(&self, attempt: RefreshAttempt) -> Result<RefreshOutcome, StoreError>;
 
-    /// Ends a session and revokes its tokens. With `owner`, only a live session of that user. Whether one was ended.
+    /// Ends a session and revokes its tokens, as an act of its user. With `owner`, only a live session of that user.
+    /// Whether one was ended.
     async fn end_session(
         &self,
         session: SessionId,
         owner: Option<UserId>,
         reason: EndReason,
-        event: AuditEvent,
+        origin: Origin,
     ) -> Result<bool, StoreError>;
 
     /// Raises the user's epoch so that every session dies except `spared`, and revokes their tokens.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{
-        audit::AuditEvent,
+        audit::{Act, Actor, AuditEvent, Origin},
         id::{SessionId, UserId},
         refresh::Family,
         revocation::Revocation,
@@ -64,19 +64,19 @@ impl SessionStore for Database {
         session: SessionId,
         owner: Option<UserId>,
         reason: EndReason,
-        event: AuditEvent,
+        origin: Origin,
     ) -> Result<bool, StoreError> {
-        self.transaction("end_session", (session, owner, reason, event), |tx, (session, owner, reason, event)| {
+        self.transaction("end_session", (session, owner, reason, origin), |tx, (session, owner, reason, origin)| {
             Box::pin(async move {
                 if let Some(owner) = owner
                     && !is_live_session_of(tx, *session, *owner).await?
                 {
                     return Ok(false);
                 }
-                if !tx.end_session(*session, *reason).await? {
-                    return Ok(false);
-                }
-                tx.audit(event).await?;
+                let Some(user) = tx.end_session(*session, *reason).await? else { return Ok(false) };
+                let act = Act::SessionEnded { session: *session, reason: *reason };
+                let event = AuditEvent { actor: Actor::User(user), subject: Some(user), act, origin: origin.clone() };
+                tx.audit(&event).await?;
                 Ok(true)
             })
         })
@@ -138,21 +138,24 @@ impl SessionStore for Database {
 }
 
 impl Tx {
-    /// Ends a session that has not ended yet and revokes its tokens. Whether it did.
-    pub(super) async fn end_session(&mut self, session: SessionId, reason: EndReason) -> Result<bool, StoreError> {
+    /// Ends a session that has not ended yet and revokes its tokens. Whose it was, if it did.
+    pub(super) async fn end_session(
+        &mut self,
+        session: SessionId,
+        reason: EndReason,
+    ) -> Result<Option<UserId>, StoreError> {
         let now = self.now();
-        let ended =
-            sqlx::query("UPDATE sessions SET end_time = $1, end_reason = $2 WHERE id = $3 AND end_time IS NULL")
-                .bind(now)
-                .bind(reason.as_str())
-                .bind(session)
-                .execute(self.conn())
-                .await?;
-        if ended.rows_affected() == 0 {
-            return Ok(false);
-        }
+        let ended: Option<(UserId,)> = sqlx::query_as(
+            "UPDATE sessions SET end_time = $1, end_reason = $2 WHERE id = $3 AND end_time IS NULL RETURNING user_id",
+        )
+        .bind(now)
+        .bind(reason.as_str())
+        .bind(session)
+        .fetch_optional(self.conn())
+        .await?;
+        let Some((user,)) = ended else { return Ok(None) };
         self.revoke(Revocation::Session { session });
-        Ok(true)
+        Ok(Some(user))
     }
 }
 

@@ -7,8 +7,8 @@ use super::{
     names::env_name,
     reader::Reader,
     settings::{
-        Backend, Database, Grpc, Http, Keys, Log, LogFormat, MasterKey, Passwords, Registration, RegistrationMode,
-        Sessions, Settings, Shutdown, Tokens,
+        Backend, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Registration, RegistrationMode, Sessions,
+        Settings, Shutdown, Tokens,
     },
     uri, value,
 };
@@ -17,7 +17,7 @@ use crate::{
         audience::{Audience, OWN_AUDIENCE},
         secret::SecretString,
     },
-    telemetry,
+    telemetry::{self, LogFormat},
 };
 
 /// Long enough for anything, short enough that no sum of two overflows a timestamp.
@@ -118,7 +118,10 @@ fn http(r: &mut Reader, issuer: Option<&str>) -> Option<Http> {
             value::text(raw, wanted).and_then(|t| if uri::is_http_url(&t) { Ok(t) } else { Err(wanted.to_owned()) })
         })
     } else if issuer.is_some_and(|issuer| !uri::is_http_url(issuer)) {
-        r.problem(format!("Set http.public_url to {wanted}"), "verifiers must be told a URL, and issuer is none");
+        r.problem(
+            format!("Set http.public_url to {wanted}"),
+            "verifiers must be told where the keys are, and issuer is not such a URL",
+        );
         None
     } else {
         issuer.map(str::to_owned)

@@ -11,6 +11,7 @@ use super::{
         Settings, Shutdown, Tokens,
     },
 };
+use crate::domain::audience::Audience;
 
 /// What stands where a secret would.
 const REDACTED: &str = "[redacted]";
@@ -112,8 +113,8 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
     vec![
         ("tokens.algorithm", text(algorithm.as_str())),
         ("tokens.access_ttl", span(*access_ttl)),
-        ("tokens.audiences", list(audiences.iter().map(|a| a.as_str()))),
-        ("tokens.default_audience", list(default_audience.iter().map(|a| a.as_str()))),
+        ("tokens.audiences", list(audiences.iter().map(Audience::as_str))),
+        ("tokens.default_audience", list(default_audience.iter().map(Audience::as_str))),
         ("tokens.scopes", list(scopes.tokens())),
         ("tokens.client_id", text(client_id)),
     ]

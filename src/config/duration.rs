@@ -14,6 +14,11 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(millis)?))
 }
 
+/// Reads a duration such as `500ms`, `10s`, `15m`, `24h` or `30d`. The error says what is right.
+pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    parse(text).ok_or("is not a duration: write a whole number with ms, s, m, h or d, for instance 10s")
+}
+
 /// Writes a duration in the longest unit that loses nothing. What is below a millisecond is dropped.
 pub(super) fn format(duration: Duration) -> String {
     let total = duration.as_millis();
@@ -61,6 +66,7 @@ mod tests {
         ];
         for bad in nonsense.into_iter().chain(["999999999999999999d"]) {
             assert_eq!(parse(bad), None, "{bad:?}");
+            assert!(parse_duration(bad).is_err());
         }
     }
 

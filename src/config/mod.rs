@@ -25,11 +25,12 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use duration::parse_duration;
 pub use error::{ConfigError, Problem};
 pub use postgres_url::PostgresUrl;
 pub use reference::{DefaultText, REFERENCE, SettingDoc, markdown_table};
 pub use settings::{
-    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, LogFormat, MasterKey, Passwords, Registration,
-    RegistrationMode, Sessions, Settings, Shutdown, Tokens,
+    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Registration, RegistrationMode,
+    Sessions, Settings, Shutdown, Tokens,
 };
 pub use sources::{Sources, load};

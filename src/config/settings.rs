@@ -3,10 +3,13 @@
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use super::postgres_url::PostgresUrl;
-use crate::domain::{
-    audience::{Audience, Scope},
-    secret::SecretString,
-    signing_key::Algorithm,
+use crate::{
+    domain::{
+        audience::{Audience, Scope},
+        secret::SecretString,
+        signing_key::Algorithm,
+    },
+    telemetry::LogFormat,
 };
 
 /// The name of the SQLite database in the data directory.
@@ -198,25 +201,6 @@ pub struct Log {
     pub format: LogFormat,
     /// A valid filter directive of `tracing-subscriber`'s `EnvFilter`.
     pub filter: String,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Pretty,
-    /// One JSON object a line.
-    Json,
-}
-
-impl LogFormat {
-    /// The word in the settings.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pretty => "pretty",
-            Self::Json => "json",
-        }
-    }
 }
 
 /// How the server ends.

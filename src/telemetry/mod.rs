@@ -8,7 +8,24 @@ use tracing_subscriber::{
     fmt::{MakeWriter, SubscriberBuilder, time::SystemTime},
 };
 
-use crate::config::LogFormat;
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// The word in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pretty => "pretty",
+            Self::Json => "json",
+        }
+    }
+}
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]

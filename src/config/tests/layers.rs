@@ -3,7 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use super::{Given, assert_one, file, from_toml};
-use crate::config::{LogFormat, Sources, load, names::env_name};
+use crate::{
+    config::{Sources, load, names::env_name},
+    telemetry::LogFormat,
+};
 
 #[test]
 fn later_layers_win() {

@@ -116,7 +116,7 @@ fn the_defaults_are_those_of_the_design() {
     let s = Given::default().load().unwrap();
     assert_eq!((s.grpc.listen.to_string().as_str(), s.http.listen.port()), ("127.0.0.1:50051", 50052));
     assert_eq!(s.tokens.algorithm, Algorithm::Es256);
-    assert_eq!(s.tokens.access_ttl, Duration::from_secs(300));
+    assert_eq!(s.tokens.access_ttl, Duration::from_mins(5));
     assert_eq!(s.sessions.redelivery_window, Duration::from_secs(10));
     assert_eq!((s.passwords.memory_kib, s.passwords.iterations, s.passwords.parallelism), (19 * 1024, 2, 1));
     assert_eq!((s.passwords.niceness, s.passwords.threads), (5, None));

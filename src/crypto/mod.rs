@@ -1,1 +1,30 @@
-//! stub
+//! Secrets at work: password hashing, encryption at rest, refresh tokens, and the edge where time and randomness enter.
+//!
+//! What this room promises:
+//! - A password costs the same work whether or not its account exists, and no caller, stored hash or storm of logins can
+//!   make the service spend more memory, threads or time on hashing than it was given ([`PasswordPool`]).
+//! - What is sealed can be opened only with the right key and only in the place it was sealed for ([`MasterKey`],
+//!   [`DataKey`], [`SealContext`]).
+//! - A refresh token is a pure function of key, session and generation, and nothing in it can be read as true before its
+//!   authenticator was checked ([`refresh_token`]).
+//! - No secret shows in `Debug` or in an error, and comparisons of secrets take constant time.
+//!
+//! Nothing here knows a database or a wire.
+
+pub mod clock;
+pub mod entropy;
+pub mod identifier_hash;
+pub mod password_pool;
+pub mod refresh_token;
+pub mod seal;
+
+mod hkdf;
+
+pub use clock::{SystemClock, monotonic_now};
+pub use entropy::SystemEntropy;
+pub use identifier_hash::IdentifierHasher;
+pub use password_pool::{Argon2Params, HashError, PasswordPool, PoolConfig, PoolError, QueueStats, Verdict};
+pub use refresh_token::{
+    KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,
+};
+pub use seal::{DataKey, MasterKey, MasterKeyError, SealContext, SealError};

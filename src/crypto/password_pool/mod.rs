@@ -1,0 +1,256 @@
+//! Password hashing on a few threads of its own: argon2id (RFC 9106).
+//!
+//! Hashing is the one thing here that costs much, and anybody can ask for it by trying to sign in. So it is bounded in
+//! every direction:
+//! - **Work at a time**: a fixed number of threads, each with memory of its own that it uses again and again. They yield
+//!   to the threads that serve everything else.
+//! - **Work ahead**: a bounded queue. Whoever would not be answered by their deadline is sent away at once
+//!   ([`HashError::Overloaded`]) instead of waiting for nothing; a job whose caller has gone is never begun.
+//! - **Work per hash**: a stored hash that asks for too much is refused unread ([`HashError::TooCostly`]).
+//!
+//! An unknown user costs the very same work as a known one, on the same path, so that time tells nobody which accounts
+//! exist. (A stored hash made with other parameters takes another time, until its owner signs in and it is renewed: see
+//! [`Verdict::Match`].)
+
+mod backlog;
+mod phc;
+mod queue;
+mod worker;
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use subtle::ConstantTimeEq;
+use tokio::{sync::oneshot, time::timeout_at};
+
+pub use self::backlog::QueueStats;
+use self::{
+    backlog::Backlog,
+    phc::{MAX_ITERATIONS, MAX_MEMORY_KIB, MAX_PARALLELISM, Recipe, StoredHash},
+    queue::Queue,
+    worker::{Job, Output},
+};
+use crate::domain::{password::Password, user::PhcString};
+
+/// What a hash costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Argon2Params {
+    /// Memory in KiB, from 8 per lane to 256 MiB.
+    pub memory_kib: u32,
+    /// Passes over the memory, 1 to 16.
+    pub iterations: u32,
+    /// Lanes, 1 to 8. They are computed one after the other.
+    pub parallelism: u32,
+}
+
+impl Default for Argon2Params {
+    /// 19 MiB, 2 passes, 1 lane: the least that OWASP's Password Storage Cheat Sheet recommends.
+    fn default() -> Self {
+        Self { memory_kib: 19 * 1024, iterations: 2, parallelism: 1 }
+    }
+}
+
+impl Argon2Params {
+    /// Checks the bounds, so that a configuration can be refused before anything starts.
+    pub fn check(&self) -> Result<(), PoolError> {
+        let Self { memory_kib, iterations, parallelism } = *self;
+        let fits = !self.exceed_bounds() && iterations > 0 && parallelism > 0 && memory_kib >= 8 * parallelism;
+        if fits { Ok(()) } else { Err(PoolError::Params(*self)) }
+    }
+
+    const fn exceed_bounds(&self) -> bool {
+        self.memory_kib > MAX_MEMORY_KIB || self.iterations > MAX_ITERATIONS || self.parallelism > MAX_PARALLELISM
+    }
+}
+
+/// How the pool is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Hashing threads, at least 1; one less than the machine has cores is a good number.
+    pub threads: usize,
+    /// Hashes that may wait beyond those that the threads can take up at once, at least 1.
+    pub queue: usize,
+    /// The Unix niceness of the threads, 0 to 19, higher yielding more: 5 lets everything else go first, 19 starves logins.
+    /// Only on Linux, where a thread can have one of its own.
+    pub niceness: i32,
+    /// What new hashes cost.
+    pub params: Argon2Params,
+}
+
+/// Why the pool did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// No threads, or no queue.
+    #[error("password hashing needs at least one thread and room for one in the queue")]
+    Empty,
+    /// Parameters that argon2 does not allow or that the pool would refuse in a stored hash.
+    #[error(
+        "argon2 parameters out of bounds: {0:?}; memory is 8 KiB per lane to {MAX_MEMORY_KIB} KiB, \
+         iterations 1 to {MAX_ITERATIONS}, parallelism 1 to {MAX_PARALLELISM}"
+    )]
+    Params(Argon2Params),
+    /// The system gave no thread.
+    #[error("cannot start a hashing thread")]
+    Thread(#[from] io::Error),
+}
+
+/// Why there is no hash or no verdict. Never says anything about the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// Too many hashes are asked for: this one was not begun, or not done by its deadline.
+    #[error("too many passwords to hash; try again in {retry_after:?}")]
+    Overloaded {
+        /// When the present backlog will be done, between 1 s and 30 s.
+        retry_after: Duration,
+    },
+    /// The stored string is no argon2 hash. Holds the reason, nothing of the string.
+    #[error("the stored password hash cannot be read: {0}")]
+    Malformed(&'static str),
+    /// The stored hash is well-formed but asks for more than 256 MiB, 16 passes or 8 lanes.
+    #[error("the stored password hash would cost too much to check")]
+    TooCostly,
+    /// Hashing failed for want of memory or by a defect, which the log tells.
+    #[error("hashing failed")]
+    Failed,
+    /// The pool was shut down.
+    #[error("password hashing has been shut down")]
+    Stopped,
+}
+
+/// What a presented password is to a stored hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the one.
+    Match {
+        /// The hash was not made as today's are (parameters, version, kind, length): hash the password anew and store that.
+        outdated: bool,
+    },
+    /// It is not, or there is no stored hash.
+    Mismatch,
+}
+
+/// The hashing threads and the queue in front of them. Dropping it ends them, see [`PasswordPool::shutdown`].
+pub struct PasswordPool {
+    queue: Arc<Queue<Job>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    today: Recipe,
+    /// What is checked for a user that does not exist.
+    nobody: PhcString,
+}
+
+impl PasswordPool {
+    /// Starts the threads. They take their memory when they first hash.
+    pub fn start(config: PoolConfig) -> Result<Self, PoolError> {
+        let PoolConfig { threads, queue, niceness, params } = config;
+        params.check()?;
+        if threads == 0 || queue == 0 {
+            return Err(PoolError::Empty);
+        }
+        let today = Recipe::today(params);
+        let usual_blocks = today.params().map_err(|_| PoolError::Params(params))?.block_count();
+        let nobody = StoredHash { recipe: today, salt: vec![0; 16], output: vec![0; today.output_len] }.to_phc();
+        let pool = Self {
+            queue: Arc::new(Queue::new(Backlog::new(threads, queue))),
+            threads: Mutex::default(),
+            today,
+            nobody,
+        };
+        for number in 0..threads {
+            let queue = Arc::clone(&pool.queue);
+            // On failure the pool is dropped, which ends the threads that did start.
+            let thread = thread::Builder::new()
+                .name(format!("vouchsafe-hash-{number}"))
+                .spawn(move || worker::run(&queue, niceness, usual_blocks))?;
+            pool.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(pool)
+    }
+
+    /// Hashes a new password with today's parameters. `salt` must be fresh random bytes.
+    pub async fn hash(&self, password: Password, salt: [u8; 16], deadline: Instant) -> Result<PhcString, HashError> {
+        let (recipe, salt) = (self.today, salt.to_vec());
+        let output = self.compute(password, salt.clone(), recipe, deadline).await?;
+        Ok(StoredHash { recipe, salt, output: output.to_vec() }.to_phc())
+    }
+
+    /// Checks a password against a stored hash, in constant time. `None` (no such user, or one without a password) costs the
+    /// same and is a [`Verdict::Mismatch`].
+    pub async fn verify(
+        &self,
+        password: Password,
+        stored: Option<PhcString>,
+        deadline: Instant,
+    ) -> Result<Verdict, HashError> {
+        let StoredHash { recipe, salt, output: expected } = StoredHash::parse(stored.as_ref().unwrap_or(&self.nobody))?;
+        let output = self.compute(password, salt, recipe, deadline).await?;
+        let matches = bool::from(output.ct_eq(expected.as_slice()));
+        // No password hashes to what is checked for nobody, but that shall not be what keeps an attacker out.
+        if matches && stored.is_some() {
+            Ok(Verdict::Match { outdated: recipe != self.today })
+        } else {
+            Ok(Verdict::Mismatch)
+        }
+    }
+
+    /// What the pool is doing, for metrics.
+    pub fn queue_stats(&self) -> QueueStats {
+        self.queue.stats(self.today.cost())
+    }
+
+    /// Ends the pool: whoever waits gets [`HashError::Stopped`], hashes being computed are finished, which this waits for
+    /// (20 ms or so), and the threads are gone when it returns. Calling it again does nothing.
+    pub fn shutdown(&self) {
+        self.queue.close();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A thread that panicked has said so; it is gone all the same.
+            let _ = thread.join();
+        }
+    }
+
+    async fn compute(
+        &self,
+        password: Password,
+        salt: Vec<u8>,
+        recipe: Recipe,
+        deadline: Instant,
+    ) -> Result<Output, HashError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.put(Job {
+            password,
+            salt,
+            recipe,
+            deadline,
+            answer,
+            #[cfg(test)]
+            probe: None,
+        });
+        self.wait(answered, deadline).await
+    }
+
+    async fn wait(
+        &self,
+        answered: oneshot::Receiver<Result<Output, HashError>>,
+        deadline: Instant,
+    ) -> Result<Output, HashError> {
+        match timeout_at(deadline.into(), answered).await {
+            Ok(Ok(result)) => result,
+            // The job was dropped without a word: by a shutdown, or a thread is gone, which should not happen.
+            Ok(Err(_)) => Err(if self.queue.is_closed() { HashError::Stopped } else { HashError::Failed }),
+            Err(_) => Err(HashError::Overloaded { retry_after: self.queue.retry_after() }),
+        }
+    }
+}
+
+impl Drop for PasswordPool {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests;

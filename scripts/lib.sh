@@ -1,4 +1,5 @@
 # What the scripts share. Sourced from the repository's top folder; POSIX sh.
+# shellcheck shell=sh disable=SC2034 # used where it is sourced
 
 # Where install.sh puts the test tools.
 TOOLS_DIR=$PWD/target/test-tools

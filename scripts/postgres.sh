@@ -3,6 +3,7 @@
 # start_postgres  starts it in a new folder, and exports VOUCHSAFE_TEST_POSTGRES_URL: its superuser, on the database
 #                 `postgres`. Tests create databases of their own.
 # stop_postgres   stops it and removes the folder; may be called at any time, also twice.
+# shellcheck shell=sh
 
 PG_DIR=
 

@@ -76,6 +76,7 @@ step() {
 
 lint() {
     step "format" cargo fmt --check
+    # shellcheck disable=SC2016 # expanded by the inner shell
     step "protos" sh -c 'cd proto && exec "$VOUCHSAFE_TEST_TOOLS/buf" lint'
     step "dependencies" "$VOUCHSAFE_TEST_TOOLS/cargo-deny" --locked check bans licenses sources
     step "features" sh scripts/check-features.sh

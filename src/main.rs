@@ -1,1 +1,3 @@
+//! The `vouchsafe` program.
+
 fn main() {}

@@ -58,6 +58,11 @@ impl Email {
         Ok(Self { typed: typed.to_owned(), key })
     }
 
+    /// An address that was parsed before it was stored.
+    pub const fn stored(typed: String, key: String) -> Self {
+        Self { typed, key }
+    }
+
     /// The address as it was typed.
     pub fn as_typed(&self) -> &str {
         &self.typed

@@ -39,6 +39,11 @@ impl FieldViolations {
         }
     }
 
+    /// The same for a check that names its own field.
+    pub fn note<T>(&mut self, result: Result<T, FieldViolation>) -> Option<T> {
+        result.map_err(|violation| self.0.push(violation)).ok()
+    }
+
     /// What was noted.
     pub fn into_vec(self) -> Vec<FieldViolation> {
         self.0

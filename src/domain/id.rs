@@ -16,8 +16,6 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[cfg_attr(feature = "server", derive(sqlx::Type))]
-        #[cfg_attr(feature = "server", sqlx(transparent))]
         #[serde(transparent)]
         pub struct $name(Uuid);
 

@@ -96,6 +96,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whether the session has run out at `now`.
+    pub fn is_expired(&self, policy: &SessionPolicy, now: Timestamp) -> bool {
+        self.expire_time(policy) <= now
+    }
+
     /// When the session ends unless it is used before.
     pub fn expire_time(&self, policy: &SessionPolicy) -> Timestamp {
         self.last_used_time.plus(policy.idle).min(self.absolute_expire_time)

@@ -10,8 +10,6 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 /// An integer rather than a date type because both databases must store and compare it alike: SQLite compares dates as
 /// text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(sqlx::Type))]
-#[cfg_attr(feature = "server", sqlx(transparent))]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
@@ -90,6 +88,12 @@ impl fmt::Display for Timestamp {
 pub trait Clock: Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// Hears what time the database had, somewhen between `sent` (by this clock) and now. A clock that keeps the database's
+    /// time corrects itself; others do not care.
+    fn observe(&self, sent: Timestamp, database_time: Timestamp) {
+        let _ = (sent, database_time);
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,11 @@ impl Username {
         if valid { Ok(Self(name.to_ascii_lowercase())) } else { Err(UsernameError) }
     }
 
+    /// A name that was parsed before it was stored.
+    pub const fn stored(name: String) -> Self {
+        Self(name)
+    }
+
     /// The folded name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -63,6 +68,11 @@ impl Label {
     pub fn lossy(text: &str) -> Self {
         let clean: String = text.chars().filter(|c| !c.is_control()).take(512).collect();
         Self(clean.trim().nfc().take(128).collect())
+    }
+
+    /// A label that was parsed before it was stored.
+    pub const fn stored(text: String) -> Self {
+        Self(text)
     }
 
     /// The text.

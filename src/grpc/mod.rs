@@ -1,1 +1,62 @@
-//! stub
+//! The gRPC edge: thin handlers, proto ↔ domain, errors ↔ status. Proto types stop here.
+
+use std::sync::Arc;
+
+use tonic::service::{Routes, RoutesBuilder};
+
+use crate::{
+    pb::v1::{
+        account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
+        verifier_service_server::VerifierServiceServer,
+    },
+    service::Service,
+};
+
+mod access;
+mod account;
+mod auth;
+mod call;
+mod convert;
+mod server;
+mod status;
+mod verifier;
+
+pub use access::Access;
+pub use call::{CallLayer, CallPolicy};
+pub use server::{Limits, Server};
+
+/// Largest message a caller may send. A registration or a token is a few KiB.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// The handlers of every service of `vouchsafe.v1`.
+#[derive(Clone)]
+struct Handlers {
+    service: Arc<Service>,
+}
+
+/// Our services, health and reflection.
+///
+/// # Errors
+/// If the compiled-in descriptors cannot be read, which a build that passed its tests does not have.
+fn routes(
+    service: Arc<Service>,
+    health: impl Into<HealthService>,
+) -> Result<Routes, tonic_reflection::server::Error> {
+    let handlers = Handlers { service };
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(crate::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut routes = RoutesBuilder::default();
+    routes
+        .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(health.into().0)
+        .add_service(reflection().build_v1()?)
+        // grpcurl before 1.9 knows only the old name.
+        .add_service(reflection().build_v1alpha()?);
+    Ok(routes.routes())
+}

@@ -1,1 +1,18 @@
-//! stub
+//! The durable store: what must survive everything.
+//!
+//! [`port`] says what the service needs, as verbs: one security invariant is one verb, one transaction, one name. There is
+//! one set of queries (`queries/`), compiled once for Postgres and once for SQLite; where the two really differ, a named
+//! constant or macro in the database's own module says how.
+//!
+//! A transaction runs in a task of its own, so that a caller who goes away cannot leave half an effect. What it revoked is
+//! handed to the [`port::CommitObserver`] after the commit and before the verb returns.
+
+mod columns;
+mod connect;
+mod error;
+pub mod port;
+mod postgres;
+mod sqlite;
+
+pub use connect::{Location, Options, SCHEMA_VERSION, Surroundings, check_schema, migrate, open};
+pub use error::StoreError;

@@ -1,0 +1,362 @@
+//! What the command line looks like. The help texts are its documentation; what the commands do stands elsewhere.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::{
+    config::parse_duration,
+    domain::{
+        audience::{Audience, AudienceError},
+        email::Email,
+        secret::SecretString,
+        user::{Label, Username},
+    },
+};
+
+// Nothing here is `Debug`: a token or a `--set` of a secret must not reach a log that way.
+
+/// An identity service that speaks gRPC.
+///
+/// With no configuration at all, `vouchsafe serve` keeps its data in a directory of yours and listens on this machine only.
+#[derive(Clone, Parser)]
+#[command(name = "vouchsafe", version)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Settings flags before the command. [`Args::settings`] has them all.
+    #[command(flatten)]
+    pub outer: SettingsArgs,
+}
+
+/// The flags that settings can come from. They may stand before or after a command that reads settings.
+// Not clap's `global = true`: of a repeated flag on both sides of the command it drops those before.
+#[derive(Clone, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Settings")]
+pub struct SettingsArgs {
+    /// TOML file to read settings from
+    ///
+    /// Without it, the file that the environment variable VOUCHSAFE_CONFIG names; without that, none. The environment and
+    /// --set win over the file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// One setting, for instance --set log.format=json; may be repeated
+    ///
+    /// Wins over the environment and the file. Lists are separated by commas. Other users of this machine can see it: give
+    /// secrets in the environment (VOUCHSAFE_KEYS__MASTER_KEY) or in a file (VOUCHSAFE_KEYS__MASTER_KEY_FILE).
+    /// `vouchsafe config reference` lists all settings.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Directory for the SQLite database and the generated master key
+    ///
+    /// The setting data_dir. By default vouchsafe in $XDG_DATA_HOME, or else in ~/.local/share. Not used on Postgres.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub data_dir: Option<String>,
+}
+
+/// What to do.
+#[derive(Clone, Subcommand)]
+pub enum Command {
+    /// Run the server
+    ///
+    /// Serves gRPC on 127.0.0.1:50051 and HTTP on 127.0.0.1:50052 unless settings say otherwise. SIGTERM and Ctrl-C end it
+    /// after the calls under way.
+    Serve {
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Bring the database schema up to date
+    ///
+    /// Run it before the first start on Postgres and before each upgrade. On SQLite `serve` does it itself.
+    Migrate {
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Check and list settings
+    Config {
+        /// Which.
+        #[command(subcommand)]
+        command: ConfigCommand,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Manage administrators
+    Admin {
+        /// Which.
+        #[command(subcommand)]
+        command: AdminCommand,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Manage the keys that sign access tokens
+    Keys {
+        /// Which.
+        #[command(subcommand)]
+        command: KeysCommand,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Look at access tokens, without a server
+    Token {
+        /// Which.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Ask a running server whether it is ready
+    ///
+    /// Exits with 0 if it is and with 1 if it is not, for container health checks.
+    Healthcheck {
+        /// Base URL of the server's HTTP port
+        #[arg(long, value_name = "URL", value_hint = ValueHint::Url, default_value = "http://127.0.0.1:50052")]
+        url: String,
+    },
+}
+
+/// Check and list settings.
+#[derive(Clone, Subcommand)]
+pub enum ConfigCommand {
+    /// Check the settings and print them, without secrets
+    ///
+    /// Prints every setting in force as TOML, or every problem, one a line, and exits with 1. Changes nothing.
+    Check {
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Print the table of all settings as Markdown
+    Reference,
+}
+
+/// Manage administrators.
+#[derive(Clone, Subcommand)]
+pub enum AdminCommand {
+    /// Create an account with the role admin
+    ///
+    /// Works on the database itself, also while the server runs. Asks for the password unless told where to read it.
+    Create(CreateAdmin),
+}
+
+/// The account to create.
+#[derive(Clone, clap::Args)]
+pub struct CreateAdmin {
+    /// E-mail address to sign in with
+    #[arg(long, value_name = "EMAIL", value_parser = Email::parse)]
+    pub email: Email,
+    /// User name to sign in with as well: a-z, 0-9, '.', '_' and '-'
+    #[arg(long, value_name = "NAME", value_parser = Username::parse)]
+    pub username: Option<Username>,
+    /// Name to show
+    #[arg(long, value_name = "NAME", value_parser = Label::parse)]
+    pub display_name: Option<Label>,
+    /// Read the password from the first line of standard input
+    #[arg(long, conflicts_with = "password_file")]
+    pub password_stdin: bool,
+    /// Read the password from the first line of a file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub password_file: Option<PathBuf>,
+    /// Settings flags after the command.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// Manage signing keys.
+#[derive(Clone, Subcommand)]
+pub enum KeysCommand {
+    /// List the keys and where each stands in its life
+    List {
+        /// How to print them
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Publish a new key now
+    ///
+    /// It takes over once verifiers have had time to learn it (setting keys.publish_lead), and running servers notice by
+    /// themselves. Tokens signed before stay valid until they expire.
+    Rotate {
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+}
+
+/// How to print a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Columns for people
+    Table,
+    /// One JSON array
+    Json,
+}
+
+/// Look at access tokens.
+#[derive(Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Check an access token against published keys and print its claims
+    ///
+    /// Checks what any verifier can check by itself: signature, issuer, audience and times. Whether the token was revoked
+    /// only a server knows. Exits with 0 if the token is good and with 1 if it is not.
+    Verify(VerifyToken),
+}
+
+/// The token and what to check it against.
+#[derive(Clone, clap::Args)]
+pub struct VerifyToken {
+    /// The token; - reads it from standard input, where other users of this machine cannot see it
+    #[arg(value_name = "TOKEN", default_value = "-")]
+    pub token: TokenSource,
+    /// File with the issuer's keys, a JSON Web Key Set as served at its jwks_uri
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub jwks: PathBuf,
+    /// The issuer the token must name, character by character
+    #[arg(long, value_name = "ISSUER")]
+    pub issuer: String,
+    /// An audience that will do; may be repeated. Without it the audience is not checked
+    #[arg(long = "audience", value_name = "AUDIENCE", value_parser = audience)]
+    pub audiences: Vec<Audience>,
+    /// How far the issuer's clock may differ from this one
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    pub leeway: Duration,
+}
+
+/// Where the token is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TokenSource {
+    /// On standard input.
+    Stdin,
+    /// On the command line.
+    Given(SecretString),
+}
+
+impl From<String> for TokenSource {
+    fn from(text: String) -> Self {
+        if text == "-" { Self::Stdin } else { Self::Given(SecretString::new(text)) }
+    }
+}
+
+fn audience(text: &str) -> Result<Audience, AudienceError> {
+    Audience::try_from(text.to_owned())
+}
+
+impl Args {
+    /// The settings flags, wherever they stand. Of those that count once, the last one does.
+    pub fn settings(&self) -> SettingsArgs {
+        let mut all = self.outer.clone();
+        for inner in self.command.settings() {
+            all.config = inner.config.clone().or(all.config);
+            all.sets.extend_from_slice(&inner.sets);
+            all.data_dir = inner.data_dir.clone().or(all.data_dir);
+        }
+        all
+    }
+}
+
+impl Command {
+    /// The settings flags from the outermost to the innermost command.
+    fn settings(&self) -> Vec<&SettingsArgs> {
+        match self {
+            Self::Serve { settings }
+            | Self::Migrate { settings }
+            | Self::Config { command: ConfigCommand::Reference, settings } => vec![settings],
+            Self::Config { command: ConfigCommand::Check { settings: inner }, settings }
+            | Self::Admin { command: AdminCommand::Create(CreateAdmin { settings: inner, .. }), settings }
+            | Self::Keys {
+                command: KeysCommand::List { settings: inner, .. } | KeysCommand::Rotate { settings: inner },
+                settings,
+            } => vec![settings, inner],
+            Self::Token { .. } | Self::Healthcheck { .. } => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("vouchsafe").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_flags_stand_before_or_after_and_none_is_lost() {
+        let all = "--config b --set a=1 --set b=2 --set c=3 --data-dir d";
+        for line in [
+            format!("{all} serve"),
+            format!("serve {all}"),
+            "--config a --set a=1 serve --set b=2 --config b --set c=3 --data-dir d".to_owned(),
+            "--set a=1 --data-dir x keys --config b --set b=2 list --set c=3 --data-dir d".to_owned(),
+            "--config b --set a=1 admin --set b=2 create --email a@b.example --set c=3 --data-dir d".to_owned(),
+            format!("{all} token verify --jwks f --issuer i"),
+            format!("config check {all}"),
+            format!("migrate {all}"),
+            format!("keys rotate {all}"),
+        ] {
+            let settings = parse(&line).unwrap().settings();
+            assert_eq!(settings.config, Some("b".into()), "{line}");
+            assert_eq!(settings.sets, ["a=1", "b=2", "c=3"], "{line}");
+            assert_eq!(settings.data_dir.as_deref(), Some("d"), "{line}");
+        }
+        assert!(parse("serve").unwrap().settings() == SettingsArgs::default());
+    }
+
+    #[test]
+    fn an_administrator_is_parsed_not_just_read() {
+        let line = "admin create --email Ada@example.com --username ADA --display-name Ada --password-stdin";
+        let Command::Admin { command: AdminCommand::Create(admin), .. } = parse(line).unwrap().command else {
+            panic!("another command");
+        };
+        assert_eq!(admin.email.key(), "ada@example.com");
+        assert_eq!(admin.username.unwrap().as_str(), "ada");
+        assert_eq!(admin.display_name.unwrap().as_str(), "Ada");
+        assert!(admin.password_stdin && admin.password_file.is_none());
+
+        let refused = |line: &str| parse(line).err().unwrap();
+        assert_eq!(refused("admin create").kind(), ErrorKind::MissingRequiredArgument);
+        assert!(refused("admin create --email ada").to_string().contains("name@example.com"));
+        let both = refused("admin create --email a@b.example --password-stdin --password-file f");
+        assert_eq!(both.kind(), ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn a_token_comes_from_standard_input_unless_given() {
+        let verify = |line: &str| match parse(line).unwrap().command {
+            Command::Token { command: TokenCommand::Verify(verify) } => verify,
+            _ => panic!("another command"),
+        };
+        let given = verify("token verify eyJ --jwks f --issuer i --audience a --audience b --leeway 5s");
+        assert!(given.token == TokenSource::Given(SecretString::new("eyJ".to_owned())));
+        assert_eq!((given.audiences.len(), given.leeway), (2, Duration::from_secs(5)));
+        for line in ["token verify - --jwks f --issuer i", "token verify --jwks f --issuer i"] {
+            let verify = verify(line);
+            assert!(verify.token == TokenSource::Stdin && verify.audiences.is_empty() && verify.leeway.is_zero());
+        }
+        assert!(parse("token verify --jwks f").is_err(), "a verifier needs an issuer");
+        assert!(parse("token verify --jwks f --issuer i --leeway 5").is_err());
+    }
+
+    #[test]
+    fn the_rest_parses() {
+        for line in ["healthcheck", "healthcheck --url http://h", "config reference", "keys list --output json"] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        for line in ["", "serve extra", "keys list --output xml", "config", "serve --port 1"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert_eq!(parse("--version").err().unwrap().kind(), ErrorKind::DisplayVersion);
+    }
+}

@@ -1,0 +1,258 @@
+//! From what was given to [`Settings`]: each value parsed, then what must hold between them.
+
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, time::Duration};
+
+use super::{
+    backend,
+    names::env_name,
+    reader::Reader,
+    settings::{
+        Backend, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Registration, RegistrationMode, Sessions,
+        Settings, Shutdown, Tokens,
+    },
+    uri, value,
+};
+use crate::{
+    domain::{
+        audience::{Audience, OWN_AUDIENCE},
+        secret::SecretString,
+    },
+    telemetry::{self, LogFormat},
+};
+
+/// Long enough for anything, short enough that no sum of two overflows a timestamp.
+const TEN_YEARS: Duration = Duration::from_hours(3_650 * 24);
+
+/// Builds the settings and notes every problem. `None` only if there is one. A field is read whether or not the one
+/// before it was refused: hence the reading first and the `?` afterwards.
+pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option<Settings> {
+    let place = backend::read(r, env);
+    let embedded = place.as_ref().map(|place| matches!(place, Backend::Sqlite { .. }));
+    let issuer = backend::issuer(r, embedded);
+    let database = database(r, place.clone());
+    let grpc = grpc(r);
+    let http = http(r, issuer.as_deref());
+    let tokens = tokens(r);
+    let sessions = sessions(r);
+    let keys = keys(r, place);
+    let registration = registration(r);
+    let passwords = passwords(r);
+    let log = log(r);
+    let shutdown = shutdown(r);
+    let (grpc, http) = (grpc?, http?);
+    if grpc.listen == http.listen && grpc.listen.port() != 0 {
+        r.conflict("http.listen", "Set http.listen to another port than grpc.listen", "both are the same");
+    }
+    Some(Settings {
+        issuer: issuer?,
+        database: database?,
+        grpc,
+        http,
+        tokens: tokens?,
+        sessions: sessions?,
+        keys: keys?,
+        registration: registration?,
+        passwords: passwords?,
+        log: log?,
+        shutdown: shutdown?,
+    })
+}
+
+const fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {
+    Duration::from_secs(least)..=Duration::from_secs(most)
+}
+
+fn database(r: &mut Reader, backend: Option<Backend>) -> Option<Database> {
+    let max_connections = r.read("database.max_connections", |raw| value::number(raw, &(2..=500)));
+    let acquire_timeout = r.read("database.acquire_timeout", |raw| {
+        value::duration(raw, &(Duration::from_millis(10)..=Duration::from_mins(1)))
+    });
+    let given = r.is_given("database.migrate_on_start");
+    let migrate_on_start = r.read("database.migrate_on_start", value::flag);
+    let backend = backend?;
+    let by_default = (!given).then_some(matches!(backend, Backend::Sqlite { .. }));
+    Some(Database {
+        backend,
+        max_connections: max_connections?,
+        acquire_timeout: acquire_timeout?,
+        migrate_on_start: migrate_on_start.or(by_default)?,
+    })
+}
+
+/// An address to listen on that plaintext leaves this machine from only if the operator said so.
+fn listen(r: &mut Reader, key: &str, opt_in: &str) -> (Option<SocketAddr>, Option<bool>) {
+    let (address, allowed) = (r.read(key, value::address), r.read(opt_in, value::flag));
+    if let (Some(address), Some(false)) = (address, allowed)
+        && !address.ip().to_canonical().is_loopback()
+    {
+        let advice = format!(
+            "Set {key} to a loopback address such as 127.0.0.1:{}, or {opt_in} to true where something in front encrypts",
+            address.port()
+        );
+        let cause =
+            format!("{address} can be reached from other machines, and passwords and tokens would travel unencrypted");
+        r.conflict(key, advice, cause);
+    }
+    (address, allowed)
+}
+
+fn grpc(r: &mut Reader) -> Option<Grpc> {
+    let (listen, allow_plaintext) = listen(r, "grpc.listen", "grpc.allow_plaintext");
+    let open_verification = r.read("grpc.open_verification", value::flag);
+    let max_deadline = r.read("grpc.max_deadline", |raw| value::duration(raw, &seconds(1, 600)));
+    let max_concurrent_streams = r.read("grpc.max_concurrent_streams", |raw| value::number(raw, &(1..=10_000)));
+    Some(Grpc {
+        listen: listen?,
+        allow_plaintext: allow_plaintext?,
+        open_verification: open_verification?,
+        max_deadline: max_deadline?,
+        max_concurrent_streams: max_concurrent_streams?,
+    })
+}
+
+fn http(r: &mut Reader, issuer: Option<&str>) -> Option<Http> {
+    let (listen, allow_plaintext) = listen(r, "http.listen", "http.allow_plaintext");
+    let wanted = "an http(s) URL without login, query or fragment such as https://id.example.com";
+    let public_url = if r.is_given("http.public_url") {
+        r.read("http.public_url", |raw| {
+            value::text(raw, wanted).and_then(|t| if uri::is_http_url(&t) { Ok(t) } else { Err(wanted.to_owned()) })
+        })
+    } else if issuer.is_some_and(|issuer| !uri::is_http_url(issuer)) {
+        r.problem(
+            format!("Set http.public_url to {wanted}"),
+            "verifiers must be told where the keys are, and issuer is not such a URL",
+        );
+        None
+    } else {
+        issuer.map(str::to_owned)
+    };
+    Some(Http {
+        listen: listen?,
+        allow_plaintext: allow_plaintext?,
+        public_url: public_url?.trim_end_matches('/').to_owned(),
+    })
+}
+
+fn tokens(r: &mut Reader) -> Option<Tokens> {
+    let algorithm = r.read("tokens.algorithm", |raw| value::parsed(raw, "ES256 or EdDSA"));
+    let access_ttl = r.read("tokens.access_ttl", |raw| value::whole_seconds(raw, &seconds(30, 24 * 3_600)));
+    let audiences = r.read("tokens.audiences", |raw| with_own(value::names(raw)?));
+    let default_audience = r.read("tokens.default_audience", |raw| with_own(value::names(raw)?));
+    let scopes = r.read("tokens.scopes", value::scopes);
+    let client_id = r.read("tokens.client_id", |raw| {
+        let wanted = "1 to 255 visible ASCII characters";
+        value::text(raw, wanted).and_then(|t| {
+            // RFC 6749 appendix A.1, without the space.
+            if t.len() <= 255 && t.bytes().all(|b| b.is_ascii_graphic()) { Ok(t) } else { Err(wanted.to_owned()) }
+        })
+    });
+    let (audiences, default_audience) = (audiences?, default_audience?);
+    for unknown in default_audience.iter().filter(|name| !audiences.contains(name)) {
+        let advice = format!("Add {unknown} to tokens.audiences, or remove it from tokens.default_audience");
+        r.conflict("tokens.default_audience", advice, "a default audience must be one that exists");
+    }
+    Some(Tokens {
+        algorithm: algorithm?,
+        access_ttl: access_ttl?,
+        audiences,
+        default_audience,
+        scopes: scopes?,
+        client_id: client_id?,
+    })
+}
+
+fn with_own(names: Vec<Audience>) -> Result<Vec<Audience>, String> {
+    if names.iter().any(|name| name.as_str() == OWN_AUDIENCE) {
+        Ok(names)
+    } else {
+        Err(format!("a list that includes {OWN_AUDIENCE}, the audience of Vouchsafe's own API"))
+    }
+}
+
+fn sessions(r: &mut Reader) -> Option<Sessions> {
+    let whole = Duration::from_secs(1)..=TEN_YEARS;
+    let idle_timeout = r.read("sessions.idle_timeout", |raw| value::duration(raw, &whole));
+    let absolute_timeout = r.read("sessions.absolute_timeout", |raw| value::duration(raw, &whole));
+    let redelivery_window = r.read("sessions.redelivery_window", |raw| value::duration(raw, &seconds(0, 300)));
+    let (idle_timeout, absolute_timeout) = (idle_timeout?, absolute_timeout?);
+    if absolute_timeout < idle_timeout {
+        let advice = "Set sessions.absolute_timeout to at least sessions.idle_timeout";
+        r.conflict("sessions.absolute_timeout", advice, "a session cannot idle longer than it lives");
+    }
+    Some(Sessions { idle_timeout, absolute_timeout, redelivery_window: redelivery_window? })
+}
+
+fn keys(r: &mut Reader, backend: Option<Backend>) -> Option<Keys> {
+    let master_key = if r.is_given("keys.master_key") {
+        r.read("keys.master_key", |raw| value::text(raw, "32 random bytes in base64 (openssl rand -base64 32)"))
+            .map(|text| MasterKey::Given(SecretString::new(text)))
+    } else {
+        backend.and_then(|backend| match backend {
+            Backend::Sqlite { data_dir, .. } => Some(MasterKey::Generated { data_dir }),
+            Backend::Postgres { .. } => {
+                let advice = format!(
+                    "Set keys.master_key to 32 random bytes in base64 (openssl rand -base64 32), with environment variable {0} or {0}_FILE",
+                    env_name("keys.master_key")
+                );
+                r.problem(advice, "on Postgres none is generated, because all nodes must have the same");
+                None
+            }
+        })
+    };
+    let rotation_period =
+        r.read("keys.rotation_period", |raw| value::duration(raw, &(Duration::from_mins(1)..=TEN_YEARS)));
+    let publish_lead = r.read("keys.publish_lead", |raw| value::duration(raw, &(Duration::from_secs(1)..=TEN_YEARS)));
+    let (rotation_period, publish_lead) = (rotation_period?, publish_lead?);
+    if publish_lead >= rotation_period {
+        let advice = "Set keys.publish_lead to less than keys.rotation_period";
+        r.conflict("keys.publish_lead", advice, "a key would be replaced before it signs");
+    }
+    Some(Keys { master_key: master_key?, rotation_period, publish_lead })
+}
+
+fn registration(r: &mut Reader) -> Option<Registration> {
+    let words = [RegistrationMode::Open, RegistrationMode::Closed].map(|mode| (mode.as_str(), mode));
+    Some(Registration { mode: r.read("registration.mode", |raw| value::word(raw, &words))? })
+}
+
+fn passwords(r: &mut Reader) -> Option<Passwords> {
+    let memory_kib = r.read("passwords.memory_kib", |raw| value::number(raw, &(8..=262_144_u32)));
+    let iterations = r.read("passwords.iterations", |raw| value::number(raw, &(1..=16)));
+    let parallelism = r.read("passwords.parallelism", |raw| value::number(raw, &(1..=8_u32)));
+    let threads = r.read("passwords.threads", |raw| value::number(raw, &(0..=256)));
+    let queue = r.read("passwords.queue", |raw| value::number(raw, &(1..=100_000)));
+    let niceness = r.read("passwords.niceness", |raw| value::number(raw, &(0..=19)));
+    let max_wait = r
+        .read("passwords.max_wait", |raw| value::duration(raw, &(Duration::from_millis(100)..=Duration::from_mins(5))));
+    let (memory_kib, parallelism) = (memory_kib?, parallelism?);
+    // RFC 9106 §3.1.
+    if memory_kib < 8 * parallelism {
+        let advice = format!("Set passwords.memory_kib to at least {}", 8 * parallelism);
+        r.conflict("passwords.memory_kib", advice, "argon2id needs 8 KiB for each lane of passwords.parallelism");
+    }
+    Some(Passwords {
+        memory_kib,
+        iterations: iterations?,
+        parallelism,
+        threads: NonZeroUsize::new(threads?),
+        queue: queue?,
+        niceness: niceness?,
+        max_wait: max_wait?,
+    })
+}
+
+fn log(r: &mut Reader) -> Option<Log> {
+    let words = [LogFormat::Pretty, LogFormat::Json].map(|format| (format.as_str(), format));
+    let format = r.read("log.format", |raw| value::word(raw, &words));
+    let filter = r.read("log.filter", |raw| {
+        let wanted = "a log filter such as info or info,vouchsafe=debug";
+        value::text(raw, wanted).and_then(|t| telemetry::parse_filter(&t).map(|_| t).map_err(|_| wanted.to_owned()))
+    });
+    Some(Log { format: format?, filter: filter? })
+}
+
+fn shutdown(r: &mut Reader) -> Option<Shutdown> {
+    let pause = r.read("shutdown.pause", |raw| value::duration(raw, &seconds(0, 300)));
+    let drain = r.read("shutdown.drain", |raw| value::duration(raw, &seconds(0, 600)));
+    Some(Shutdown { pause: pause?, drain: drain? })
+}

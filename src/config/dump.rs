@@ -1,0 +1,153 @@
+//! The settings as a TOML file that would give the same ones, with secrets left out.
+
+use std::{fmt::Write as _, num::NonZeroUsize};
+
+use toml::Value;
+
+use super::{
+    duration,
+    settings::{
+        Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Registration, Sessions,
+        Settings, Shutdown, Tokens,
+    },
+};
+use crate::domain::audience::Audience;
+
+/// What stands where a secret would.
+const REDACTED: &str = "[redacted]";
+
+impl Settings {
+    /// Every setting with the value it has, as TOML, in the order of the reference. Secrets read `[redacted]`; what does
+    /// not apply (the data directory on Postgres, a master key that is generated) is left out.
+    pub fn redacted_dump(&self) -> String {
+        let mut dump = String::new();
+        let mut current = "";
+        for (key, value) in entries(self) {
+            let (section, name) = key.split_once('.').unwrap_or(("", key));
+            if section != current {
+                // Writing to a String cannot fail.
+                let _ = writeln!(dump, "\n[{section}]");
+                current = section;
+            }
+            let _ = writeln!(dump, "{name} = {value}");
+        }
+        dump
+    }
+}
+
+/// Every setting that applies. The structs are taken apart whole, so that a new field cannot be forgotten.
+pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
+    let Settings { issuer, database, grpc, http, tokens, sessions, keys, registration, passwords, log, shutdown } =
+        settings;
+    let mut entries = vec![("issuer", text(issuer))];
+    entries.extend(database_entries(database));
+    entries.extend(listener_entries(grpc, http));
+    entries.extend(token_entries(tokens));
+    entries.extend(session_entries(sessions));
+    entries.extend(key_entries(keys));
+    let Registration { mode } = registration;
+    entries.push(("registration.mode", text(mode.as_str())));
+    entries.extend(password_entries(passwords));
+    let Log { format, filter } = log;
+    entries.extend([("log.format", text(format.as_str())), ("log.filter", text(filter))]);
+    let Shutdown { pause, drain } = shutdown;
+    entries.extend([("shutdown.pause", span(*pause)), ("shutdown.drain", span(*drain))]);
+    entries
+}
+
+fn text(value: &str) -> Value {
+    Value::String(value.to_owned())
+}
+
+fn span(value: std::time::Duration) -> Value {
+    Value::String(duration::format(value))
+}
+
+fn number(value: impl Into<i64>) -> Value {
+    Value::Integer(value.into())
+}
+
+fn count(value: usize) -> Value {
+    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn list<'a>(values: impl IntoIterator<Item = &'a str>) -> Value {
+    Value::Array(values.into_iter().map(text).collect())
+}
+
+fn database_entries(database: &Database) -> Vec<(&'static str, Value)> {
+    let Database { backend, max_connections, acquire_timeout, migrate_on_start } = database;
+    let mut entries = match backend {
+        Backend::Sqlite { file, data_dir } => {
+            let in_data_dir = *file == data_dir.join(DATABASE_FILE);
+            let url = if in_data_dir { String::new() } else { format!("sqlite:{}", file.display()) };
+            vec![("data_dir", text(&data_dir.to_string_lossy())), ("database.url", text(&url))]
+        }
+        Backend::Postgres { url } => vec![("database.url", text(&url.to_string()))],
+    };
+    entries.extend([
+        ("database.max_connections", number(*max_connections)),
+        ("database.acquire_timeout", span(*acquire_timeout)),
+        ("database.migrate_on_start", Value::Boolean(*migrate_on_start)),
+    ]);
+    entries
+}
+
+fn listener_entries(grpc: &Grpc, http: &Http) -> Vec<(&'static str, Value)> {
+    let Grpc { listen, allow_plaintext, open_verification, max_deadline, max_concurrent_streams } = grpc;
+    let Http { listen: http_listen, allow_plaintext: http_allow_plaintext, public_url } = http;
+    vec![
+        ("grpc.listen", text(&listen.to_string())),
+        ("grpc.allow_plaintext", Value::Boolean(*allow_plaintext)),
+        ("grpc.open_verification", Value::Boolean(*open_verification)),
+        ("grpc.max_deadline", span(*max_deadline)),
+        ("grpc.max_concurrent_streams", number(*max_concurrent_streams)),
+        ("http.listen", text(&http_listen.to_string())),
+        ("http.allow_plaintext", Value::Boolean(*http_allow_plaintext)),
+        ("http.public_url", text(public_url)),
+    ]
+}
+
+fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
+    let Tokens { algorithm, access_ttl, audiences, default_audience, scopes, client_id } = tokens;
+    vec![
+        ("tokens.algorithm", text(algorithm.as_str())),
+        ("tokens.access_ttl", span(*access_ttl)),
+        ("tokens.audiences", list(audiences.iter().map(Audience::as_str))),
+        ("tokens.default_audience", list(default_audience.iter().map(Audience::as_str))),
+        ("tokens.scopes", list(scopes.tokens())),
+        ("tokens.client_id", text(client_id)),
+    ]
+}
+
+fn session_entries(sessions: &Sessions) -> Vec<(&'static str, Value)> {
+    let Sessions { idle_timeout, absolute_timeout, redelivery_window } = sessions;
+    vec![
+        ("sessions.idle_timeout", span(*idle_timeout)),
+        ("sessions.absolute_timeout", span(*absolute_timeout)),
+        ("sessions.redelivery_window", span(*redelivery_window)),
+    ]
+}
+
+fn key_entries(keys: &Keys) -> Vec<(&'static str, Value)> {
+    let Keys { master_key, rotation_period, publish_lead } = keys;
+    let mut entries = match master_key {
+        MasterKey::Given(_) => vec![("keys.master_key", text(REDACTED))],
+        MasterKey::Generated { data_dir: _ } => Vec::new(),
+    };
+    entries.extend([("keys.rotation_period", span(*rotation_period)), ("keys.publish_lead", span(*publish_lead))]);
+    entries
+}
+
+fn password_entries(passwords: &Passwords) -> Vec<(&'static str, Value)> {
+    let Passwords { memory_kib, iterations, parallelism, threads, queue, niceness, max_wait } = passwords;
+    vec![
+        ("passwords.memory_kib", number(*memory_kib)),
+        ("passwords.iterations", number(*iterations)),
+        ("passwords.parallelism", number(*parallelism)),
+        ("passwords.threads", count(threads.map_or(0, NonZeroUsize::get))),
+        ("passwords.queue", count(*queue)),
+        ("passwords.niceness", number(*niceness)),
+        ("passwords.max_wait", span(*max_wait)),
+    ]
+}

@@ -1,0 +1,133 @@
+//! The settings: what exists, what holds when nothing is set, and what each one means. The one source of truth.
+
+/// What holds when a setting is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultText {
+    /// Always this value, written as in the environment.
+    Fixed(&'static str),
+    /// It depends; in words.
+    Depends(&'static str),
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettingDoc {
+    /// The section and the name, with a dot between them.
+    pub key: &'static str,
+    /// What holds when it is not given.
+    pub default: DefaultText,
+    /// Whether the value must never be shown.
+    pub secret: bool,
+    /// What it does, in sentences without `|`.
+    pub help: &'static str,
+}
+
+const fn fixed(key: &'static str, default: &'static str, help: &'static str) -> SettingDoc {
+    SettingDoc { key, default: DefaultText::Fixed(default), secret: false, help }
+}
+
+const fn depends(key: &'static str, default: &'static str, help: &'static str) -> SettingDoc {
+    SettingDoc { key, default: DefaultText::Depends(default), secret: false, help }
+}
+
+impl SettingDoc {
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
+/// Every setting there is. What is not in this list is refused.
+#[rustfmt::skip] // A table is read by its rows.
+pub const REFERENCE: &[SettingDoc] = &[
+    depends("issuer", "`http://localhost:50052` on SQLite; required on Postgres", "The `iss` of every token, compared character by character. A URL without query or fragment, or another URI. Changing it invalidates every token."),
+    depends("data_dir", "`$XDG_DATA_HOME/vouchsafe`, else `$HOME/.local/share/vouchsafe`", "Directory for the SQLite database, the generated master key and the lock file. Not used on Postgres."),
+
+    fixed("database.url", "", "Empty: SQLite in `data_dir`. `sqlite:/path/file.db`: SQLite in that file. `postgres://user:password@host/database`: Postgres.").secret(),
+    fixed("database.max_connections", "16", "Most connections to the database at once, 2 to 500."),
+    fixed("database.acquire_timeout", "2s", "How long a call waits for a free connection before it is answered UNAVAILABLE, 10ms to 1m."),
+    depends("database.migrate_on_start", "`true` on SQLite, `false` on Postgres", "Whether `serve` brings the schema up to date. Otherwise run `vouchsafe migrate` first."),
+
+    fixed("grpc.listen", "127.0.0.1:50051", "Address and port for gRPC."),
+    fixed("grpc.allow_plaintext", "false", "Allow `grpc.listen` to be reachable from other machines without TLS. Only where something in front encrypts."),
+    fixed("grpc.open_verification", "false", "Let anybody who reaches the gRPC port call `Verify` and VerifierService, also where it does not listen on loopback."),
+    fixed("grpc.max_deadline", "30s", "Longest a call may take; a caller's own shorter deadline counts. 1s to 10m."),
+    fixed("grpc.max_concurrent_streams", "200", "Most calls at once on one connection, 1 to 10000."),
+
+    fixed("http.listen", "127.0.0.1:50052", "Address and port for HTTP: JWKS, key discovery, liveness, readiness."),
+    fixed("http.allow_plaintext", "false", "Allow `http.listen` to be reachable from other machines without TLS."),
+    depends("http.public_url", "`issuer` if that is a URL; otherwise required", "The http(s) URL at which others reach the HTTP port; `jwks_uri` points there."),
+
+    fixed("tokens.algorithm", "ES256", "Signature algorithm of new keys: `ES256` or `EdDSA`."),
+    fixed("tokens.access_ttl", "5m", "How long an access token is valid, 30s to 24h in whole seconds."),
+    fixed("tokens.audiences", "vouchsafe", "The audiences a login may ask for. Must include `vouchsafe`, the audience of Vouchsafe's own API."),
+    fixed("tokens.default_audience", "vouchsafe", "The audiences of a token when the login names none. Each must be in `tokens.audiences`; must include `vouchsafe`."),
+    fixed("tokens.scopes", "", "The scopes a login may ask for."),
+    fixed("tokens.client_id", "vouchsafe-password", "The `client_id` of tokens from a login with a password."),
+
+    fixed("sessions.idle_timeout", "30d", "A session not refreshed for this long ends, 1s to 3650d."),
+    fixed("sessions.absolute_timeout", "180d", "A session ends this long after its login, refreshed or not. At least `sessions.idle_timeout`, at most 3650d."),
+    fixed("sessions.redelivery_window", "10s", "How long the previous refresh token is still answered, with the same successor, because an answer may get lost. 0s to 5m."),
+
+    depends("keys.master_key", "generated into `data_dir` on SQLite; required on Postgres", "Encrypts private keys at rest: 32 random bytes in base64 (`openssl rand -base64 32`). The same on every node.").secret(),
+    fixed("keys.rotation_period", "90d", "How long a signing key signs before the next one takes over, 1m to 3650d."),
+    fixed("keys.publish_lead", "1h", "How long a signing key is published before it signs. Longer than verifiers cache keys, shorter than `keys.rotation_period`; at least 1s."),
+
+    fixed("registration.mode", "open", "Who may register: `open` (anybody) or `closed` (nobody; create accounts with `vouchsafe admin create`)."),
+
+    fixed("passwords.memory_kib", "19456", "argon2id: memory in KiB, 8 to 262144, at least 8 for each lane of `passwords.parallelism`."),
+    fixed("passwords.iterations", "2", "argon2id: passes over the memory, 1 to 16."),
+    fixed("passwords.parallelism", "1", "argon2id: lanes, 1 to 8."),
+    fixed("passwords.threads", "0", "Threads that hash passwords, 0 to 256. 0: one less than there are cores, at least one."),
+    fixed("passwords.queue", "256", "How many calls may wait for a hashing thread before further ones are answered RESOURCE_EXHAUSTED, 1 to 100000."),
+    fixed("passwords.niceness", "5", "Niceness of the hashing threads, 0 to 19, so that a login storm does not slow down everything else."),
+    fixed("passwords.max_wait", "5s", "Longest a call waits for its password to be hashed before it is answered RESOURCE_EXHAUSTED, 100ms to 5m."),
+
+    fixed("log.format", "pretty", "`pretty` for people, `json` for machines."),
+    fixed("log.filter", "info", "What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module such as `info,vouchsafe=debug`."),
+
+    fixed("shutdown.pause", "1s", "Time between reporting NOT_SERVING and refusing new calls, so that load balancers notice. 0s to 5m."),
+    fixed("shutdown.drain", "10s", "Longest that calls under way may go on after that, 0s to 10m."),
+];
+
+/// The row for `key`.
+pub(super) fn find(key: &str) -> Option<&'static SettingDoc> {
+    REFERENCE.iter().find(|doc| doc.key == key)
+}
+
+/// The reference as a Markdown table, as it stands in the README.
+pub fn markdown_table() -> String {
+    let mut table = String::from("| Setting | Default | Meaning |\n|---|---|---|\n");
+    for doc in REFERENCE {
+        let default = match doc.default {
+            DefaultText::Fixed("") => "empty".to_owned(),
+            DefaultText::Fixed(value) => format!("`{value}`"),
+            DefaultText::Depends(words) => words.to_owned(),
+        };
+        table.extend(["| `", doc.key, "` | ", &default, " | ", doc.help, " |\n"]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_row_for_each_setting() {
+        let table = markdown_table();
+        assert_eq!(table.lines().count(), REFERENCE.len() + 2);
+        assert!(table.contains("| `tokens.access_ttl` | `5m` | How long an access token"));
+        assert!(table.contains("| `tokens.scopes` | empty | "));
+        for line in table.lines() {
+            assert_eq!(line.matches('|').count(), 4, "{line}");
+        }
+    }
+
+    #[test]
+    fn no_setting_is_listed_twice() {
+        for (index, doc) in REFERENCE.iter().enumerate() {
+            assert!(!REFERENCE[..index].iter().any(|other| other.key == doc.key), "{}", doc.key);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The settings, parsed and checked. What they mean to an operator stands in [`super::REFERENCE`].
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use super::postgres_url::PostgresUrl;
+use crate::{
+    domain::{
+        audience::{Audience, Scope},
+        secret::SecretString,
+        signing_key::Algorithm,
+    },
+    telemetry::LogFormat,
+};
+
+/// The name of the SQLite database in the data directory.
+pub const DATABASE_FILE: &str = "vouchsafe.db";
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `iss`, exactly as configured.
+    pub issuer: String,
+    /// Where the truth is kept.
+    pub database: Database,
+    /// The gRPC port.
+    pub grpc: Grpc,
+    /// The HTTP port.
+    pub http: Http,
+    /// What access tokens say.
+    pub tokens: Tokens,
+    /// How long sessions live.
+    pub sessions: Sessions,
+    /// Keys at rest and their rotation.
+    pub keys: Keys,
+    /// Who may register.
+    pub registration: Registration,
+    /// Password hashing.
+    pub passwords: Passwords,
+    /// Logging.
+    pub log: Log,
+    /// How the server ends.
+    pub shutdown: Shutdown,
+}
+
+/// Where the truth is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// Which database.
+    pub backend: Backend,
+    /// Most connections at once, at least 2.
+    pub max_connections: u32,
+    /// How long a call waits for a connection.
+    pub acquire_timeout: Duration,
+    /// Whether `serve` brings the schema up to date.
+    pub migrate_on_start: bool,
+}
+
+/// Which database, from `database.url` and `data_dir`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Embedded.
+    Sqlite {
+        /// The database.
+        file: PathBuf,
+        /// Where the lock file and a generated master key are kept. May not exist yet.
+        data_dir: PathBuf,
+    },
+    /// Shared by all nodes.
+    Postgres {
+        /// Where it is.
+        url: PostgresUrl,
+    },
+}
+
+/// The gRPC port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grpc {
+    /// Where to listen: a loopback address unless `allow_plaintext`.
+    pub listen: SocketAddr,
+    /// Whether plaintext may leave this machine.
+    pub allow_plaintext: bool,
+    /// Whether verification is open to all callers, also off loopback.
+    pub open_verification: bool,
+    /// Longest a call may take.
+    pub max_deadline: Duration,
+    /// Most calls at once on one connection.
+    pub max_concurrent_streams: u32,
+}
+
+/// The HTTP port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where to listen: a loopback address unless `allow_plaintext`.
+    pub listen: SocketAddr,
+    /// Whether plaintext may leave this machine.
+    pub allow_plaintext: bool,
+    /// The http(s) URL under which others find this port, without a slash at its end.
+    pub public_url: String,
+}
+
+/// What access tokens say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// The algorithm of new signing keys.
+    pub algorithm: Algorithm,
+    /// How long an access token is valid. Whole seconds.
+    pub access_ttl: Duration,
+    /// The audiences that exist; our own is among them.
+    pub audiences: Vec<Audience>,
+    /// The audiences of a login that names none; our own is among them, and each is in `audiences`.
+    pub default_audience: Vec<Audience>,
+    /// The scopes that exist.
+    pub scopes: Scope,
+    /// The `client_id` of a login with a password.
+    pub client_id: String,
+}
+
+/// How long sessions live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// Longest time between two refreshes.
+    pub idle_timeout: Duration,
+    /// Longest time from login to end; at least `idle_timeout`.
+    pub absolute_timeout: Duration,
+    /// How long the previous refresh token is answered again.
+    pub redelivery_window: Duration,
+}
+
+/// Keys at rest and their rotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// What encrypts keys at rest.
+    pub master_key: MasterKey,
+    /// How long a key signs.
+    pub rotation_period: Duration,
+    /// How long a key is published before it signs; shorter than `rotation_period`.
+    pub publish_lead: Duration,
+}
+
+/// What encrypts keys at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MasterKey {
+    /// Base64 of 32 bytes; whether it is that shows when it is used.
+    Given(SecretString),
+    /// None was given: one is generated into this directory and kept there. Never on Postgres.
+    Generated {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+}
+
+/// Who may register.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Anybody or nobody.
+    pub mode: RegistrationMode,
+}
+
+/// Whether the `Register` RPC creates accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegistrationMode {
+    /// For anybody.
+    Open,
+    /// For nobody.
+    Closed,
+}
+
+impl RegistrationMode {
+    /// The word in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Password hashing: argon2id on a few threads of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passwords {
+    /// Memory in KiB; at least 8 for each lane.
+    pub memory_kib: u32,
+    /// Passes over the memory.
+    pub iterations: u32,
+    /// Lanes.
+    pub parallelism: u32,
+    /// Hashing threads. `None`: one less than there are cores, at least one.
+    pub threads: Option<NonZeroUsize>,
+    /// How many calls may wait for a thread; at least 1.
+    pub queue: usize,
+    /// Niceness of the threads, 0 to 19.
+    pub niceness: u8,
+    /// Longest a call waits for its hash.
+    pub max_wait: Duration,
+}
+
+/// Logging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// For people or machines.
+    pub format: LogFormat,
+    /// A valid filter directive of `tracing-subscriber`'s `EnvFilter`.
+    pub filter: String,
+}
+
+/// How the server ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Time between NOT_SERVING and GOAWAY.
+    pub pause: Duration,
+    /// Longest that calls under way may go on after that.
+    pub drain: Duration,
+}

@@ -1,0 +1,134 @@
+//! What must hold between settings, what a database asks for, and what is never shown.
+
+use super::{Given, assert_one, file};
+use crate::config::{Backend, MasterKey};
+
+const POSTGRES: &str = "database.url=postgresql://app:S3cret@db.example/vouchsafe";
+const ISSUER: &str = "issuer=https://id.example.com/";
+const MASTER_KEY: &str = "keys.master_key=S3cretKey";
+
+#[test]
+fn plaintext_leaves_the_machine_only_by_choice() {
+    for port in ["grpc", "http"] {
+        for open in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
+            let listen = format!("{port}.listen={open}");
+            let words =
+                [&format!("Set {port}.listen to a loopback"), &format!("{port}.allow_plaintext to true"), "--set"];
+            assert_one(&Given::sets(&[&listen]).problems(), &words);
+            let other = if port == "grpc" { "http" } else { "grpc" };
+            assert_one(&Given::sets(&[&listen, &format!("{other}.allow_plaintext=true")]).problems(), &words);
+            assert!(Given::sets(&[&listen, &format!("{port}.allow_plaintext=true")]).load().is_ok());
+        }
+        for local in ["127.0.0.2:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "127.0.0.1:0"] {
+            assert!(Given::sets(&[&format!("{port}.listen={local}")]).load().is_ok(), "{local}");
+        }
+    }
+}
+
+#[test]
+fn the_two_ports_differ() {
+    let same = ["grpc.listen=127.0.0.1:1", "http.listen=127.0.0.1:1"];
+    assert_one(&Given::sets(&same).problems(), &["Set http.listen to another port"]);
+    assert!(Given::sets(&["grpc.listen=127.0.0.1:0", "http.listen=127.0.0.1:0"]).load().is_ok());
+}
+
+#[test]
+fn times_fit_together() {
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["sessions.idle_timeout=181d"], &["Set sessions.absolute_timeout to at least", "(default)"]),
+        (&["sessions.absolute_timeout=29d"], &["Set sessions.absolute_timeout to at least", "(--set)"]),
+        (&["keys.publish_lead=90d"], &["Set keys.publish_lead to less than"]),
+        (&["passwords.memory_kib=15", "passwords.parallelism=2"], &["Set passwords.memory_kib to at least 16"]),
+    ];
+    for (sets, words) in cases {
+        assert_one(&Given::sets(sets).problems(), words);
+    }
+    assert!(Given::sets(&["sessions.idle_timeout=180d", "passwords.memory_kib=8"]).load().is_ok());
+}
+
+#[test]
+fn default_audiences_exist_and_include_ours() {
+    let words = ["Add api to tokens.audiences"];
+    assert_one(&Given::sets(&["tokens.default_audience=vouchsafe,api"]).problems(), &words);
+    let sets = ["tokens.default_audience=vouchsafe, api", "tokens.audiences=api ,vouchsafe"];
+    assert_eq!(Given::sets(&sets).load().unwrap().tokens.default_audience.len(), 2);
+}
+
+#[test]
+fn postgres_asks_for_what_all_nodes_must_share() {
+    let problems = Given::sets(&[POSTGRES]).problems();
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+    assert!(problems[0].starts_with("Set issuer to") && problems[0].contains("VOUCHSAFE__ISSUER"));
+    assert!(problems[1].starts_with("Set keys.master_key to") && problems[1].contains("MASTER_KEY_FILE"));
+
+    // No home directory: a container has none, and Postgres needs none.
+    let mut given = Given::sets(&[POSTGRES, ISSUER, MASTER_KEY]);
+    given.env = vec![("HOME", "")];
+    let settings = given.load().unwrap();
+    assert!(matches!(&settings.database.backend, Backend::Postgres { url } if url.expose().contains("S3cret")));
+    assert!(matches!(&settings.keys.master_key, MasterKey::Given(key) if key.expose() == "S3cretKey"));
+    assert!(!settings.database.migrate_on_start);
+    assert_eq!(
+        (settings.issuer.as_str(), settings.http.public_url.as_str()),
+        ("https://id.example.com/", "https://id.example.com")
+    );
+    let migrate = Given::sets(&[POSTGRES, ISSUER, MASTER_KEY, "database.migrate_on_start=true"]).load().unwrap();
+    assert!(migrate.database.migrate_on_start);
+}
+
+#[test]
+fn only_three_kinds_of_database_url() {
+    let sqlite = |url: &str| match Given::sets(&[&format!("database.url={url}")]).load().unwrap().database.backend {
+        Backend::Sqlite { file, .. } => file.display().to_string(),
+        Backend::Postgres { .. } => panic!("{url}"),
+    };
+    assert_eq!(sqlite("sqlite:/srv/v.db"), "/srv/v.db");
+    assert_eq!(sqlite("sqlite:///srv/v.db"), "/srv/v.db");
+    assert_eq!(sqlite(""), "/home/ada/.local/share/vouchsafe/vouchsafe.db");
+    for bad in [
+        "mysql://h/S3cret",
+        "S3cret",
+        "sqlite:v.db",
+        "sqlite::memory:",
+        "sqlite://v.db",
+        "sqlite:/",
+        "sqlite:/v?mode=ro",
+        "postgres://",
+    ] {
+        let problems = Given::sets(&[&format!("database.url={bad}")]).problems();
+        assert_one(&problems, &["Set database.url to nothing, sqlite:", "postgres://", "--set"]);
+        assert!(!problems[0].contains("S3cret"));
+    }
+}
+
+#[test]
+fn an_issuer_that_is_no_url_needs_a_public_url() {
+    assert_one(&Given::sets(&["issuer=urn:example:id"]).problems(), &["Set http.public_url to an http(s) URL"]);
+    assert!(Given::sets(&["issuer=urn:example:id", "http.public_url=https://h"]).load().is_ok());
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let settings = Given::sets(&[POSTGRES, ISSUER, MASTER_KEY]).load().unwrap();
+    let dump = settings.redacted_dump();
+    assert!(dump.contains("url = \"postgresql://app:[redacted]@db.example/vouchsafe\""), "{dump}");
+    assert!(dump.contains("master_key = \"[redacted]\""), "{dump}");
+    assert!(!format!("{settings:?}{dump}").contains("S3cret"));
+    for toml in ["[database]\nurl = [\"S3cret\"]", "[keys]\nmaster_key = [\"S3cret\"]", "[database]\nurl = \"S3cret\""]
+    {
+        let file = file(toml);
+        let problems = Given { file: Some(file.path.clone()), ..Given::default() }.problems();
+        assert_one(&problems, &["the value given will not do"]);
+        assert!(!problems[0].contains("S3cret"));
+    }
+}
+
+#[test]
+fn a_dump_without_secrets_is_a_file_that_gives_the_same_settings() {
+    let sets =
+        ["tokens.scopes=read,write", "data_dir=relative \"dir\"", "shutdown.pause=1500ms", "passwords.threads=3"];
+    let settings = Given::sets(&sets).load().unwrap();
+    let file = file(&settings.redacted_dump());
+    let again = Given { file: Some(file.path.clone()), ..Given::default() }.load().unwrap();
+    assert_eq!(again, settings);
+}

@@ -1,0 +1,51 @@
+//! Who may call what. The table is made at build time from the access option of every RPC in `proto/`; what is not in it is
+//! not served.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+/// Who may call an RPC: `vouchsafe.v1.Access` without its unspecified value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Open,
+    /// Services that verify tokens.
+    Verifier,
+    /// A signed-in user.
+    Account,
+}
+
+/// Every RPC of `vouchsafe.v1`.
+const METHODS: &[(&str, Access)] = include!(concat!(env!("OUT_DIR"), "/access.rs"));
+
+/// Services of others that are open to anybody: they tell nothing that is not public.
+const OPEN_SERVICES: [&str; 3] =
+    ["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/"];
+
+static TABLE: LazyLock<HashMap<&'static str, Access>> = LazyLock::new(|| METHODS.iter().copied().collect());
+
+/// Who may call the RPC with this path. `None`: there is no such RPC.
+pub(super) fn of(path: &str) -> Option<Access> {
+    TABLE
+        .get(path)
+        .copied()
+        .or_else(|| OPEN_SERVICES.iter().any(|service| path.starts_with(service)).then_some(Access::Open))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rpc_has_its_access_and_nothing_else_is_served() {
+        assert_eq!(of("/vouchsafe.v1.AuthService/Login"), Some(Access::Open));
+        assert_eq!(of("/vouchsafe.v1.AuthService/Verify"), Some(Access::Verifier));
+        assert_eq!(of("/vouchsafe.v1.VerifierService/GetVerificationKeys"), Some(Access::Verifier));
+        for method in ["GetAccount", "ListSessions", "RevokeSession", "RevokeOtherSessions", "ChangePassword"] {
+            assert_eq!(of(&format!("/vouchsafe.v1.AccountService/{method}")), Some(Access::Account), "{method}");
+        }
+        assert_eq!(METHODS.len(), 11, "a new RPC belongs into this test");
+        for path in ["", "/", "/vouchsafe.v1.AuthService/login", "//vouchsafe.v1.AuthService/Login", "/vouchsafe.v1.AuthService"] {
+            assert_eq!(of(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `AccountService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    Handlers,
+    call::{context, principal},
+    convert,
+};
+use crate::{pb::v1, pb::v1::account_service_server::AccountService, service::ServiceError};
+
+#[tonic::async_trait]
+impl AccountService for Handlers {
+    async fn get_account(
+        &self,
+        request: Request<v1::GetAccountRequest>,
+    ) -> Result<Response<v1::GetAccountResponse>, Status> {
+        let caller = principal(&request)?;
+        let user = self.service.get_account(caller).await?;
+        Ok(Response::new(v1::GetAccountResponse { user: Some(convert::user(user)) }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        let caller = principal(&request)?;
+        let (before, size) = convert::page(request.into_inner()).map_err(ServiceError::from)?;
+        let list = self.service.list_sessions(caller, before, size).await?;
+        let policy = &self.service.policy().sessions;
+        let sessions = list.sessions.into_iter().map(|s| convert::session(s, policy, caller.session)).collect();
+        let next_page_token = list.next.map(|id| id.to_string()).unwrap_or_default();
+        Ok(Response::new(v1::ListSessionsResponse { sessions, next_page_token }))
+    }
+
+    async fn revoke_session(
+        &self,
+        request: Request<v1::RevokeSessionRequest>,
+    ) -> Result<Response<v1::RevokeSessionResponse>, Status> {
+        let (caller, context) = (principal(&request)?, context(&request)?);
+        let v1::RevokeSessionRequest { session_id } = request.into_inner();
+        let session = convert::session_id(&session_id).map_err(ServiceError::from)?;
+        self.service.revoke_session(caller, session, &context).await?;
+        Ok(Response::new(v1::RevokeSessionResponse {}))
+    }
+
+    async fn revoke_other_sessions(
+        &self,
+        request: Request<v1::RevokeOtherSessionsRequest>,
+    ) -> Result<Response<v1::RevokeOtherSessionsResponse>, Status> {
+        let (caller, context) = (principal(&request)?, context(&request)?);
+        self.service.revoke_other_sessions(caller, &context).await?;
+        Ok(Response::new(v1::RevokeOtherSessionsResponse {}))
+    }
+
+    async fn change_password(
+        &self,
+        request: Request<v1::ChangePasswordRequest>,
+    ) -> Result<Response<v1::ChangePasswordResponse>, Status> {
+        let (caller, context) = (principal(&request)?, context(&request)?);
+        let (current, new) = convert::change_password(request.into_inner()).map_err(ServiceError::from)?;
+        self.service.change_password(caller, current, new, &context).await?;
+        Ok(Response::new(v1::ChangePasswordResponse {}))
+    }
+}

@@ -1,0 +1,60 @@
+//! `AuthService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{Handlers, call::context, convert};
+use crate::{pb::v1, pb::v1::auth_service_server::AuthService, service::ServiceError};
+
+#[tonic::async_trait]
+impl AuthService for Handlers {
+    async fn register(
+        &self,
+        request: Request<v1::RegisterRequest>,
+    ) -> Result<Response<v1::RegisterResponse>, Status> {
+        let context = context(&request)?;
+        let command = convert::register(request.into_inner()).map_err(ServiceError::from)?;
+        let user = self.service.register(command, &context).await?;
+        Ok(Response::new(v1::RegisterResponse { user: Some(convert::user(user)) }))
+    }
+
+    async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::LoginResponse>, Status> {
+        let context = context(&request)?;
+        let command = convert::login(request.into_inner(), &context.origin, self.service.policy())?;
+        let tokens = self.service.login(command, &context).await?;
+        let outcome = v1::login_response::Outcome::Tokens(convert::token_pair(&tokens));
+        Ok(Response::new(v1::LoginResponse { outcome: Some(outcome) }))
+    }
+
+    async fn refresh(&self, request: Request<v1::RefreshRequest>) -> Result<Response<v1::RefreshResponse>, Status> {
+        let context = context(&request)?;
+        let v1::RefreshRequest { refresh_token } = request.into_inner();
+        let token = convert::token("refresh_token", refresh_token).map_err(ServiceError::from)?;
+        let tokens = self.service.refresh(&token, &context).await?;
+        Ok(Response::new(v1::RefreshResponse { tokens: Some(convert::token_pair(&tokens)) }))
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+        let (token, audience, consistency) = convert::verify(request.into_inner())?;
+        let response = match self.service.verify(&token, &audience, consistency).await? {
+            Ok(claims) => v1::VerifyResponse {
+                active: true,
+                inactive_reason: v1::InactiveReason::Unspecified.into(),
+                claims: Some(convert::claims(claims)),
+            },
+            Err(reason) => v1::VerifyResponse {
+                active: false,
+                inactive_reason: convert::inactive_reason(reason).into(),
+                claims: None,
+            },
+        };
+        Ok(Response::new(response))
+    }
+
+    async fn logout(&self, request: Request<v1::LogoutRequest>) -> Result<Response<v1::LogoutResponse>, Status> {
+        let context = context(&request)?;
+        let v1::LogoutRequest { refresh_token } = request.into_inner();
+        let token = convert::token("refresh_token", refresh_token).map_err(ServiceError::from)?;
+        self.service.logout(&token, &context).await?;
+        Ok(Response::new(v1::LogoutResponse {}))
+    }
+}

@@ -1,0 +1,276 @@
+//! What happens to every call before and after its handler: a request id, a deadline, and the check of who may call.
+
+use std::{
+    future::ready,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
+use tower::{Layer, Service as TowerService};
+use tracing::Instrument as _;
+
+use super::access::{self, Access};
+use crate::{
+    crypto::monotonic_now,
+    domain::{
+        audit::Origin,
+        secret::{Entropy, SecretString, random},
+        user::Label,
+    },
+    service::{Principal, RequestContext, Service, ServiceError},
+};
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// A caller's deadline is met a little early, so that the caller hears DEADLINE_EXCEEDED with its details rather than
+/// nothing; never earlier than this share of it.
+const EARLY: Duration = Duration::from_millis(20);
+
+/// How calls are treated on one listener.
+#[derive(Clone, Debug)]
+pub struct CallPolicy {
+    /// Longest a call may take, whatever its caller allows.
+    pub max_deadline: Duration,
+    /// Whether verification is open to anybody who can reach the listener.
+    pub verification_open: bool,
+}
+
+/// Wraps every call. See the module.
+#[derive(Clone)]
+pub struct CallLayer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    service: Arc<Service>,
+    entropy: Arc<dyn Entropy>,
+    policy: CallPolicy,
+}
+
+impl CallLayer {
+    /// A layer for one listener.
+    pub fn new(service: Arc<Service>, entropy: Arc<dyn Entropy>, policy: CallPolicy) -> Self {
+        Self { shared: Arc::new(Shared { service, entropy, policy }) }
+    }
+}
+
+impl std::fmt::Debug for CallLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallLayer").field("policy", &self.shared.policy).finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for CallLayer {
+    type Service = Call<S>;
+
+    fn layer(&self, inner: S) -> Call<S> {
+        Call { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// A wrapped service.
+#[derive(Clone)]
+pub struct Call<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> TowerService<Request<Body>> for Call<S>
+where
+    S: TowerService<Request<Body>, Response = Response<Body>> + Send,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let request_id = self.shared.request_id(request.headers());
+        let span = tracing::info_span!("rpc", method = request.uri().path(), request_id = request_id.as_str());
+        let budget = self.shared.budget(request.headers());
+        let admitted = span.in_scope(|| self.shared.admit(&mut request, &request_id, budget));
+        let answer: Self::Future = match admitted {
+            Err(error) => {
+                let status = span.in_scope(|| error.into_status());
+                Box::pin(ready(Ok(status.into_http())))
+            }
+            Ok(()) => {
+                let handler = self.inner.call(request);
+                Box::pin(async move {
+                    match tokio::time::timeout(budget, handler).await {
+                        Ok(answer) => answer,
+                        Err(_) => Ok(Status::from(ServiceError::DeadlineExceeded).into_http()),
+                    }
+                })
+            }
+        };
+        let answer = async move {
+            let mut response = answer.await?;
+            tracing::debug!(grpc_status = ?grpc_status(&response), "answered");
+            if let Ok(value) = HeaderValue::from_str(&request_id) {
+                response.headers_mut().insert(REQUEST_ID, value);
+            }
+            Ok(response)
+        };
+        Box::pin(answer.instrument(span))
+    }
+}
+
+/// The status of an answer without a message; an answer with one has it in its trailers.
+fn grpc_status(response: &Response<Body>) -> Option<&HeaderValue> {
+    response.headers().get("grpc-status")
+}
+
+/// Why a call does not reach its handler.
+enum Refusal {
+    NoSuchMethod,
+    Service(ServiceError),
+}
+
+impl Refusal {
+    fn into_status(self) -> Status {
+        match self {
+            Self::NoSuchMethod => Status::unimplemented("there is no such RPC: reflection lists those there are"),
+            Self::Service(error) => error.into(),
+        }
+    }
+}
+
+impl Shared {
+    /// Checks who calls, and puts the context and the caller into the request's extensions.
+    fn admit(&self, request: &mut Request<Body>, request_id: &str, budget: Duration) -> Result<(), Refusal> {
+        let Some(access) = access::of(request.uri().path()) else { return Err(Refusal::NoSuchMethod) };
+        match access {
+            Access::Open => {}
+            Access::Verifier if self.policy.verification_open => {}
+            Access::Verifier => return Err(Refusal::Service(ServiceError::VerificationClosed)),
+            Access::Account => {
+                let principal = bearer(request.headers())
+                    .and_then(|token| self.service.authenticate(&token))
+                    .map_err(Refusal::Service)?;
+                request.extensions_mut().insert(principal);
+            }
+        }
+        let context = RequestContext {
+            origin: origin(request, request_id),
+            arrived: self.service.clock().now(),
+            deadline: monotonic_now() + budget,
+        };
+        request.extensions_mut().insert(context);
+        Ok(())
+    }
+
+    /// The caller's request id, or a new one. It goes into logs and the audit trail, so it is short and plain.
+    fn request_id(&self, headers: &HeaderMap) -> String {
+        let sent = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok());
+        let plain = |id: &&str| {
+            (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
+        };
+        match sent.filter(plain) {
+            Some(id) => id.to_owned(),
+            None => uuid::Builder::from_random_bytes(random(&*self.entropy)).into_uuid().to_string(),
+        }
+    }
+
+    /// How long the call may take.
+    fn budget(&self, headers: &HeaderMap) -> Duration {
+        match headers.get("grpc-timeout").and_then(|v| v.to_str().ok()).and_then(parse_timeout) {
+            Some(asked) => asked.saturating_sub(EARLY.min(asked / 10)).min(self.policy.max_deadline),
+            None => self.policy.max_deadline,
+        }
+    }
+}
+
+/// The context that [`CallLayer`] gave the call.
+pub(super) fn context<T>(request: &tonic::Request<T>) -> Result<RequestContext, ServiceError> {
+    let context = request.extensions().get::<RequestContext>().cloned();
+    context.ok_or_else(|| ServiceError::internal("a call reached its handler without a context"))
+}
+
+/// The caller that [`CallLayer`] admitted.
+pub(super) fn principal<T>(request: &tonic::Request<T>) -> Result<Principal, ServiceError> {
+    request.extensions().get::<Principal>().copied().ok_or(ServiceError::AccessTokenMissing)
+}
+
+fn origin(request: &Request<Body>, request_id: &str) -> Origin {
+    let peer: Option<SocketAddr> = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let address = |ip: IpAddr| ip.to_canonical().to_string();
+    let agent = request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    Origin {
+        request_id: request_id.to_owned(),
+        ip_address: peer.map(|p| address(p.ip())).unwrap_or_default(),
+        user_agent: Label::lossy(agent).as_str().to_owned(),
+    }
+}
+
+/// The bearer token of a call (RFC 6750 §2.1). Two `authorization` values are refused: which of them was checked by whom
+/// before us cannot be known.
+fn bearer(headers: &HeaderMap) -> Result<SecretString, ServiceError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Err(ServiceError::AccessTokenMissing) };
+    if values.next().is_some() {
+        return Err(ServiceError::AccessTokenInvalid);
+    }
+    let text = value.to_str().map_err(|_| ServiceError::AccessTokenInvalid)?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(SecretString::new(token.to_owned())),
+        _ => Err(ServiceError::AccessTokenMissing),
+    }
+}
+
+/// `grpc-timeout` of the gRPC protocol: up to eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_of_the_protocol_are_understood() {
+        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(parse_timeout("5m"), Some(Duration::from_millis(5)));
+        for bad in ["", "5", "S", "123456789S", "+5S", "-5S", "5 S", "5X", "5é"] {
+            assert_eq!(parse_timeout(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_is_taken_only_if_it_is_the_only_one() {
+        let headers = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::AUTHORIZATION, value.parse().unwrap());
+            }
+            headers
+        };
+        assert_eq!(bearer(&headers(&["bearer abc"])).unwrap().expose(), "abc");
+        assert!(matches!(bearer(&headers(&[])), Err(ServiceError::AccessTokenMissing)));
+        assert!(matches!(bearer(&headers(&["Basic abc"])), Err(ServiceError::AccessTokenMissing)));
+        assert!(matches!(bearer(&headers(&["Bearer a", "Bearer b"])), Err(ServiceError::AccessTokenInvalid)));
+    }
+}

@@ -1,0 +1,266 @@
+//! Proto ↔ domain. Messages are taken apart whole, so that a new field cannot be forgotten.
+
+use prost_types::Timestamp as PbTimestamp;
+
+use crate::{
+    domain::{
+        audience::Audience,
+        audit::Origin,
+        claims::AccessClaims,
+        field::{FieldViolation, FieldViolations},
+        id::SessionId,
+        password::Password,
+        secret::SecretString,
+        session::{DeviceInfo, LAST_USED_GRAIN, Session, SessionPolicy},
+        signing_key::KeyState,
+        time::Timestamp,
+        user::{Label, User, UserState},
+    },
+    pb::v1,
+    service::{Consistency, IssuedTokens, LoginCommand, Policy, PublishedKey, RegisterCommand, ServiceError},
+    verifier::Inactive,
+};
+
+/// The most characters of an identifier that is looked at: longer than any address or name.
+const MAX_IDENTIFIER: usize = 1024;
+
+pub(super) fn timestamp(time: Timestamp) -> PbTimestamp {
+    // Below 10^9 by construction.
+    let nanos = i32::try_from(time.subsec_micros() * 1_000).unwrap_or_default();
+    PbTimestamp { seconds: time.as_seconds(), nanos }
+}
+
+pub(super) fn register(request: v1::RegisterRequest) -> Result<RegisterCommand, FieldViolations> {
+    let v1::RegisterRequest { email, username, password, display_name } = request;
+    RegisterCommand::parse(&email, &username, &password, &display_name)
+}
+
+pub(super) fn login(request: v1::LoginRequest, origin: &Origin, policy: &Policy) -> Result<LoginCommand, ServiceError> {
+    let v1::LoginRequest { identifier, password, device, audience, scope } = request;
+    let v1::Device { name } = device.unwrap_or_default();
+    let mut violations = FieldViolations::new();
+    let identifier = violations.check("identifier", parse_identifier(identifier));
+    let password = violations.check("password", Password::presented(&password));
+    let name = violations.check("device.name", Label::parse(&name));
+    let audience = violations.note(policy.audience(audience));
+    let scope = violations.note(policy.scope(scope));
+    match (identifier, password, name, audience, scope) {
+        (Some(identifier), Some(password), Some(name), Some(audience), Some(scope)) => {
+            let device = DeviceInfo {
+                name,
+                user_agent: Label::lossy(&origin.user_agent),
+                ip_address: Label::lossy(&origin.ip_address),
+            };
+            Ok(LoginCommand { identifier, password, device, audience, scope })
+        }
+        _ => Err(violations.into()),
+    }
+}
+
+fn parse_identifier(text: String) -> Result<String, &'static str> {
+    match text.len() {
+        0 => Err("is empty: send an e-mail address or a user name"),
+        1..=MAX_IDENTIFIER => Ok(text),
+        _ => Err("is too long for an e-mail address or a user name"),
+    }
+}
+
+/// A token, which must not be empty. What else is wrong with it shows when it is checked.
+pub(super) fn token(field: &'static str, text: String) -> Result<SecretString, FieldViolation> {
+    if text.is_empty() { Err(FieldViolation::new(field, "is empty: send the token")) } else { Ok(SecretString::new(text)) }
+}
+
+pub(super) fn verify(
+    request: v1::VerifyRequest,
+) -> Result<(SecretString, Vec<Audience>, Consistency), ServiceError> {
+    let v1::VerifyRequest { token: text, audience, consistency } = request;
+    let mut violations = FieldViolations::new();
+    let token = violations.note(token("token", text));
+    let audience = violations.check(
+        "audience",
+        audience.into_iter().map(Audience::try_from).collect::<Result<Vec<_>, _>>(),
+    );
+    let consistency = violations.check("consistency", parse_consistency(consistency));
+    match (token, audience, consistency) {
+        (Some(token), Some(audience), Some(consistency)) => Ok((token, audience, consistency)),
+        _ => Err(violations.into()),
+    }
+}
+
+fn parse_consistency(number: i32) -> Result<Consistency, &'static str> {
+    match v1::Consistency::try_from(number) {
+        Ok(v1::Consistency::Unspecified | v1::Consistency::Local) => Ok(Consistency::Local),
+        Ok(v1::Consistency::Strong) => Ok(Consistency::Strong),
+        Err(_) => Err("is no consistency this server knows: use CONSISTENCY_LOCAL or CONSISTENCY_STRONG"),
+    }
+}
+
+pub(super) fn change_password(request: v1::ChangePasswordRequest) -> Result<(Password, Password), FieldViolations> {
+    let v1::ChangePasswordRequest { current_password, new_password } = request;
+    let mut violations = FieldViolations::new();
+    let current = violations.check("current_password", Password::presented(&current_password));
+    let new = violations.check("new_password", Password::chosen(&new_password));
+    match (current, new) {
+        (Some(current), Some(new)) => Ok((current, new)),
+        _ => Err(violations),
+    }
+}
+
+/// Where a page begins and how long it is.
+pub(super) fn page(request: v1::ListSessionsRequest) -> Result<(Option<SessionId>, u32), FieldViolations> {
+    let v1::ListSessionsRequest { page_size, page_token } = request;
+    let mut violations = FieldViolations::new();
+    let size = match page_size {
+        0 => Some(20),
+        size => violations.check(
+            "page_size",
+            u32::try_from(size).ok().filter(|s| *s <= 100).ok_or("is out of range: use 1 to 100, or 0 for 20"),
+        ),
+    };
+    let before = if page_token.is_empty() {
+        Some(None)
+    } else {
+        let parsed = page_token.parse::<SessionId>();
+        violations.check("page_token", parsed.map_err(|_| "is not a next_page_token of an earlier answer")).map(Some)
+    };
+    match (before, size) {
+        (Some(before), Some(size)) => Ok((before, size)),
+        _ => Err(violations),
+    }
+}
+
+pub(super) fn session_id(text: &str) -> Result<SessionId, FieldViolation> {
+    text.parse().map_err(|error| FieldViolation::new("session_id", format!("is {error}")))
+}
+
+pub(super) fn token_pair(tokens: &IssuedTokens) -> v1::TokenPair {
+    let IssuedTokens {
+        access_token,
+        issue_time,
+        access_token_expire_time,
+        refresh_token,
+        refresh_token_expire_time,
+        session,
+    } = tokens;
+    v1::TokenPair {
+        access_token: access_token.expose().to_owned(),
+        token_type: "Bearer".to_owned(),
+        expires_in: access_token_expire_time.as_seconds() - issue_time.as_seconds(),
+        access_token_expire_time: Some(timestamp(*access_token_expire_time)),
+        refresh_token: refresh_token.expose().to_owned(),
+        refresh_token_expire_time: Some(timestamp(*refresh_token_expire_time)),
+        session_id: session.to_string(),
+    }
+}
+
+pub(super) fn claims(claims: AccessClaims) -> v1::Claims {
+    let AccessClaims {
+        issuer,
+        subject,
+        audience,
+        expire_time,
+        issue_time,
+        token_id,
+        session_id,
+        client_id,
+        scope,
+        roles,
+        auth_time,
+        amr,
+        acr,
+        epoch: _, // of use to verifiers only
+    } = claims;
+    v1::Claims {
+        issuer,
+        subject: subject.to_string(),
+        audience: audience.into_iter().map(String::from).collect(),
+        expire_time: Some(timestamp(expire_time)),
+        issue_time: Some(timestamp(issue_time)),
+        token_id: token_id.to_string(),
+        session_id: session_id.to_string(),
+        client_id,
+        scope: scope.to_string(),
+        roles,
+        auth_time: Some(timestamp(auth_time)),
+        amr,
+        acr,
+    }
+}
+
+pub(super) const fn inactive_reason(reason: Inactive) -> v1::InactiveReason {
+    match reason {
+        Inactive::Malformed => v1::InactiveReason::Malformed,
+        Inactive::WrongType => v1::InactiveReason::WrongType,
+        Inactive::UnknownKey => v1::InactiveReason::UnknownKey,
+        Inactive::BadSignature => v1::InactiveReason::BadSignature,
+        Inactive::WrongIssuer => v1::InactiveReason::WrongIssuer,
+        Inactive::WrongAudience => v1::InactiveReason::WrongAudience,
+        Inactive::Expired => v1::InactiveReason::Expired,
+        Inactive::NotYetValid => v1::InactiveReason::NotYetValid,
+        Inactive::Revoked => v1::InactiveReason::Revoked,
+    }
+}
+
+pub(super) fn user(user: User) -> v1::User {
+    let User {
+        id,
+        email,
+        email_verified_time,
+        username,
+        display_name,
+        state,
+        epoch: _, // internal
+        roles,
+        create_time,
+        update_time,
+    } = user;
+    v1::User {
+        id: id.to_string(),
+        email: email.as_typed().to_owned(),
+        username: username.map(|n| n.as_str().to_owned()).unwrap_or_default(),
+        display_name: display_name.as_str().to_owned(),
+        email_verified: email_verified_time.is_some(),
+        state: match state {
+            UserState::Active => v1::UserState::Active,
+            UserState::Suspended => v1::UserState::Suspended,
+        }
+        .into(),
+        roles,
+        create_time: Some(timestamp(create_time)),
+        update_time: Some(timestamp(update_time)),
+    }
+}
+
+pub(super) fn session(session: Session, policy: &SessionPolicy, current: SessionId) -> v1::Session {
+    let expire_time = session.expire_time(policy);
+    let Session { id, grant: _, device, create_time, last_used_time, absolute_expire_time: _, family: _ } = session;
+    let DeviceInfo { name, user_agent, ip_address } = device;
+    v1::Session {
+        id: id.to_string(),
+        device_name: name.as_str().to_owned(),
+        user_agent: user_agent.as_str().to_owned(),
+        ip_address: ip_address.as_str().to_owned(),
+        create_time: Some(timestamp(create_time)),
+        last_used_time: Some(timestamp(last_used_time.rounded_down(LAST_USED_GRAIN))),
+        expire_time: Some(timestamp(expire_time)),
+        current: id == current,
+    }
+}
+
+/// A key as verifiers see it; `None` once it is removed.
+pub(super) fn verification_key(key: PublishedKey) -> Option<v1::VerificationKey> {
+    let PublishedKey { kid, algorithm, state, jwk, life } = key;
+    let state = match state {
+        KeyState::Published => v1::VerificationKeyState::Published,
+        KeyState::Active => v1::VerificationKeyState::Active,
+        KeyState::Retired => v1::VerificationKeyState::Retired,
+        KeyState::Removed => return None,
+    };
+    Some(v1::VerificationKey {
+        key_id: kid,
+        algorithm: algorithm.as_str().to_owned(),
+        jwk: jwk.to_string(),
+        state: state.into(),
+        activate_time: Some(timestamp(life.activate_time)),
+    })
+}

@@ -1,0 +1,152 @@
+//! Service errors as gRPC statuses: one exhaustive match. What a caller reads is written here; causes go to the log.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::{domain, pb::v1::ErrorReason, service::ServiceError};
+
+/// `google.rpc.ErrorInfo.domain`.
+const DOMAIN: &str = "vouchsafe";
+
+/// When to try again after an outage.
+const OUTAGE_RETRY: Duration = Duration::from_secs(1);
+
+impl From<ServiceError> for Status {
+    fn from(error: ServiceError) -> Self {
+        use ErrorReason as R;
+        match error {
+            ServiceError::Invalid(violations) => invalid(violations),
+            ServiceError::InvalidCredentials => {
+                status(Code::Unauthenticated, R::InvalidCredentials, "identifier or password is wrong")
+            }
+            ServiceError::AccessTokenMissing => status(
+                Code::Unauthenticated,
+                R::AccessTokenMissing,
+                "this call needs an access token: send metadata `authorization: Bearer <access token>`",
+            ),
+            ServiceError::AccessTokenInvalid => status(
+                Code::Unauthenticated,
+                R::AccessTokenInvalid,
+                "the access token is not accepted: refresh it or sign in",
+            ),
+            ServiceError::VerificationClosed => status(
+                Code::Unauthenticated,
+                R::VerificationClosed,
+                "token verification is not open on this listener: call it over loopback, or open it (grpc.open_verification)",
+            ),
+            ServiceError::RefreshTokenInvalid => {
+                status(Code::Unauthenticated, R::RefreshTokenInvalid, "not a refresh token of this issuer: sign in")
+            }
+            ServiceError::RefreshTokenExpired => {
+                status(Code::Unauthenticated, R::RefreshTokenExpired, "the session has expired: sign in")
+            }
+            ServiceError::RefreshTokenReused => status(
+                Code::Unauthenticated,
+                R::RefreshTokenReused,
+                "a superseded refresh token was presented, so its session has been ended: sign in",
+            ),
+            ServiceError::SessionRevoked => {
+                status(Code::Unauthenticated, R::SessionRevoked, "the session has been ended: sign in")
+            }
+            ServiceError::RefreshOvertaken => status(
+                Code::Aborted,
+                R::RefreshOvertaken,
+                "newer refreshes of this session overtook this one: use the newest refresh token",
+            ),
+            ServiceError::EmailTaken => {
+                status(Code::AlreadyExists, R::EmailTaken, "an account with this e-mail address exists")
+            }
+            ServiceError::UsernameTaken => {
+                status(Code::AlreadyExists, R::UsernameTaken, "an account with this user name exists")
+            }
+            ServiceError::RegistrationClosed => status(
+                Code::FailedPrecondition,
+                R::RegistrationClosed,
+                "this server does not accept registrations: ask its administrator for an account",
+            ),
+            ServiceError::SessionNotFound => {
+                status(Code::NotFound, R::SessionNotFound, "you have no live session with this id")
+            }
+            ServiceError::Conflict => {
+                status(Code::Aborted, R::Conflict, "the account was changed at the same moment: try again")
+            }
+            ServiceError::Overloaded { retry_after } => {
+                let mut details = info(R::Overloaded);
+                details.set_retry_info(Some(retry_after));
+                let text = "too many passwords are being checked: try again later";
+                Status::with_error_details(Code::ResourceExhausted, text, details)
+            }
+            ServiceError::DeadlineExceeded => {
+                status(Code::DeadlineExceeded, R::DeadlineExceeded, "the deadline passed before the answer was ready")
+            }
+            ServiceError::Unavailable { cause } => {
+                tracing::warn!(cause, "call refused: unavailable");
+                let mut details = info(R::StoreUnavailable);
+                details.set_retry_info(Some(OUTAGE_RETRY));
+                let text = "a store this answer depends on is not available: nothing was changed, try again";
+                Status::with_error_details(Code::Unavailable, text, details)
+            }
+            ServiceError::Internal { cause } => {
+                tracing::error!(cause, "call failed");
+                status(Code::Internal, R::Internal, "internal error: the server's log tells more under this x-request-id")
+            }
+        }
+    }
+}
+
+fn invalid(violations: Vec<domain::field::FieldViolation>) -> Status {
+    let text: Vec<_> = violations.iter().map(|v| format!("{} {}", v.field, v.description)).collect();
+    let mut details = info(ErrorReason::InvalidArgument);
+    details.set_bad_request(
+        violations.into_iter().map(|v| FieldViolation::new(v.field, v.description)).collect::<Vec<_>>(),
+    );
+    Status::with_error_details(Code::InvalidArgument, text.join("; "), details)
+}
+
+fn status(code: Code, reason: ErrorReason, text: &str) -> Status {
+    Status::with_error_details(code, text, info(reason))
+}
+
+fn info(reason: ErrorReason) -> ErrorDetails {
+    let name = reason.as_str_name();
+    let name = name.strip_prefix("ERROR_REASON_").unwrap_or(name);
+    ErrorDetails::with_error_info(name, DOMAIN, HashMap::<String, String>::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_names_its_reason_and_hides_its_cause() {
+        let status = Status::from(ServiceError::internal("password=hunter2 at 10.0.0.7"));
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!status.message().contains("hunter2"));
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INTERNAL", "vouchsafe"));
+    }
+
+    #[test]
+    fn every_bad_field_is_named() {
+        let violations = vec![
+            domain::field::FieldViolation::new("email", "is not an address"),
+            domain::field::FieldViolation::new("password", "is too short"),
+        ];
+        let status = Status::from(ServiceError::Invalid(violations));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.clone()).collect();
+        assert_eq!(fields, ["email", "password"]);
+    }
+
+    #[test]
+    fn an_outage_says_when_to_retry() {
+        let status = Status::from(ServiceError::Unavailable { cause: "connection refused".into() });
+        let details = status.get_error_details();
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(OUTAGE_RETRY));
+        assert!(!status.message().contains("refused"));
+    }
+}

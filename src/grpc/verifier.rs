@@ -1,0 +1,18 @@
+//! `VerifierService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{Handlers, convert};
+use crate::{pb::v1, pb::v1::verifier_service_server::VerifierService};
+
+#[tonic::async_trait]
+impl VerifierService for Handlers {
+    async fn get_verification_keys(
+        &self,
+        _request: Request<v1::GetVerificationKeysRequest>,
+    ) -> Result<Response<v1::GetVerificationKeysResponse>, Status> {
+        let keys = self.service.keys().published().into_iter().filter_map(convert::verification_key).collect();
+        let issuer = self.service.policy().issuer.clone();
+        Ok(Response::new(v1::GetVerificationKeysResponse { issuer, keys }))
+    }
+}

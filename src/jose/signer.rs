@@ -1,0 +1,197 @@
+//! Key pairs that sign tokens.
+
+use std::fmt;
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, Signature},
+};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{
+    base64url,
+    jwk::{PublicKey, SIGNATURE_LEN},
+    jws::MAX_TOKEN_LEN,
+};
+use crate::domain::signing_key::Algorithm;
+
+/// A key pair could not be made, read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyPairError {
+    /// The bytes are no PKCS#8 key of that algorithm.
+    #[error("not a PKCS#8 private key of the expected algorithm")]
+    Malformed,
+    /// The cryptographic library failed, for want of memory or random bytes.
+    #[error("the cryptographic library failed")]
+    Library,
+}
+
+/// A token could not be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The claims are no JSON object, or cannot be written as JSON.
+    #[error("the claims are no JSON object")]
+    Claims(#[source] Option<serde_json::Error>),
+    /// The token would be longer than [`MAX_TOKEN_LEN`], which no verifier accepts.
+    #[error("the token would be longer than {MAX_TOKEN_LEN} bytes")]
+    TooLong,
+    /// The cryptographic library failed.
+    #[error("the cryptographic library failed")]
+    Library,
+}
+
+/// A private key, parsed once, with its public half.
+pub struct SigningKeyPair {
+    private: Private,
+    public: PublicKey,
+}
+
+enum Private {
+    Es256(EcdsaKeyPair),
+    EdDsa(Ed25519KeyPair),
+}
+
+/// Members in the order of RFC 7515's examples.
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'static str,
+    typ: &'a str,
+    kid: &'a str,
+}
+
+impl SigningKeyPair {
+    /// A new key pair from aws-lc's own random numbers.
+    pub fn generate(algorithm: Algorithm) -> Result<Self, KeyPairError> {
+        let private = match algorithm {
+            Algorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Private::Es256),
+            Algorithm::EdDsa => Ed25519KeyPair::generate().map(Private::EdDsa),
+        };
+        Self::new(private.map_err(|_| KeyPairError::Library)?)
+    }
+
+    /// Reads a PKCS#8 document, as [`Self::to_pkcs8`] and `openssl genpkey` write them. The caller wipes the bytes.
+    pub fn from_pkcs8(algorithm: Algorithm, document: &[u8]) -> Result<Self, KeyPairError> {
+        let private = match algorithm {
+            Algorithm::Es256 => {
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document).map(Private::Es256)
+            }
+            Algorithm::EdDsa => Ed25519KeyPair::from_pkcs8(document).map(Private::EdDsa),
+        };
+        Self::new(private.map_err(|_| KeyPairError::Malformed)?)
+    }
+
+    fn new(private: Private) -> Result<Self, KeyPairError> {
+        let public = match &private {
+            Private::Es256(pair) => PublicKey::from_bytes(Algorithm::Es256, pair.public_key().as_ref(), None),
+            Private::EdDsa(pair) => PublicKey::from_bytes(Algorithm::EdDsa, pair.public_key().as_ref(), None),
+        };
+        Ok(Self { private, public: public.map_err(|_| KeyPairError::Malformed)? })
+    }
+
+    /// The private key as a PKCS#8 document of version 1, which is what other libraries read. Wiped when dropped.
+    pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyPairError> {
+        let document = match &self.private {
+            Private::Es256(pair) => pair.to_pkcs8v1(),
+            Private::EdDsa(pair) => pair.to_pkcs8v1(),
+        };
+        // The document wipes itself, too.
+        document.map(|d| Zeroizing::new(d.as_ref().to_vec())).map_err(|_| KeyPairError::Library)
+    }
+
+    /// The public half. Its `kid` is its thumbprint.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs claims, which must be a JSON object, as a compact JWS with the header `alg`, `typ`, `kid`.
+    pub fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<String, SignError> {
+        let header = Header { alg: self.public.algorithm().as_str(), typ, kid: self.public.kid() };
+        let header = serde_json::to_vec(&header).map_err(|e| SignError::Claims(Some(e)))?;
+        let claims = serde_json::to_vec(claims).map_err(|e| SignError::Claims(Some(e)))?;
+        if claims.first() != Some(&b'{') {
+            return Err(SignError::Claims(None));
+        }
+        let mut token = String::with_capacity((header.len() + claims.len() + SIGNATURE_LEN).div_ceil(3) * 4 + 6);
+        base64url::encode_onto(&header, &mut token);
+        token.push('.');
+        base64url::encode_onto(&claims, &mut token);
+        let signature = self.signature(token.as_bytes())?;
+        token.push('.');
+        base64url::encode_onto(signature.as_ref(), &mut token);
+        if token.len() > MAX_TOKEN_LEN { Err(SignError::TooLong) } else { Ok(token) }
+    }
+
+    fn signature(&self, message: &[u8]) -> Result<Signature, SignError> {
+        match &self.private {
+            Private::Es256(pair) => pair.sign(&SystemRandom::new(), message),
+            Private::EdDsa(pair) => pair.try_sign(message),
+        }
+        .map_err(|_| SignError::Library)
+    }
+}
+
+impl fmt::Debug for SigningKeyPair {
+    /// The public half only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKeyPair").field("private", &"[redacted]").field("public", &self.public).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::jose::jws::Unverified;
+
+    const BOTH: [Algorithm; 2] = [Algorithm::Es256, Algorithm::EdDsa];
+
+    #[test]
+    fn what_one_signs_its_public_half_verifies_and_no_other() {
+        for algorithm in BOTH {
+            let pair = SigningKeyPair::generate(algorithm).unwrap();
+            let token = pair.sign("at+jwt", &json!({"a": 1})).unwrap();
+            let parsed = Unverified::parse(&token).unwrap();
+            assert_eq!((parsed.kid(), parsed.typ()), (pair.public_key().kid(), Some("at+jwt")));
+            let verified = parsed.verify_with(pair.public_key()).unwrap();
+            assert_eq!(verified.payload(), br#"{"a":1}"#);
+            let other = SigningKeyPair::generate(algorithm).unwrap();
+            assert!(Unverified::parse(&token).unwrap().verify_with(other.public_key()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_pair_survives_pkcs8_of_version_1_and_is_not_taken_for_the_other_algorithm() {
+        for [algorithm, other] in [BOTH, [BOTH[1], BOTH[0]]] {
+            let pair = SigningKeyPair::generate(algorithm).unwrap();
+            let document = pair.to_pkcs8().unwrap();
+            // After the outer SEQUENCE, whose length takes one byte or two.
+            let version = if document[1] < 0x80 { &document[2..5] } else { &document[3..6] };
+            assert_eq!(version, [0x02, 0x01, 0x00], "version 1 is written as 0");
+            let again = SigningKeyPair::from_pkcs8(algorithm, &document).unwrap();
+            assert_eq!(again.public_key(), pair.public_key());
+            assert_eq!(SigningKeyPair::from_pkcs8(other, &document).err(), Some(KeyPairError::Malformed));
+            assert_eq!(SigningKeyPair::from_pkcs8(algorithm, &document[1..]).err(), Some(KeyPairError::Malformed));
+        }
+    }
+
+    #[test]
+    fn only_an_object_of_a_length_that_verifies_is_signed() {
+        let pair = SigningKeyPair::generate(Algorithm::EdDsa).unwrap();
+        assert!(matches!(pair.sign("x", &"text"), Err(SignError::Claims(None))));
+        assert!(matches!(pair.sign("x", &[1]), Err(SignError::Claims(None))));
+        assert!(matches!(pair.sign("x", &json!({"a": "x".repeat(12_200)})), Err(SignError::TooLong)));
+        let token = pair.sign("x", &json!({"a": "x".repeat(12_000)})).unwrap();
+        assert!(Unverified::parse(&token).is_ok());
+    }
+
+    #[test]
+    fn debug_does_not_show_the_private_key() {
+        for algorithm in BOTH {
+            let pair = SigningKeyPair::generate(algorithm).unwrap();
+            let shown = format!("{pair:?}");
+            assert!(shown.contains("[redacted]") && shown.len() < 200, "{shown}");
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The keys in use: loaded from the store, opened with the master key, replaced on schedule.
+//!
+//! Which key signs is decided by the moments in its row, so nodes agree without talking. A key is published long before it
+//! signs, so every node and verifier has it by then.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+
+use super::{Policy, ServiceError};
+use crate::{
+    crypto::{MasterKey, ParsedRefreshToken, RefreshClaims, RefreshTokenKey, SealContext, SealError, mint},
+    domain::{
+        audit::Actor,
+        id::SessionId,
+        refresh::Family,
+        secret::{Entropy, SecretKey, SecretString, random},
+        signing_key::{Algorithm, KeyLife, KeyState},
+        time::{Clock, Timestamp},
+    },
+    jose::{KeySet, SigningKeyPair},
+    store::{
+        StoreError,
+        port::{NewSigningKey, RefreshKeyRow, Rotate, SigningKeyRow, Store},
+    },
+};
+
+/// An unknown refresh-key number is looked up at most this often, for all callers together: forged tokens name any number.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the keys could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys were sealed under another master key.
+    #[error(
+        "the master key does not open the keys in this database: configure the master key this database was created with \
+         (setting keys.master_key)"
+    )]
+    WrongMasterKey,
+    /// A row is damaged.
+    #[error("key {key} in the database is damaged: {problem}")]
+    Damaged {
+        /// Its `kid` or number.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+struct SigningKey {
+    pair: SigningKeyPair,
+    algorithm: Algorithm,
+    life: KeyLife,
+}
+
+struct RefreshKey {
+    key: RefreshTokenKey,
+    life: KeyLife,
+}
+
+struct Keys {
+    signing: Vec<SigningKey>,
+    verification: Arc<KeySet>,
+    refresh: BTreeMap<i64, RefreshKey>,
+}
+
+/// A key as verifiers and operators see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublishedKey {
+    /// Its thumbprint.
+    pub kid: String,
+    /// Its one algorithm.
+    pub algorithm: Algorithm,
+    /// Where it stands.
+    pub state: KeyState,
+    /// The public key.
+    pub jwk: serde_json::Value,
+    /// Its moments.
+    #[serde(skip)]
+    pub life: KeyLife,
+}
+
+/// The keys in use.
+pub struct KeyChain {
+    master: Arc<MasterKey>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    keys: ArcSwap<Keys>,
+    looked_up: AtomicI64,
+}
+
+impl std::fmt::Debug for KeyChain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyChain").finish_non_exhaustive()
+    }
+}
+
+impl KeyChain {
+    /// Loads every key, and makes the first ones if there are none.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub async fn load(
+        store: &dyn Store,
+        policy: &Policy,
+        master: Arc<MasterKey>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, KeyError> {
+        let keys = ArcSwap::from_pointee(read(store, &master, clock.now()).await?);
+        let chain = Self { master, clock, entropy, keys, looked_up: AtomicI64::new(i64::MIN) };
+        chain.rotate_if_due(store, policy, Actor::System).await?;
+        Ok(chain)
+    }
+
+    /// Loads every key anew.
+    ///
+    /// # Errors
+    /// See [`KeyError`]; the keys in use stay.
+    pub async fn reload(&self, store: &dyn Store) -> Result<(), KeyError> {
+        self.keys.store(Arc::new(read(store, &self.master, self.clock.now()).await?));
+        Ok(())
+    }
+
+    /// Publishes successors where the schedule wants them.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub async fn rotate_if_due(&self, store: &dyn Store, policy: &Policy, actor: Actor) -> Result<(), KeyError> {
+        let now = self.clock.now();
+        let keys = self.keys.load_full();
+        let serves = |k: &SigningKey| {
+            k.algorithm == policy.algorithm && matches!(k.life.state(now), KeyState::Published | KeyState::Active)
+        };
+        // Only a look, to spare the work; the store decides again under its lock.
+        let signing = policy.rotation.is_due(keys.signing.iter().map(|k| &k.life), now) || !keys.signing.iter().any(serves);
+        let refresh = policy.rotation.is_due(keys.refresh.values().map(|k| &k.life), now);
+        self.publish(store, policy, Rotate::IfDue, actor, signing, refresh).await
+    }
+
+    /// Publishes successors of every key now.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub async fn rotate_now(&self, store: &dyn Store, policy: &Policy, actor: Actor) -> Result<(), KeyError> {
+        self.publish(store, policy, Rotate::Now, actor, true, true).await
+    }
+
+    async fn publish(
+        &self,
+        store: &dyn Store,
+        policy: &Policy,
+        rotate: Rotate,
+        actor: Actor,
+        signing: bool,
+        refresh: bool,
+    ) -> Result<(), KeyError> {
+        if signing {
+            let new = self.new_signing_key(policy.algorithm)?;
+            store.rotate_signing_key(new, policy.rotation, rotate, actor).await?;
+        }
+        if refresh {
+            let (master, entropy) = (Arc::clone(&self.master), Arc::clone(&self.entropy));
+            let seal = move |id: i64| {
+                let key: [u8; 32] = random(&*entropy);
+                master.seal(refresh_key_context(&id.to_be_bytes()), &key, &*entropy)
+            };
+            store.rotate_refresh_key(Arc::new(seal), policy.rotation, rotate, actor).await?;
+        }
+        if signing || refresh { self.reload(store).await } else { Ok(()) }
+    }
+
+    fn new_signing_key(&self, algorithm: Algorithm) -> Result<NewSigningKey, KeyError> {
+        let made = SigningKeyPair::generate(algorithm).and_then(|pair| Ok((pair.to_pkcs8()?, pair)));
+        let (pkcs8, pair) =
+            made.map_err(|problem| KeyError::Damaged { key: "(new)".to_owned(), problem: problem.to_string() })?;
+        let kid = pair.public_key().kid().to_owned();
+        Ok(NewSigningKey {
+            algorithm,
+            public_jwk: pair.public_key().to_jwk(),
+            private_key_sealed: self.master.seal(signing_key_context(kid.as_bytes()), &pkcs8, &*self.entropy),
+            kid,
+        })
+    }
+
+    /// The keys that tokens are verified with.
+    pub fn verification_keys(&self) -> Arc<KeySet> {
+        Arc::clone(&self.keys.load().verification)
+    }
+
+    /// Every key not yet removed, the oldest first.
+    pub fn published(&self) -> Vec<PublishedKey> {
+        let now = self.clock.now();
+        let published = |k: &SigningKey| PublishedKey {
+            kid: k.pair.public_key().kid().to_owned(),
+            algorithm: k.algorithm,
+            state: k.life.state(now),
+            jwk: k.pair.public_key().to_jwk(),
+            life: k.life,
+        };
+        self.keys.load().signing.iter().map(published).filter(|k| k.state != KeyState::Removed).collect()
+    }
+
+    /// Signs with the key that is active at `now`.
+    pub(super) fn sign(&self, now: Timestamp, typ: &str, claims: &impl Serialize) -> Result<SecretString, ServiceError> {
+        let keys = self.keys.load();
+        let active = keys.signing.iter().filter(|k| k.life.state(now) == KeyState::Active);
+        let Some(key) = active.max_by_key(|k| k.life.activate_time) else {
+            return Err(ServiceError::internal("no signing key is active"));
+        };
+        key.pair.sign(typ, claims).map(SecretString::new).map_err(ServiceError::internal)
+    }
+
+    /// The number of the refresh key that signs at `now`.
+    pub(super) fn refresh_key_in_force(&self, now: Timestamp) -> Result<i64, ServiceError> {
+        let keys = self.keys.load();
+        let active = keys.refresh.iter().filter(|(_, k)| k.life.state(now) == KeyState::Active);
+        let newest = active.max_by_key(|(_, k)| k.life.activate_time).map(|(id, _)| *id);
+        newest.ok_or_else(|| ServiceError::internal("no refresh key is active"))
+    }
+
+    /// The refresh token of a family's current generation: the same each time it is asked for.
+    pub(super) fn mint_refresh_token(&self, session: SessionId, family: &Family) -> Result<SecretString, ServiceError> {
+        let keys = self.keys.load();
+        let Some(key) = keys.refresh.get(&family.key_id) else {
+            return Err(ServiceError::Unavailable { cause: format!("refresh key {} is not loaded", family.key_id) });
+        };
+        Ok(mint(&key.key, session, family.generation))
+    }
+
+    /// Checks a refresh token's authenticity. A key number we do not know is looked up; if it stays unknown we cannot tell
+    /// whether the token is good, and say so rather than send its holder away.
+    pub(super) async fn read_refresh_token(
+        &self,
+        store: &dyn Store,
+        token: &SecretString,
+    ) -> Result<RefreshClaims, ServiceError> {
+        let parsed = ParsedRefreshToken::parse(token.expose()).map_err(|_| ServiceError::RefreshTokenInvalid)?;
+        let id = parsed.key_id();
+        if !self.keys.load().refresh.contains_key(&id) {
+            self.look_up(store).await?;
+        }
+        let keys = self.keys.load();
+        let Some(key) = keys.refresh.get(&id) else {
+            return Err(ServiceError::Unavailable { cause: format!("refresh key {id} is not known here") });
+        };
+        parsed.verify(&key.key).map_err(|_| ServiceError::RefreshTokenInvalid)
+    }
+
+    async fn look_up(&self, store: &dyn Store) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        let last = self.looked_up.load(Ordering::Acquire);
+        let due = now >= Timestamp::from_micros(last).plus(LOOKUP_INTERVAL);
+        let claim = || self.looked_up.compare_exchange(last, now.as_micros(), Ordering::AcqRel, Ordering::Acquire);
+        if !due || claim().is_err() {
+            return Ok(());
+        }
+        self.reload(store).await.map_err(|error| match error {
+            KeyError::Store(error) => error.into(),
+            KeyError::WrongMasterKey | KeyError::Damaged { .. } => ServiceError::internal(error),
+        })
+    }
+}
+
+const fn signing_key_context(kid: &[u8]) -> SealContext<'_> {
+    SealContext { table: "signing_keys", row: kid, column: "private_key_sealed" }
+}
+
+const fn refresh_key_context(id: &[u8]) -> SealContext<'_> {
+    SealContext { table: "refresh_keys", row: id, column: "key_sealed" }
+}
+
+async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) -> Result<Keys, KeyError> {
+    let mut signing = Vec::new();
+    for row in store.signing_keys().await? {
+        if row.life.state(now) != KeyState::Removed {
+            signing.push(open_signing_key(&row, master)?);
+        }
+    }
+    let mut refresh = BTreeMap::new();
+    for row in store.refresh_keys().await? {
+        refresh.insert(row.id, open_refresh_key(&row, master)?);
+    }
+    let publics = signing.iter().map(|k| k.pair.public_key().clone()).collect();
+    let verification = KeySet::from_keys(publics)
+        .map_err(|problem| KeyError::Damaged { key: "(all)".to_owned(), problem: problem.to_string() })?;
+    Ok(Keys { signing, verification: Arc::new(verification), refresh })
+}
+
+fn open_signing_key(row: &SigningKeyRow, master: &MasterKey) -> Result<SigningKey, KeyError> {
+    let damaged = |problem: String| KeyError::Damaged { key: row.kid.clone(), problem };
+    let pkcs8 = master
+        .open(signing_key_context(row.kid.as_bytes()), &row.private_key_sealed)
+        .map_err(|error| seal_error(&row.kid, error))?;
+    let pair = SigningKeyPair::from_pkcs8(row.algorithm, &pkcs8).map_err(|e| damaged(e.to_string()))?;
+    if pair.public_key().kid() != row.kid {
+        return Err(damaged("it is another key than its id says".to_owned()));
+    }
+    Ok(SigningKey { pair, algorithm: row.algorithm, life: row.life })
+}
+
+fn open_refresh_key(row: &RefreshKeyRow, master: &MasterKey) -> Result<RefreshKey, KeyError> {
+    let name = format!("refresh-{}", row.id);
+    let damaged = |problem: &dyn std::fmt::Display| KeyError::Damaged { key: name.clone(), problem: problem.to_string() };
+    let bytes = master
+        .open(refresh_key_context(&row.id.to_be_bytes()), &row.key_sealed)
+        .map_err(|error| seal_error(&name, error))?;
+    let secret = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| damaged(&"it has the wrong length"))?;
+    let key = RefreshTokenKey::new(row.id, &SecretKey::new(secret)).map_err(|e| damaged(&e))?;
+    Ok(RefreshKey { key, life: row.life })
+}
+
+fn seal_error(key: &str, error: SealError) -> KeyError {
+    match error {
+        SealError::WrongKey { .. } => KeyError::WrongMasterKey,
+        SealError::Corrupt => KeyError::Damaged { key: key.to_owned(), problem: error.to_string() },
+    }
+}

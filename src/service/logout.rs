@@ -1,0 +1,18 @@
+//! `Logout`: ends the session of a refresh token.
+
+use super::{RequestContext, Service, ServiceError};
+use crate::domain::{secret::SecretString, session::EndReason};
+
+impl Service {
+    /// Ends the session, whichever generation of its refresh token is presented. A token that is not ours, or whose session
+    /// has ended, is a success too (RFC 7009 §2.2).
+    pub async fn logout(&self, token: &SecretString, context: &RequestContext) -> Result<(), ServiceError> {
+        let claims = match self.keys.read_refresh_token(&*self.store, token).await {
+            Ok(claims) => claims,
+            Err(ServiceError::RefreshTokenInvalid) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        self.store.end_session(claims.session, None, EndReason::Logout, context.origin.clone()).await?;
+        Ok(())
+    }
+}

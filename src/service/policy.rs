@@ -1,0 +1,77 @@
+//! What an operator has decided, as far as the use cases need it.
+
+use std::time::Duration;
+
+use crate::domain::{
+    audience::{Audience, Scope},
+    field::FieldViolation,
+    session::SessionPolicy,
+    signing_key::{Algorithm, RotationPolicy},
+};
+
+/// The operator's decisions.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// `iss`.
+    pub issuer: String,
+    /// Where `jwks_uri` points: the public base URL of the HTTP port, without a trailing slash.
+    pub public_url: String,
+    /// The algorithm of new signing keys.
+    pub algorithm: Algorithm,
+    /// How long access tokens live. Whole seconds.
+    pub access_ttl: Duration,
+    /// The audiences that exist.
+    pub audiences: Vec<Audience>,
+    /// The audience of a sign-in that names none.
+    pub default_audience: Vec<Audience>,
+    /// The scopes that exist.
+    pub scopes: Scope,
+    /// `client_id` of a sign-in with a password.
+    pub client_id: String,
+    /// How long sessions live.
+    pub sessions: SessionPolicy,
+    /// How long the previous refresh token is answered again.
+    pub redelivery_window: Duration,
+    /// How often keys change.
+    pub rotation: RotationPolicy,
+    /// Whether anybody may register.
+    pub registration_open: bool,
+    /// How old the revocation list may be before `Verify` refuses to answer.
+    pub max_staleness: Duration,
+}
+
+impl Policy {
+    /// The audience asked for, or the default; unknown names are refused.
+    pub fn audience(&self, asked: Vec<String>) -> Result<Vec<Audience>, FieldViolation> {
+        if asked.is_empty() {
+            return Ok(self.default_audience.clone());
+        }
+        let mut audience = Vec::new();
+        for name in asked {
+            match self.audiences.iter().find(|known| known.as_str() == name) {
+                Some(known) if !audience.contains(known) => audience.push(known.clone()),
+                Some(_) => {}
+                None => {
+                    let known: Vec<_> = self.audiences.iter().map(Audience::as_str).collect();
+                    let text = format!("names an audience this server does not know: use {}", known.join(", "));
+                    return Err(FieldViolation::new("audience", text));
+                }
+            }
+        }
+        Ok(audience)
+    }
+
+    /// The scope asked for; unknown scopes are refused.
+    pub fn scope(&self, asked: String) -> Result<Scope, FieldViolation> {
+        let scope = Scope::try_from(asked).map_err(|e| FieldViolation::new("scope", e))?;
+        if scope.tokens().all(|token| self.scopes.tokens().any(|known| known == token)) {
+            return Ok(scope);
+        }
+        let text = if self.scopes.is_empty() {
+            "names a scope, and this server knows none: leave it empty".to_owned()
+        } else {
+            format!("names a scope this server does not know: use {}", self.scopes)
+        };
+        Err(FieldViolation::new("scope", text))
+    }
+}

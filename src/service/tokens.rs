@@ -1,0 +1,73 @@
+//! Issuing the token pair of a live session.
+
+use super::{Service, ServiceError};
+use crate::{
+    domain::{
+        claims::AccessClaims,
+        id::{SessionId, TokenId},
+        secret::SecretString,
+        time::Timestamp,
+    },
+    store::port::LiveSession,
+    verifier::claims,
+};
+
+/// RFC 9068 §2.1.
+pub(super) const ACCESS_TOKEN_TYPE: &str = "at+jwt";
+
+/// A token pair.
+#[derive(Clone, Debug)]
+pub struct IssuedTokens {
+    /// The access token.
+    pub access_token: SecretString,
+    /// When it was issued.
+    pub issue_time: Timestamp,
+    /// When it expires.
+    pub access_token_expire_time: Timestamp,
+    /// The refresh token.
+    pub refresh_token: SecretString,
+    /// When it expires unless it is used before.
+    pub refresh_token_expire_time: Timestamp,
+    /// Their session.
+    pub session: SessionId,
+}
+
+impl Service {
+    /// Signs an access token from the session's row and derives the refresh token of its current generation.
+    pub(super) fn issue(&self, live: &LiveSession) -> Result<IssuedTokens, ServiceError> {
+        let now = self.clock.now();
+        let claims = self.claims(live, now);
+        let access_token = self.keys.sign(now, ACCESS_TOKEN_TYPE, &claims::to_json(&claims))?;
+        let session = &live.session;
+        let refresh_token = self.keys.mint_refresh_token(session.id, &session.family)?;
+        Ok(IssuedTokens {
+            access_token,
+            issue_time: claims.issue_time,
+            access_token_expire_time: claims.expire_time,
+            refresh_token,
+            refresh_token_expire_time: session.expire_time(&self.policy.sessions),
+            session: session.id,
+        })
+    }
+
+    fn claims(&self, live: &LiveSession, now: Timestamp) -> AccessClaims {
+        let grant = &live.session.grant;
+        let issue_time = Timestamp::from_seconds(now.as_seconds());
+        AccessClaims {
+            issuer: self.policy.issuer.clone(),
+            subject: grant.user,
+            audience: grant.audience.clone(),
+            expire_time: issue_time.plus(self.policy.access_ttl),
+            issue_time,
+            token_id: TokenId::new(now, &self.random()),
+            session_id: live.session.id,
+            client_id: grant.client_id.clone(),
+            scope: grant.scope.clone(),
+            roles: live.roles.clone(),
+            auth_time: Timestamp::from_seconds(grant.auth_time.as_seconds()),
+            amr: grant.amr.clone(),
+            acr: grant.acr.clone(),
+            epoch: grant.epoch,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `Verify`, and the check of the access tokens that our own API is called with.
+
+use std::time::Duration;
+
+use super::{Policy, Principal, Service, ServiceError};
+use crate::{
+    domain::{
+        audience::{Audience, OWN_AUDIENCE},
+        claims::AccessClaims,
+        secret::SecretString,
+    },
+    verifier::{AudiencePolicy, Inactive, TokenVerifier},
+};
+
+/// How fresh the revocation list must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// This node's memory.
+    Local,
+    /// The feed, read to its end after the request arrived.
+    Strong,
+}
+
+/// What there is to say about a token.
+pub type Verification = Result<AccessClaims, Inactive>;
+
+/// The verifier of our own tokens. No leeway: the clock that signed is the clock that checks.
+pub(super) fn own_verifier(policy: &Policy) -> TokenVerifier {
+    TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked).with_leeway(Duration::ZERO)
+}
+
+impl Service {
+    /// Whether a token is active and what it says. An empty `audience` is not checked.
+    pub async fn verify(
+        &self,
+        token: &SecretString,
+        audience: &[Audience],
+        consistency: Consistency,
+    ) -> Result<Verification, ServiceError> {
+        if consistency == Consistency::Strong {
+            self.feed.catch_up().await?;
+        }
+        self.check(token, audience)
+    }
+
+    /// Who calls our own API: the token must be meant for it.
+    pub fn authenticate(&self, token: &SecretString) -> Result<Principal, ServiceError> {
+        let own = Audience::try_from(OWN_AUDIENCE.to_owned()).map_err(ServiceError::internal)?;
+        match self.check(token, &[own])? {
+            Ok(claims) => Ok(Principal { user: claims.subject, session: claims.session_id }),
+            Err(_) => Err(ServiceError::AccessTokenInvalid),
+        }
+    }
+
+    fn check(&self, token: &SecretString, audience: &[Audience]) -> Result<Verification, ServiceError> {
+        let now = self.clock.now();
+        if self.feed.staleness(now) > self.policy.max_staleness {
+            return Err(ServiceError::Unavailable { cause: "the revocation list is too old".into() });
+        }
+        let keys = self.keys.verification_keys();
+        Ok(self.verifier.verify(token.expose(), audience, &keys, self.feed.revocations(), now))
+    }
+}
+

@@ -1,0 +1,210 @@
+//! Finding the database, checking that it fits this program, and opening it.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use sqlx::{
+    SqlSafeStr as _,
+    migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
+};
+
+use super::{
+    StoreError,
+    port::{CommitObserver, PersonalDataVault, Store},
+    postgres, sqlite,
+};
+use crate::domain::{
+    secret::{Entropy, SecretString},
+    time::Clock,
+};
+
+/// The schema version this program was built for: the number of its newest migration.
+pub const SCHEMA_VERSION: i64 = 1;
+
+/// Where the database is.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// A file of the embedded default.
+    Sqlite(PathBuf),
+    /// A server.
+    Postgres(SecretString),
+}
+
+/// How connections are held.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// At most this many connections.
+    pub max_connections: u32,
+    /// How long a call waits for one.
+    pub acquire_timeout: Duration,
+}
+
+/// What the store needs from outside.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Tells the time of effects.
+    pub clock: Arc<dyn Clock>,
+    /// Makes event ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Encrypts personal data of events.
+    pub vault: Arc<dyn PersonalDataVault>,
+    /// Hears of revocations right after their commit.
+    pub observer: Arc<dyn CommitObserver>,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Surroundings")
+    }
+}
+
+/// Opens the store, after [`check_schema`].
+///
+/// # Errors
+/// `Unavailable` if the database does not answer, `Schema` if it does not fit.
+pub async fn open(location: &Location, options: &Options, around: Surroundings) -> Result<Arc<dyn Store>, StoreError> {
+    check_schema(location, options).await?;
+    Ok(match location {
+        Location::Sqlite(path) => {
+            let (write, read) = sqlite::open(path, options).await?;
+            Arc::new(sqlite::Database::new(write, read, around))
+        }
+        Location::Postgres(url) => {
+            let (write, read) = postgres::open(url, options).await?;
+            Arc::new(postgres::Database::new(write, read, around))
+        }
+    })
+}
+
+/// Brings the database's schema up to this program's. Safe to run on several nodes at once, and again.
+///
+/// # Errors
+/// `Unavailable`, or `Schema` if the schema is newer than this program can read, or a migration was changed or left half done.
+pub async fn migrate(location: &Location, options: &Options) -> Result<(), StoreError> {
+    match location {
+        Location::Sqlite(path) => {
+            let (write, read) = sqlite::open(path, options).await?;
+            let result = run(&sqlite::migrator(), &write).await;
+            read.close().await;
+            write.close().await;
+            result
+        }
+        Location::Postgres(url) => {
+            let (pool, _) = postgres::open(url, options).await?;
+            let result = run(&postgres::migrator(), &pool).await;
+            pool.close().await;
+            result
+        }
+    }
+}
+
+/// Whether this program and the database's schema fit, without changing anything.
+///
+/// # Errors
+/// `Schema` saying what to do; `Unavailable`.
+pub async fn check_schema(location: &Location, options: &Options) -> Result<(), StoreError> {
+    let found = match location {
+        Location::Sqlite(path) => {
+            let (write, read) = sqlite::open(path, options).await?;
+            let found = read_versions(&write).await;
+            read.close().await;
+            write.close().await;
+            found?
+        }
+        Location::Postgres(url) => {
+            let (pool, _) = postgres::open(url, options).await?;
+            let found = read_versions(&pool).await;
+            pool.close().await;
+            found?
+        }
+    };
+    match found {
+        None => Err(StoreError::Schema("the database has no schema yet: run `vouchsafe migrate`".into())),
+        Some(v) if v.oldest_reader > SCHEMA_VERSION => Err(StoreError::Schema(format!(
+            "the database's schema needs a program that knows version {}, and this one knows version {SCHEMA_VERSION}: \
+             run a newer vouchsafe",
+            v.oldest_reader
+        ))),
+        Some(v) if v.applied < SCHEMA_VERSION => Err(StoreError::Schema(format!(
+            "the database's schema has version {} and this program needs version {SCHEMA_VERSION}: run `vouchsafe migrate`",
+            v.applied
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The migrations of one database.
+pub(super) fn migrator<const N: usize>(files: [(i64, &'static str, &'static str); N]) -> Migrator {
+    let mut migrator = Migrator::with_migrations(
+        files
+            .into_iter()
+            .map(|(version, name, sql)| {
+                Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+            })
+            .collect(),
+    );
+    // An older program may meet a newer schema that it can still read.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+struct Versions {
+    applied: i64,
+    oldest_reader: i64,
+}
+
+async fn run<D>(migrator: &Migrator, pool: &sqlx::Pool<D>) -> Result<(), StoreError>
+where
+    D: sqlx::Database,
+    D::Connection: Migrate,
+    for<'c> &'c mut D::Connection: sqlx::Executor<'c, Database = D>,
+    D::Arguments: sqlx::IntoArguments<D>,
+    for<'r> (i64,): sqlx::FromRow<'r, D::Row>,
+{
+    if let Some(found) = read_versions(pool).await?
+        && found.oldest_reader > SCHEMA_VERSION
+    {
+        return Err(StoreError::Schema(format!(
+            "the database's schema needs a program that knows version {}, and this one knows version {SCHEMA_VERSION}: \
+             run a newer vouchsafe",
+            found.oldest_reader
+        )));
+    }
+    let mut connection = pool.acquire().await?;
+    migrator.run_direct(None, &mut *connection, false).await.map_err(|error| match error {
+        MigrateError::Execute(error) => error.into(),
+        MigrateError::VersionMismatch(version) => StoreError::Schema(format!(
+            "migration {version} was applied in another form than this program has it: this database belongs to a \
+             different build"
+        )),
+        MigrateError::Dirty(version) => StoreError::Schema(format!(
+            "migration {version} was left half done: restore the database from its backup, then run `vouchsafe migrate`"
+        )),
+        other => StoreError::Internal(other.into()),
+    })
+}
+
+/// What the database says of its schema; `None` if it has none.
+async fn read_versions<D>(pool: &sqlx::Pool<D>) -> Result<Option<Versions>, StoreError>
+where
+    D: sqlx::Database,
+    for<'c> &'c mut D::Connection: sqlx::Executor<'c, Database = D>,
+    D::Arguments: sqlx::IntoArguments<D>,
+    for<'r> (i64,): sqlx::FromRow<'r, D::Row>,
+{
+    let mut connection = pool.acquire().await?;
+    let oldest = sqlx::query_as::<D, (i64,)>("SELECT oldest_reader FROM schema_compatibility WHERE id = 1")
+        .fetch_optional(&mut *connection)
+        .await;
+    let oldest_reader = match oldest {
+        Ok(Some((version,))) => version,
+        Ok(None) => return Ok(None),
+        // The table is missing: 42P01 on Postgres, a plain error 1 on SQLite.
+        Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("42P01" | "1")) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let (applied,) =
+        sqlx::query_as::<D, (i64,)>("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success")
+            .fetch_one(&mut *connection)
+            .await?;
+    Ok(Some(Versions { applied, oldest_reader }))
+}

@@ -1,0 +1,87 @@
+//! What can go wrong in a store. "Not found" is not among it: that is an answer, and an outage must never look like one.
+
+/// A verb that did not come to an end. Nothing was changed, unless `Unavailable` struck during the commit itself; every verb
+/// may be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database is away, overloaded or answers too slowly.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row holds what no version of this program writes.
+    #[error("corrupt row: {table}.{column}: {problem}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// What is wrong; never the value itself.
+        problem: String,
+    },
+    /// The database was made by, or needs, another version of this program.
+    #[error("{0}")]
+    Schema(String),
+    /// A fault in this program or in the database's answer.
+    #[error("the store failed: {0}")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StoreError {
+    /// A corrupt column.
+    pub(crate) fn corrupt(table: &'static str, column: &'static str, problem: impl std::fmt::Display) -> Self {
+        Self::Corrupt { table, column, problem: problem.to_string() }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Protocol(_) => Self::Unavailable(error.into()),
+            sqlx::Error::Database(ref cause) if means_unavailable(cause.code().as_deref().unwrap_or_default()) => {
+                Self::Unavailable(error.into())
+            }
+            _ => Self::Internal(error.into()),
+        }
+    }
+}
+
+/// Postgres: connection exceptions (08), out of resources (53), operator intervention (57), lock not available (55P03),
+/// serialization failures that outlasted the retries (40), read-only transaction after a failover (25006), and
+/// authentication refused while it restarts elsewhere (28). SQLite: busy (5), locked (6), full (13), cannot open (14),
+/// IO error (10), with their extended codes.
+fn means_unavailable(code: &str) -> bool {
+    if let Ok(number) = code.parse::<u32>()
+        && code.len() != 5
+    {
+        return matches!(number & 0xff, 5 | 6 | 10 | 13 | 14);
+    }
+    ["08", "53", "57", "55P03", "40", "25006", "28"].iter().any(|class| code.starts_with(class))
+}
+
+/// Whether the whole transaction should be tried again: the database could not order it among others.
+pub(super) fn is_serialization_failure(error: &StoreError) -> bool {
+    let StoreError::Unavailable(cause) = error else { return false };
+    let Some(sqlx::Error::Database(cause)) = cause.downcast_ref::<sqlx::Error>() else { return false };
+    let code = cause.code().unwrap_or_default();
+    // Serialization failure and deadlock; SQLITE_BUSY and its extended codes.
+    matches!(&*code, "40001" | "40P01" | "5" | "261" | "517")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outages_and_faults_are_told_apart() {
+        for code in ["08006", "53300", "57P01", "57014", "55P03", "40001", "5", "261", "517", "13", "266"] {
+            assert!(means_unavailable(code), "{code}");
+        }
+        for code in ["23505", "42601", "22001", "19", "2067", "1", ""] {
+            assert!(!means_unavailable(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! What the service needs of a durable store.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::domain::{
+    audit::{Actor, AuditEvent, Origin},
+    id::{EventId, SessionId, UserId},
+    refresh::Presented,
+    revocation::FeedEntry,
+    session::{DeviceInfo, EndReason, Grant, Session, SessionPolicy},
+    signing_key::{Algorithm, KeyLife, RotationPolicy},
+    time::Timestamp,
+    user::{Credentials, Identifier, PhcString, User},
+};
+
+/// The whole store.
+pub trait Store: UserStore + SessionStore + KeyStore + FeedStore + AuditStore {}
+
+impl<S: UserStore + SessionStore + KeyStore + FeedStore + AuditStore> Store for S {}
+
+/// Told of every revocation right after the commit that made it true and before the verb that made it returns.
+pub trait CommitObserver: Send + Sync + 'static {
+    /// Takes note. Must not block.
+    fn committed(&self, entries: &[FeedEntry]);
+}
+
+/// Encrypts personal data in audit events under a key per user.
+pub trait PersonalDataVault: Send + Sync + 'static {
+    /// A new data key for `owner` (nil for those who are no user), sealed for storage.
+    fn new_key(&self, owner: Uuid) -> Vec<u8>;
+
+    /// Encrypts the personal part of `event` under the owner's sealed data key.
+    ///
+    /// # Errors
+    /// If the sealed key does not open: the wrong master key, or a damaged row.
+    fn seal(&self, owner: Uuid, sealed_key: &[u8], event: EventId, personal: &[u8]) -> Result<Vec<u8>, String>;
+}
+
+/// A user to be created.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// The account. Its times and epoch are taken from here.
+    pub user: User,
+    /// The password hash.
+    pub password_hash: PhcString,
+}
+
+/// How `create_user` ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreateUser {
+    /// The account exists now.
+    Created,
+    /// Another account has the address.
+    EmailTaken,
+    /// Another account has the user name.
+    UsernameTaken,
+}
+
+/// How a change that presupposes a state of the account ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is done.
+    Done,
+    /// The account has changed since it was read; nothing was done.
+    Conflict,
+}
+
+/// Accounts and their passwords.
+#[async_trait]
+pub trait UserStore: Send + Sync + 'static {
+    /// Creates an account with its roles and its data key, and records the events.
+    async fn create_user(&self, new: NewUser, events: Vec<AuditEvent>) -> Result<CreateUser, StoreError>;
+
+    /// An account by id.
+    async fn get_user(&self, id: UserId) -> Result<Option<User>, StoreError>;
+
+    /// What a sign-in with this identifier is checked against.
+    async fn find_credentials(&self, identifier: Identifier) -> Result<Option<Credentials>, StoreError>;
+
+    /// The same for a user who is signed in.
+    async fn get_credentials(&self, id: UserId) -> Result<Option<Credentials>, StoreError>;
+
+    /// Replaces the password, if the epoch is still `epoch`: raises the epoch so that every session dies except `spared`,
+    /// revokes their tokens, and records the event.
+    async fn change_password(
+        &self,
+        user: UserId,
+        epoch: i64,
+        hash: PhcString,
+        spared: SessionId,
+        event: AuditEvent,
+    ) -> Result<Change, StoreError>;
+
+    /// Replaces the hash of an unchanged password, if it is still `old`.
+    async fn rehash_password(
+        &self,
+        user: UserId,
+        old: PhcString,
+        new: PhcString,
+        event: AuditEvent,
+    ) -> Result<Change, StoreError>;
+}
+
+/// A session to begin.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// The id.
+    pub id: SessionId,
+    /// What sign-in fixes.
+    pub grant: Grant,
+    /// Where it was.
+    pub device: DeviceInfo,
+    /// The HMAC key of its first refresh token.
+    pub key_id: i64,
+}
+
+/// A session together with what its tokens say about its user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveSession {
+    /// The session, with its family as it is now.
+    pub session: Session,
+    /// The user's roles at this moment, sorted.
+    pub roles: Vec<String>,
+}
+
+/// A refresh to decide.
+#[derive(Clone, Debug)]
+pub struct RefreshAttempt {
+    /// The session of the refresh token.
+    pub session: SessionId,
+    /// The generation presented and when it arrived.
+    pub presented: Presented,
+    /// The redelivery window.
+    pub window: Duration,
+    /// How long sessions live.
+    pub policy: SessionPolicy,
+    /// The HMAC key that signs now.
+    pub key_id: i64,
+    /// From where, for the audit trail.
+    pub origin: Origin,
+}
+
+/// How a refresh ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefreshOutcome {
+    /// Answer with the family's generation: a new one or the redelivered current one.
+    Granted(Box<LiveSession>),
+    /// Newer refreshes overtook it; nothing was done.
+    Overtaken,
+    /// It was a replay; the session has been ended.
+    Replayed,
+    /// The session has ended before.
+    Ended,
+    /// The session has expired.
+    Expired,
+    /// There is no such session (any more).
+    Unknown,
+}
+
+/// A page of a user's live sessions, newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionPage {
+    /// Whose.
+    pub user: UserId,
+    /// Only sessions begun before this one; session ids order by their beginning.
+    pub before: Option<SessionId>,
+    /// At most this many.
+    pub limit: u32,
+    /// How long sessions live.
+    pub policy: SessionPolicy,
+}
+
+/// Sessions and their refresh-token families.
+#[async_trait]
+pub trait SessionStore: Send + Sync + 'static {
+    /// Begins a session, if the account is still active and its epoch still that of the grant. `None`: it is not.
+    async fn create_session(
+        &self,
+        new: NewSession,
+        policy: SessionPolicy,
+        event: AuditEvent,
+    ) -> Result<Option<LiveSession>, StoreError>;
+
+    /// Decides a refresh on the locked row and stores the outcome. A replay ends the session and revokes its tokens.
+    async fn refresh(&self, attempt: RefreshAttempt) -> Result<RefreshOutcome, StoreError>;
+
+    /// Ends a session and revokes its tokens, as an act of its user. With `owner`, only a live session of that user.
+    /// Whether one was ended.
+    async fn end_session(
+        &self,
+        session: SessionId,
+        owner: Option<UserId>,
+        reason: EndReason,
+        origin: Origin,
+    ) -> Result<bool, StoreError>;
+
+    /// Raises the user's epoch so that every session dies except `spared`, and revokes their tokens.
+    async fn end_other_sessions(
+        &self,
+        user: UserId,
+        spared: SessionId,
+        event: AuditEvent,
+    ) -> Result<Change, StoreError>;
+
+    /// Lists live sessions.
+    async fn list_sessions(&self, page: SessionPage) -> Result<Vec<Session>, StoreError>;
+
+    /// Forgets sessions that expired or ended before `before`. How many.
+    async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError>;
+}
+
+/// A key that signs access tokens, as stored.
+#[derive(Clone, Debug)]
+pub struct SigningKeyRow {
+    /// Its thumbprint.
+    pub kid: String,
+    /// Its one algorithm.
+    pub algorithm: Algorithm,
+    /// The public half as a JWK.
+    pub public_jwk: serde_json::Value,
+    /// The private half, sealed.
+    pub private_key_sealed: Vec<u8>,
+    /// Its moments.
+    pub life: KeyLife,
+}
+
+/// A key that authenticates refresh tokens, as stored.
+#[derive(Clone, Debug)]
+pub struct RefreshKeyRow {
+    /// Its number.
+    pub id: i64,
+    /// The key, sealed.
+    pub key_sealed: Vec<u8>,
+    /// Its moments.
+    pub life: KeyLife,
+}
+
+/// A key to publish, made before the transaction that decides whether it is needed.
+#[derive(Clone, Debug)]
+pub struct NewSigningKey {
+    /// Its thumbprint.
+    pub kid: String,
+    /// Its one algorithm.
+    pub algorithm: Algorithm,
+    /// The public half as a JWK.
+    pub public_jwk: serde_json::Value,
+    /// The private half, sealed.
+    pub private_key_sealed: Vec<u8>,
+}
+
+/// When a new key is to be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotate {
+    /// If the schedule says that a successor is due, or no key of the wanted algorithm is published or active.
+    IfDue,
+    /// In any case.
+    Now,
+}
+
+/// The keys of the service.
+#[async_trait]
+pub trait KeyStore: Send + Sync + 'static {
+    /// Every signing key not yet removed.
+    async fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StoreError>;
+
+    /// Every refresh key.
+    async fn refresh_keys(&self) -> Result<Vec<RefreshKeyRow>, StoreError>;
+
+    /// Publishes `new` as the successor of what signs now, decided and done under one lock so that of N nodes only one
+    /// does it. The first key signs at once, later ones after the lead. Whether it was published.
+    async fn rotate_signing_key(
+        &self,
+        new: NewSigningKey,
+        policy: RotationPolicy,
+        rotate: Rotate,
+        actor: Actor,
+    ) -> Result<bool, StoreError>;
+
+    /// The same for a refresh key: `seal` turns its number into the sealed key. Refresh keys are never removed: how long a
+    /// refresh token lives is the session row's to say.
+    async fn rotate_refresh_key(
+        &self,
+        seal: Arc<dyn Fn(i64) -> Vec<u8> + Send + Sync>,
+        policy: RotationPolicy,
+        rotate: Rotate,
+        actor: Actor,
+    ) -> Result<bool, StoreError>;
+
+    /// Deletes keys whose last token has expired. How many.
+    async fn purge_keys(&self) -> Result<u64, StoreError>;
+}
+
+/// A stretch of the feed.
+#[derive(Clone, Debug)]
+pub struct FeedPage {
+    /// Another value than before means another history: reload everything.
+    pub incarnation: Uuid,
+    /// The number of the last entry there is.
+    pub head: i64,
+    /// Entries after the cursor, oldest first, without gaps except for those that have expired.
+    pub entries: Vec<FeedEntry>,
+    /// The database's own time.
+    pub database_time: Timestamp,
+}
+
+/// The numbered feed of revocations.
+#[async_trait]
+pub trait FeedStore: Send + Sync + 'static {
+    /// Up to `limit` entries after number `after`, and the head, in one snapshot.
+    async fn read_feed(&self, after: i64, limit: u32) -> Result<FeedPage, StoreError>;
+
+    /// Deletes entries that can refuse no living token. How many.
+    async fn purge_feed(&self) -> Result<u64, StoreError>;
+
+    /// Tells how long this server's access tokens live, so that entries and keys are kept as long as any of them.
+    async fn announce_access_ttl(&self, ttl: Duration) -> Result<(), StoreError>;
+}
+
+/// Events without another effect.
+#[async_trait]
+pub trait AuditStore: Send + Sync + 'static {
+    /// Records an event that changed nothing, for instance a failed sign-in.
+    async fn record(&self, event: AuditEvent) -> Result<(), StoreError>;
+
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Waits for transactions under way and closes every connection.
+    async fn close(&self);
+}

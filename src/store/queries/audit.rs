@@ -1,0 +1,145 @@
+//! Audit events, written in the transaction of their effect.
+
+use async_trait::async_trait;
+use serde_json::json;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Database, Tx};
+use crate::{
+    domain::{
+        audit::{Act, Actor, AuditEvent, Origin},
+        id::{EventId, SessionId, UserId},
+        secret::random,
+    },
+    store::{StoreError, port::AuditStore},
+};
+
+#[async_trait]
+impl AuditStore for Database {
+    async fn record(&self, event: AuditEvent) -> Result<(), StoreError> {
+        self.transaction("record", event, |tx, event| Box::pin(tx.audit(event))).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.read).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+impl Tx {
+    /// Records an event.
+    pub(super) async fn audit(&mut self, event: &AuditEvent) -> Result<(), StoreError> {
+        let around = self.around();
+        let now = self.now();
+        let id = EventId::new(now, &random(&*around.entropy));
+        let personal = self.seal_personal(id, event).await?;
+        let (actor, actor_id) = actor(event.actor);
+        sqlx::query(
+            "INSERT INTO audit_events (id, time, act, succeeded, actor, actor_id, subject_id, session_id, request_id, \
+             detail, personal_sealed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(id)
+        .bind(now)
+        .bind(event.act.name())
+        .bind(event.act.succeeded())
+        .bind(actor)
+        .bind(actor_id)
+        .bind(event.subject)
+        .bind(session(&event.act))
+        .bind(&event.origin.request_id)
+        .bind(Json(detail(&event.act)))
+        .bind(personal)
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
+    /// Makes the data key of `owner`, if there is none.
+    pub(super) async fn create_data_key(&mut self, owner: Uuid) -> Result<(), StoreError> {
+        let key = self.around().vault.new_key(owner);
+        let now = self.now();
+        sqlx::query(
+            "INSERT INTO data_keys (owner_id, key_sealed, create_time) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        )
+        .bind(owner)
+        .bind(key)
+        .bind(now)
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
+    async fn seal_personal(&mut self, id: EventId, event: &AuditEvent) -> Result<Option<Vec<u8>>, StoreError> {
+        let Origin { request_id: _, ip_address, user_agent } = &event.origin;
+        if ip_address.is_empty() && user_agent.is_empty() {
+            return Ok(None);
+        }
+        let owner = event.subject.map_or(Uuid::nil(), |user| *user.as_uuid());
+        let Some(key) = self.data_key(owner).await? else { return Ok(None) };
+        let personal = json!({ "ip_address": ip_address, "user_agent": user_agent }).to_string();
+        let sealed = self.around().vault.seal(owner, &key, id, personal.as_bytes());
+        sealed.map(Some).map_err(|problem| StoreError::corrupt("data_keys", "key_sealed", problem))
+    }
+
+    /// The sealed data key of `owner`. A user without one has been erased: nothing personal is kept any more.
+    async fn data_key(&mut self, owner: Uuid) -> Result<Option<Vec<u8>>, StoreError> {
+        if owner.is_nil() {
+            self.create_data_key(owner).await?;
+        }
+        let key: Option<(Vec<u8>,)> = sqlx::query_as("SELECT key_sealed FROM data_keys WHERE owner_id = $1")
+            .bind(owner)
+            .fetch_optional(self.conn())
+            .await?;
+        Ok(key.map(|(key,)| key))
+    }
+}
+
+fn actor(actor: Actor) -> (&'static str, Option<UserId>) {
+    match actor {
+        Actor::Anonymous => ("anonymous", None),
+        Actor::User(id) => ("user", Some(id)),
+        Actor::Operator => ("operator", None),
+        Actor::System => ("system", None),
+    }
+}
+
+fn session(act: &Act) -> Option<SessionId> {
+    match act {
+        Act::LoggedIn { session }
+        | Act::SessionEnded { session, .. }
+        | Act::LateRedelivery { session, .. }
+        | Act::RefreshStateLost { session, .. } => Some(*session),
+        Act::OtherSessionsEnded { spared } => *spared,
+        Act::Registered
+        | Act::LoginFailed { .. }
+        | Act::PasswordChanged
+        | Act::PasswordRehashed
+        | Act::RoleAssigned { .. }
+        | Act::KeyPublished { .. } => None,
+    }
+}
+
+fn detail(act: &Act) -> serde_json::Value {
+    match act {
+        Act::LoginFailed { cause, identifier_hash } => json!({ "cause": cause, "identifier_hash": identifier_hash }),
+        Act::SessionEnded { session: _, reason } => json!({ "reason": reason.as_str() }),
+        Act::LateRedelivery { session: _, generation } | Act::RefreshStateLost { session: _, generation } => {
+            json!({ "generation": generation })
+        }
+        Act::RoleAssigned { role } => json!({ "role": role }),
+        Act::KeyPublished { key } => json!({ "key": key }),
+        Act::Registered
+        | Act::LoggedIn { .. }
+        | Act::PasswordChanged
+        | Act::PasswordRehashed
+        | Act::OtherSessionsEnded { .. } => json!({}),
+    }
+}

@@ -1,0 +1,102 @@
+//! The numbered feed of revocations.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Database, rows::from_json, transaction::KEY_MARGIN_MICROS};
+use crate::{
+    domain::{revocation::FeedEntry, time::Timestamp},
+    store::{
+        StoreError,
+        port::{FeedPage, FeedStore},
+    },
+};
+
+#[derive(sqlx::FromRow)]
+struct FeedRow {
+    incarnation: Uuid,
+    head: i64,
+    database_time: Timestamp,
+    number: Option<i64>,
+    revocation: Option<Json<serde_json::Value>>,
+    time: Option<Timestamp>,
+    expire_time: Option<Timestamp>,
+}
+
+#[async_trait]
+impl FeedStore for Database {
+    async fn read_feed(&self, after: i64, limit: u32) -> Result<FeedPage, StoreError> {
+        // One statement, one snapshot: the head is not older than the entries.
+        let rows: Vec<FeedRow> = sqlx::query_as(concat!(
+            "SELECT h.incarnation, h.number AS head, ",
+            database_time!(),
+            " AS database_time, f.number, f.revocation, f.time, f.expire_time \
+             FROM feed_head h LEFT JOIN feed f ON f.number > $1 WHERE h.id = 1 ORDER BY f.number LIMIT $2"
+        ))
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(&self.read)
+        .await?;
+        let Some(first) = rows.first() else {
+            return Err(StoreError::corrupt("feed_head", "id", "the row is missing"));
+        };
+        let (incarnation, head, database_time) = (first.incarnation, first.head, first.database_time);
+        let entries = rows.into_iter().filter_map(FeedRow::entry).collect::<Result<_, _>>()?;
+        Ok(FeedPage { incarnation, head, entries, database_time })
+    }
+
+    async fn purge_feed(&self) -> Result<u64, StoreError> {
+        self.transaction("purge_feed", (), |tx, ()| {
+            Box::pin(async move {
+                let now = tx.now();
+                let purged =
+                    sqlx::query("DELETE FROM feed WHERE expire_time < $1").bind(now).execute(tx.conn()).await?;
+                Ok(purged.rows_affected())
+            })
+        })
+        .await
+    }
+
+    async fn announce_access_ttl(&self, ttl: Duration) -> Result<(), StoreError> {
+        let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 4);
+        self.transaction("announce_access_ttl", ttl, |tx, ttl| {
+            Box::pin(async move {
+                sqlx::query("UPDATE feed_head SET longest_access_ttl = $1 WHERE id = 1 AND longest_access_ttl < $1")
+                    .bind(*ttl)
+                    .execute(tx.conn())
+                    .await?;
+                // Keys about to retire will have signed tokens of the new length too.
+                sqlx::query(
+                    "UPDATE signing_keys SET remove_time = retire_time + $1 + $2 \
+                     WHERE retire_time IS NOT NULL AND remove_time < retire_time + $1 + $2",
+                )
+                .bind(*ttl)
+                .bind(KEY_MARGIN_MICROS)
+                .execute(tx.conn())
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+impl FeedRow {
+    /// The entry; `None` for the lone head of an empty stretch.
+    fn entry(self) -> Option<Result<FeedEntry, StoreError>> {
+        let (Some(number), Some(revocation), Some(time), Some(expire_time)) =
+            (self.number, self.revocation, self.time, self.expire_time)
+        else {
+            return None;
+        };
+        Some(from_json(revocation.0, "feed", "revocation").map(|revocation| FeedEntry {
+            number,
+            revocation,
+            time,
+            expire_time,
+        }))
+    }
+}

@@ -1,0 +1,201 @@
+//! Accounts and their passwords.
+
+use async_trait::async_trait;
+
+use super::{
+    Database, Db, Tx,
+    rows::{CredentialsRow, UserRow},
+};
+use crate::{
+    domain::{
+        audit::AuditEvent,
+        id::{SessionId, UserId},
+        revocation::Revocation,
+        user::{Credentials, Identifier, PhcString, User},
+    },
+    store::{
+        StoreError,
+        port::{Change, CreateUser, NewUser, UserStore},
+    },
+};
+
+#[async_trait]
+impl UserStore for Database {
+    async fn create_user(&self, new: NewUser, events: Vec<AuditEvent>) -> Result<CreateUser, StoreError> {
+        self.transaction("create_user", (new, events), |tx, (new, events)| {
+            Box::pin(async move {
+                if !insert_user(tx, new).await? {
+                    return which_is_taken(tx, &new.user).await;
+                }
+                for role in &new.user.roles {
+                    sqlx::query("INSERT INTO user_roles (user_id, role, assign_time) VALUES ($1, $2, $3)")
+                        .bind(new.user.id)
+                        .bind(role)
+                        .bind(new.user.create_time)
+                        .execute(tx.conn())
+                        .await?;
+                }
+                tx.create_data_key(*new.user.id.as_uuid()).await?;
+                for event in events {
+                    tx.audit(event).await?;
+                }
+                Ok(CreateUser::Created)
+            })
+        })
+        .await
+    }
+
+    async fn get_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        sqlx::query_as::<Db, UserRow>(concat!(
+            "SELECT u.id, u.email, u.email_key, u.email_verified_time, u.username, u.display_name, u.state, u.epoch, \
+             u.create_time, u.update_time, ",
+            roles_of_user!(),
+            " AS roles FROM users u WHERE u.id = $1"
+        ))
+        .bind(id)
+        .fetch_optional(&self.read)
+        .await?
+        .map(User::try_from)
+        .transpose()
+    }
+
+    async fn find_credentials(&self, identifier: Identifier) -> Result<Option<Credentials>, StoreError> {
+        let (query, key) = match &identifier {
+            Identifier::Email(email) => {
+                ("SELECT id, state, epoch, password_hash FROM users WHERE email_key = $1", email.key())
+            }
+            Identifier::Username(name) => {
+                ("SELECT id, state, epoch, password_hash FROM users WHERE username = $1", name.as_str())
+            }
+        };
+        let row = sqlx::query_as::<Db, CredentialsRow>(query).bind(key).fetch_optional(&self.read).await?;
+        row.map(Credentials::try_from).transpose()
+    }
+
+    async fn get_credentials(&self, id: UserId) -> Result<Option<Credentials>, StoreError> {
+        let row =
+            sqlx::query_as::<Db, CredentialsRow>("SELECT id, state, epoch, password_hash FROM users WHERE id = $1")
+                .bind(id)
+                .fetch_optional(&self.read)
+                .await?;
+        row.map(Credentials::try_from).transpose()
+    }
+
+    async fn change_password(
+        &self,
+        user: UserId,
+        epoch: i64,
+        hash: PhcString,
+        spared: SessionId,
+        event: AuditEvent,
+    ) -> Result<Change, StoreError> {
+        self.transaction(
+            "change_password",
+            (user, epoch, hash, spared, event),
+            |tx, (user, epoch, hash, spared, event)| {
+                Box::pin(async move {
+                    let now = tx.now();
+                    let changed = sqlx::query(
+                        "UPDATE users SET password_hash = $1, password_time = $2, update_time = $2 \
+                     WHERE id = $3 AND epoch = $4 AND state = 'active'",
+                    )
+                    .bind(hash.expose())
+                    .bind(now)
+                    .bind(*user)
+                    .bind(*epoch)
+                    .execute(tx.conn())
+                    .await?;
+                    if changed.rows_affected() == 0 || !tx.raise_epoch(*user, Some(*spared)).await? {
+                        return Ok(Change::Conflict);
+                    }
+                    tx.audit(event).await?;
+                    Ok(Change::Done)
+                })
+            },
+        )
+        .await
+    }
+
+    async fn rehash_password(
+        &self,
+        user: UserId,
+        old: PhcString,
+        new: PhcString,
+        event: AuditEvent,
+    ) -> Result<Change, StoreError> {
+        self.transaction("rehash_password", (user, old, new, event), |tx, (user, old, new, event)| {
+            Box::pin(async move {
+                let changed = sqlx::query("UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3")
+                    .bind(new.expose())
+                    .bind(*user)
+                    .bind(old.expose())
+                    .execute(tx.conn())
+                    .await?;
+                if changed.rows_affected() == 0 {
+                    return Ok(Change::Conflict);
+                }
+                tx.audit(event).await?;
+                Ok(Change::Done)
+            })
+        })
+        .await
+    }
+}
+
+impl Tx {
+    /// Raises the user's epoch: every session and token with a smaller one is dead, except those of `spared`, whose row
+    /// moves along. `false`: the user or the spared session is not alive, and the caller must not commit an effect.
+    pub(super) async fn raise_epoch(&mut self, user: UserId, spared: Option<SessionId>) -> Result<bool, StoreError> {
+        let raised: Option<(i64,)> = sqlx::query_as("UPDATE users SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch")
+            .bind(user)
+            .fetch_optional(self.conn())
+            .await?;
+        let Some((epoch,)) = raised else { return Ok(false) };
+        if let Some(session) = spared {
+            let moved = sqlx::query(
+                "UPDATE sessions SET epoch = $1 WHERE id = $2 AND user_id = $3 AND epoch = $1 - 1 AND end_time IS NULL",
+            )
+            .bind(epoch)
+            .bind(session)
+            .bind(user)
+            .execute(self.conn())
+            .await?;
+            if moved.rows_affected() == 0 {
+                return Ok(false);
+            }
+        }
+        self.revoke(Revocation::User { user, epoch, spared });
+        Ok(true)
+    }
+}
+
+/// Whether the row went in; not if a unique key is taken.
+async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, StoreError> {
+    let NewUser { user, password_hash } = new;
+    let inserted = sqlx::query(
+        "INSERT INTO users (id, email, email_key, email_verified_time, username, display_name, password_hash, \
+         password_time, state, epoch, create_time, update_time) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $8, $8) ON CONFLICT DO NOTHING",
+    )
+    .bind(user.id)
+    .bind(user.email.as_typed())
+    .bind(user.email.key())
+    .bind(user.email_verified_time)
+    .bind(user.username.as_ref().map(|n| n.as_str()))
+    .bind(user.display_name.as_str())
+    .bind(password_hash.expose())
+    .bind(user.create_time)
+    .bind(user.state.as_str())
+    .bind(user.epoch)
+    .execute(tx.conn())
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+async fn which_is_taken(tx: &mut Tx, user: &User) -> Result<CreateUser, StoreError> {
+    let email: Option<(UserId,)> = sqlx::query_as("SELECT id FROM users WHERE email_key = $1")
+        .bind(user.email.key())
+        .fetch_optional(tx.conn())
+        .await?;
+    Ok(if email.is_some() { CreateUser::EmailTaken } else { CreateUser::UsernameTaken })
+}

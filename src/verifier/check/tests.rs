@@ -1,0 +1,219 @@
+//! A good token passes; every hostile one is refused, for the reason stated.
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    domain::{
+        audience::Scope,
+        id::{SessionId, TokenId, UserId},
+        revocation::{FeedEntry, Revocation},
+        signing_key::Algorithm,
+    },
+    jose::SigningKeyPair,
+};
+
+/// The table that the integration tests use, with this crate under the name it has for them.
+#[allow(dead_code)]
+mod hostile {
+    extern crate self as vouchsafe;
+    include!("../../../tests/it/hostile.rs");
+}
+
+const ISSUER: &str = "https://id.example.com";
+const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn audience(name: &str) -> Audience {
+    Audience::try_from(name.to_owned()).unwrap()
+}
+
+fn claims() -> AccessClaims {
+    AccessClaims {
+        issuer: ISSUER.into(),
+        subject: UserId::new(NOW, &[1; 10]),
+        audience: vec![audience("vouchsafe"), audience("orders")],
+        expire_time: NOW.plus(300 * SECOND),
+        issue_time: NOW,
+        token_id: TokenId::new(NOW, &[2; 10]),
+        session_id: SessionId::new(NOW, &[3; 10]),
+        client_id: "web".into(),
+        scope: "read write".to_owned().try_into().unwrap(),
+        roles: vec!["admin".into()],
+        auth_time: NOW,
+        amr: vec!["pwd".into()],
+        acr: "aal1".into(),
+        epoch: 7,
+    }
+}
+
+struct Desk {
+    pair: SigningKeyPair,
+    keys: KeySet,
+    revocations: RevocationSet,
+    verifier: TokenVerifier,
+}
+
+impl Desk {
+    fn new(algorithm: Algorithm) -> Self {
+        let pair = SigningKeyPair::generate(algorithm).unwrap();
+        // A second key of the other kind beside it, as during a change of algorithm.
+        let other = SigningKeyPair::generate(Algorithm::EdDsa).unwrap();
+        let keys = KeySet::from_keys(vec![pair.public_key().clone(), other.public_key().clone()]).unwrap();
+        let verifier = TokenVerifier::new(ISSUER.into(), AudiencePolicy::NotChecked).unwrap();
+        Self { pair, keys, revocations: RevocationSet::new(), verifier }
+    }
+
+    fn sign(&self, claims: &AccessClaims) -> String {
+        self.pair.sign("at+jwt", &claims::to_json(claims)).unwrap()
+    }
+
+    fn verify(&self, token: &str, now: Timestamp) -> Result<AccessClaims, Inactive> {
+        self.verifier.verify(token, &self.keys, &self.revocations, now)
+    }
+
+    fn lenient(self, seconds: u64) -> Self {
+        let leeway = Leeway::try_from(Duration::from_secs(seconds)).unwrap();
+        Self { verifier: self.verifier.with_leeway(leeway), ..self }
+    }
+}
+
+#[test]
+fn a_good_token_yields_its_claims() {
+    for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
+        let desk = Desk::new(algorithm);
+        assert_eq!(desk.verify(&desk.sign(&claims()), NOW), Ok(claims()));
+    }
+}
+
+#[test]
+fn every_hostile_token_is_refused_for_its_reason() {
+    for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
+        let desk = Desk::new(algorithm);
+        let genuine = desk.sign(&claims());
+        let table = hostile::all(&desk.pair, &genuine);
+        assert!(table.len() > 400, "{}", table.len());
+        for hostile::Hostile { name, token, reason } in table {
+            assert_eq!(desk.verify(&token, NOW).err(), Some(reason), "{algorithm}: {name}");
+        }
+        assert!(desk.verify(&genuine, NOW).is_ok(), "the table is made from a token that is good");
+    }
+}
+
+/// The counterpart of the table: what it changes is what makes a token bad, not that it was made by hand.
+#[test]
+fn a_token_made_by_hand_is_as_good_as_ours() {
+    let desk = Desk::new(Algorithm::Es256);
+    let genuine = desk.sign(&claims());
+    let forge = hostile::Forge::new(&desk.pair, &genuine);
+    for (name, token) in [
+        ("nothing", forge.with_claim("epoch", json!(7))),
+        ("typ in capitals", forge.with_header("typ", json!("AT+JWT"))),
+        ("typ in full", forge.with_header("typ", json!("application/at+jwt"))),
+        ("an unknown header member", forge.with_header("x", json!({"y": [1, 2]}))),
+        ("an unknown claim", forge.with_claim("x", json!({"y": [1.5, null, {"z": true}]}))),
+        ("exp with a fraction of zero", forge.with_claim("exp", json!(1_790_000_300.0))),
+        ("nbf now", forge.with_claim("nbf", json!(1_790_000_000))),
+    ] {
+        assert_eq!(desk.verify(&token, NOW), Ok(claims()), "{name}");
+    }
+    let one = desk.verify(&forge.with_claim("aud", json!("orders")), NOW).unwrap();
+    assert_eq!(one.audience, [audience("orders")]);
+    let none = hostile::payload_of(&desk.sign(&AccessClaims { scope: Scope::default(), ..claims() }));
+    assert!(none.get("scope").is_none());
+}
+
+#[test]
+fn a_token_is_good_until_its_expiry_and_not_at_it() {
+    let desk = Desk::new(Algorithm::EdDsa);
+    let token = desk.sign(&claims());
+    let expiry = claims().expire_time;
+    assert!(desk.verify(&token, expiry.minus(Duration::from_micros(1))).is_ok());
+    assert_eq!(desk.verify(&token, expiry).err(), Some(Inactive::Expired));
+    let desk = desk.lenient(10);
+    assert!(desk.verify(&token, expiry.plus(10 * SECOND).minus(Duration::from_micros(1))).is_ok());
+    assert_eq!(desk.verify(&token, expiry.plus(10 * SECOND)).err(), Some(Inactive::Expired));
+}
+
+#[test]
+fn a_token_is_good_from_its_nbf_on_and_its_iat_may_be_a_minute_ahead() {
+    let desk = Desk::new(Algorithm::EdDsa);
+    let genuine = desk.sign(&claims());
+    let forge = hostile::Forge::new(&desk.pair, &genuine);
+    let nbf = forge.with_claim("nbf", json!(1_790_000_010));
+    let nbf_time = NOW.plus(10 * SECOND);
+    assert_eq!(desk.verify(&nbf, nbf_time.minus(Duration::from_micros(1))).err(), Some(Inactive::NotYetValid));
+    assert!(desk.verify(&nbf, nbf_time).is_ok());
+    assert!(desk.verify(&genuine, NOW.minus(ISSUE_TIME_SKEW)).is_ok());
+    let early = desk.verify(&genuine, NOW.minus(ISSUE_TIME_SKEW).minus(Duration::from_micros(1)));
+    assert_eq!(early.err(), Some(Inactive::NotYetValid));
+    assert!(desk.lenient(10).verify(&nbf, NOW).is_ok());
+    assert!(ISSUE_TIME_SKEW >= Leeway::MAX.get());
+}
+
+#[test]
+fn the_audience_of_the_verifier_and_of_the_call_must_both_match() {
+    let desk = Desk::new(Algorithm::EdDsa);
+    let token = desk.sign(&claims());
+    let verify = |own: &[&str], call: &[&str]| {
+        let list = |names: &[&str]| names.iter().map(|n| audience(n)).collect::<Vec<_>>();
+        let policy = if own.is_empty() { AudiencePolicy::NotChecked } else { AudiencePolicy::AnyOf(list(own)) };
+        let verifier = TokenVerifier::new(ISSUER.into(), policy).unwrap();
+        verifier.verify_for(&list(call), &token, &desk.keys, &desk.revocations, NOW).err()
+    };
+    assert_eq!(verify(&[], &[]), None);
+    assert_eq!(verify(&["orders"], &[]), None);
+    assert_eq!(verify(&[], &["billing", "orders"]), None);
+    assert_eq!(verify(&["orders"], &["vouchsafe"]), None);
+    for (own, call) in [
+        (&["billing"][..], &[][..]),
+        (&[], &["billing"]),
+        (&["orders"], &["billing"]),
+        (&["billing"], &["orders"]),
+        (&["Orders"], &[]),
+    ] {
+        assert_eq!(verify(own, call), Some(Inactive::WrongAudience), "{own:?} {call:?}");
+    }
+}
+
+#[test]
+fn a_verifier_cannot_be_built_without_issuer_and_audience_or_with_much_leeway() {
+    let new = |issuer: &str, policy| TokenVerifier::new(issuer.into(), policy).err();
+    assert_eq!(new("", AudiencePolicy::NotChecked), Some(PolicyError::NoIssuer));
+    assert_eq!(new(ISSUER, AudiencePolicy::AnyOf(vec![])), Some(PolicyError::NoAudience));
+    assert_eq!(new(ISSUER, AudiencePolicy::AnyOf(vec![audience("a")])), None);
+    assert_eq!(Leeway::try_from(60 * SECOND), Ok(Leeway::MAX));
+    assert_eq!(Leeway::try_from(Duration::from_millis(60_001)), Err(PolicyError::LeewayTooLong));
+}
+
+#[test]
+fn each_kind_of_revocation_refuses_the_token() {
+    let claims = claims();
+    let desk = Desk::new(Algorithm::Es256);
+    let kid = desk.pair.public_key().kid().to_owned();
+    let token = desk.sign(&claims);
+    let (user, session) = (claims.subject, claims.session_id);
+    for (revocation, refused) in [
+        (Revocation::KeySetChanged, false),
+        (Revocation::User { user, epoch: 7, spared: None }, false),
+        (Revocation::User { user, epoch: 8, spared: Some(session) }, false),
+        (Revocation::User { user, epoch: 8, spared: None }, true),
+        (Revocation::Session { session }, true),
+        (Revocation::Token { token: claims.token_id }, true),
+        (Revocation::Key { kid }, true),
+    ] {
+        let desk = Desk {
+            revocations: RevocationSet::new(),
+            keys: desk.keys.clone(),
+            verifier: desk.verifier.clone(),
+            ..Desk::new(Algorithm::EdDsa)
+        };
+        desk.revocations.apply(&FeedEntry {
+            number: 1,
+            revocation: revocation.clone(),
+            time: NOW,
+            expire_time: NOW.plus(SECOND),
+        });
+        assert_eq!(desk.verify(&token, NOW).err(), refused.then_some(Inactive::Revoked), "{revocation:?}");
+    }
+}

@@ -27,4 +27,5 @@ pub use password_pool::{Argon2Params, HashError, PasswordPool, PoolConfig, PoolE
 pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,
 };
+pub use vault::Vault;
 pub use seal::{DataKey, MasterKey, MasterKeyError, SealContext, SealError};

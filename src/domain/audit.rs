@@ -4,9 +4,10 @@
 //! apart from the rest so that it can be erased without touching the event.
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::{
-    id::{SessionId, UserId},
+    id::{EventId, SessionId, UserId},
     session::EndReason,
 };
 
@@ -141,3 +142,16 @@ impl Act {
         !matches!(self, Self::LoginFailed { .. })
     }
 }
+
+/// Encrypts personal data in audit events under a key per user.
+pub trait PersonalDataVault: Send + Sync + 'static {
+    /// A new data key for `owner` (nil for those who are no user), sealed for storage.
+    fn new_key(&self, owner: Uuid) -> Vec<u8>;
+
+    /// Encrypts the personal part of `event` under the owner's sealed data key.
+    ///
+    /// # Errors
+    /// If the sealed key does not open: the wrong master key, or a damaged row.
+    fn seal(&self, owner: Uuid, sealed_key: &[u8], event: EventId, personal: &[u8]) -> Result<Vec<u8>, String>;
+}
+

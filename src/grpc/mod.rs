@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tonic::service::{Routes, RoutesBuilder};
+use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     pb::v1::{
@@ -40,7 +41,7 @@ struct Handlers {
 /// If the compiled-in descriptors cannot be read, which a build that passed its tests does not have.
 fn routes(
     service: Arc<Service>,
-    health: impl Into<HealthService>,
+    health: HealthServer<impl Health>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let handlers = Handlers { service };
     let reflection = || {
@@ -54,7 +55,7 @@ fn routes(
         .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(health.into().0)
+        .add_service(health)
         .add_service(reflection().build_v1()?)
         // grpcurl before 1.9 knows only the old name.
         .add_service(reflection().build_v1alpha()?);

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::StoreError;
+pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
     audit::{Actor, AuditEvent, Origin},
     id::{EventId, SessionId, UserId},
@@ -26,18 +27,6 @@ impl<S: UserStore + SessionStore + KeyStore + FeedStore + AuditStore> Store for 
 pub trait CommitObserver: Send + Sync + 'static {
     /// Takes note. Must not block.
     fn committed(&self, entries: &[FeedEntry]);
-}
-
-/// Encrypts personal data in audit events under a key per user.
-pub trait PersonalDataVault: Send + Sync + 'static {
-    /// A new data key for `owner` (nil for those who are no user), sealed for storage.
-    fn new_key(&self, owner: Uuid) -> Vec<u8>;
-
-    /// Encrypts the personal part of `event` under the owner's sealed data key.
-    ///
-    /// # Errors
-    /// If the sealed key does not open: the wrong master key, or a damaged row.
-    fn seal(&self, owner: Uuid, sealed_key: &[u8], event: EventId, personal: &[u8]) -> Result<Vec<u8>, String>;
 }
 
 /// A user to be created.

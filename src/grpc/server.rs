@@ -1,0 +1,141 @@
+//! The gRPC listener: bounds on every connection, and a drain that ends.
+
+use std::{future::IntoFuture as _, io, sync::Arc, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
+
+use super::{CallLayer, routes};
+use crate::service::Service;
+
+/// Bytes of header list a caller may send; a token and its metadata are a few KiB.
+const MAX_HEADER_LIST: u32 = 16 * 1024;
+/// Streams that a caller may reset before we answered (CVE-2023-44487), and that we may have to reset ourselves.
+const MAX_RESET_STREAMS: usize = 64;
+/// A peer that does not answer a ping for this long is gone.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Accepted connections that wait to be served.
+const BACKLOG: usize = 64;
+/// Pause after a failed accept. Out of file descriptors, accept fails at once and for ever; without a pause this would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What an operator may bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most calls at once on one connection.
+    pub max_concurrent_streams: u32,
+    /// Time between NOT_SERVING and GOAWAY.
+    pub pause: Duration,
+    /// Longest that calls under way may go on after that.
+    pub drain: Duration,
+}
+
+/// A gRPC server on a bound listener.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    layer: CallLayer,
+    limits: Limits,
+}
+
+impl Server {
+    /// A server that will listen on `listener`.
+    pub fn new(listener: TcpListener, layer: CallLayer, limits: Limits) -> Self {
+        Self { listener, layer, limits }
+    }
+
+    /// Serves until `shutdown`: then says NOT_SERVING, waits for balancers to notice, refuses new calls, and lets those under
+    /// way finish within the bound.
+    ///
+    /// # Errors
+    /// If the transport fails as a whole.
+    pub async fn run(self, service: Arc<Service>, shutdown: CancellationToken) -> io::Result<()> {
+        let Self { listener, layer, limits } = self;
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let routes = routes(service, health_service).map_err(io::Error::other)?;
+        announce(&health, tonic_health::ServingStatus::Serving).await;
+
+        let stop = CancellationToken::new();
+        let server = tonic::transport::Server::builder()
+            .layer(layer)
+            // tonic removes hyper's own limits unless these are set.
+            .max_concurrent_streams(limits.max_concurrent_streams)
+            .http2_max_header_list_size(MAX_HEADER_LIST)
+            .http2_max_pending_accept_reset_streams(Some(MAX_RESET_STREAMS))
+            .http2_max_local_error_reset_streams(Some(MAX_RESET_STREAMS))
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(accept(listener, stop.clone()), stop.clone().cancelled_owned())
+            .into_future();
+        tokio::pin!(server);
+
+        tokio::select! {
+            ended = &mut server => return ended.map_err(io::Error::other),
+            () = shutdown.cancelled() => {}
+        }
+        announce(&health, tonic_health::ServingStatus::NotServing).await;
+        tokio::select! {
+            ended = &mut server => return ended.map_err(io::Error::other),
+            () = sleep(limits.pause) => {}
+        }
+        stop.cancel();
+        // An idle client holds its connection for ever; the bound is ours to keep.
+        match timeout(limits.drain, &mut server).await {
+            Ok(ended) => ended.map_err(io::Error::other),
+            Err(_) => {
+                tracing::info!("connections still open after the drain, closing them");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Sets the health of the server as a whole and of each service.
+async fn announce(health: &HealthReporter, status: tonic_health::ServingStatus) {
+    for service in
+        ["", "vouchsafe.v1.AuthService", "vouchsafe.v1.AccountService", "vouchsafe.v1.VerifierService"]
+    {
+        health.set_service_status(service, status).await;
+    }
+}
+
+/// Accepts until `stop`.
+fn accept(listener: TcpListener, stop: CancellationToken) -> ReceiverStream<io::Result<TcpStream>> {
+    let (connections, incoming) = mpsc::channel(BACKLOG);
+    tokio::spawn(stop.run_until_cancelled_owned(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tune(&stream);
+                    if connections.send(Ok(stream)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }));
+    ReceiverStream::new(incoming)
+}
+
+/// Small answers go out at once, and dead peers are noticed. A socket that refuses is served all the same.
+fn tune(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let tuned = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60))));
+    if let Err(error) = tuned {
+        tracing::debug!(%error, "socket options not set");
+    }
+}

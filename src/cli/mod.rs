@@ -1,3 +1,90 @@
-//! The command line.
+//! The command line: what `vouchsafe` does when it is called. Each command is a file; errors say what to do and end with
+//! status 1.
 
+use std::{fmt::Display, io::Write, process::ExitCode, sync::Arc};
+
+use crate::{
+    config::{self, Settings, Sources},
+    crypto::SystemEntropy,
+    server::{Ambient, DatabaseClock},
+    telemetry,
+};
+
+mod admin;
 pub mod args;
+mod healthcheck;
+mod keys;
+mod serve;
+mod token;
+
+use args::{AdminCommand, Args, Command, ConfigCommand, KeysCommand, SettingsArgs, TokenCommand};
+
+/// What a command failed with: a text that says what to do.
+#[derive(Debug)]
+struct Failure(String);
+
+impl<E: Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs the command. `env` is the process's environment.
+pub fn run(args: Args, env: Vec<(String, String)>) -> ExitCode {
+    match dispatch(args, env) {
+        Ok(code) => code,
+        Err(Failure(text)) => {
+            // Nothing is left to be done if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "vouchsafe: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure> {
+    let given = args.settings();
+    let settings = || load(given, env);
+    match args.command {
+        Command::Serve { .. } => {
+            let settings = settings()?;
+            telemetry::init(settings.log.format, &settings.log.filter)?;
+            block_on(serve::run(settings))
+        }
+        Command::Migrate { .. } => {
+            let settings = settings()?;
+            block_on(async move {
+                crate::server::migrate(&settings).await?;
+                print("the schema is up to date")
+            })
+        }
+        Command::Config { command: ConfigCommand::Check { .. }, .. } => print(settings()?.redacted_dump().trim_end()),
+        Command::Config { command: ConfigCommand::Reference, .. } => print(config::markdown_table().trim_end()),
+        Command::Admin { command: AdminCommand::Create(create), .. } => block_on(admin::create(settings()?, create)),
+        Command::Keys { command: KeysCommand::List { output, .. }, .. } => block_on(keys::list(settings()?, output)),
+        Command::Keys { command: KeysCommand::Rotate { .. }, .. } => block_on(keys::rotate(settings()?)),
+        Command::Token { command: TokenCommand::Verify(verify) } => token::verify(verify),
+        Command::Healthcheck { url } => block_on(healthcheck::run(url)),
+    }
+}
+
+fn load(given: SettingsArgs, env: Vec<(String, String)>) -> Result<Settings, Failure> {
+    let SettingsArgs { config, sets, data_dir } = given;
+    config::load(Sources { file: config, env, sets, data_dir })
+        .map_err(|error| Failure(format!("the settings are not usable\n{error}")))
+}
+
+fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(command)
+}
+
+/// The time and the random bytes of a real process.
+fn ambient() -> Ambient {
+    Ambient { clock: Arc::new(DatabaseClock::new()), entropy: Arc::new(SystemEntropy) }
+}
+
+/// Writes to standard output. A reader that went away is an error, not a panic.
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(ExitCode::SUCCESS)
+}

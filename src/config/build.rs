@@ -146,6 +146,7 @@ fn tokens(r: &mut Reader) -> Option<Tokens> {
             if t.len() <= 255 && t.bytes().all(|b| b.is_ascii_graphic()) { Ok(t) } else { Err(wanted.to_owned()) }
         })
     });
+    let max_staleness = r.read("tokens.max_staleness", |raw| value::duration(raw, &seconds(2, 3_600)));
     let (audiences, default_audience) = (audiences?, default_audience?);
     for unknown in default_audience.iter().filter(|name| !audiences.contains(name)) {
         let advice = format!("Add {unknown} to tokens.audiences, or remove it from tokens.default_audience");
@@ -158,6 +159,7 @@ fn tokens(r: &mut Reader) -> Option<Tokens> {
         default_audience,
         scopes: scopes?,
         client_id: client_id?,
+        max_staleness: max_staleness?,
     })
 }
 

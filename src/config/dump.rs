@@ -109,7 +109,7 @@ fn listener_entries(grpc: &Grpc, http: &Http) -> Vec<(&'static str, Value)> {
 }
 
 fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
-    let Tokens { algorithm, access_ttl, audiences, default_audience, scopes, client_id } = tokens;
+    let Tokens { algorithm, access_ttl, audiences, default_audience, scopes, client_id, max_staleness } = tokens;
     vec![
         ("tokens.algorithm", text(algorithm.as_str())),
         ("tokens.access_ttl", span(*access_ttl)),
@@ -117,6 +117,7 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
         ("tokens.default_audience", list(default_audience.iter().map(Audience::as_str))),
         ("tokens.scopes", list(scopes.tokens())),
         ("tokens.client_id", text(client_id)),
+        ("tokens.max_staleness", span(*max_staleness)),
     ]
 }
 

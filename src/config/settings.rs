@@ -111,6 +111,8 @@ pub struct Tokens {
     pub default_audience: Vec<Audience>,
     /// The scopes that exist.
     pub scopes: Scope,
+    /// How old the revocation list may be before `Verify` refuses to answer.
+    pub max_staleness: Duration,
     /// The `client_id` of a login with a password.
     pub client_id: String,
 }

@@ -19,6 +19,7 @@ pub mod refresh_token;
 pub mod seal;
 
 mod hkdf;
+mod vault;
 
 pub use clock::{SystemClock, monotonic_now};
 pub use entropy::SystemEntropy;
@@ -27,5 +28,5 @@ pub use password_pool::{Argon2Params, HashError, PasswordPool, PoolConfig, PoolE
 pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,
 };
-pub use vault::Vault;
 pub use seal::{DataKey, MasterKey, MasterKeyError, SealContext, SealError};
+pub use vault::Vault;

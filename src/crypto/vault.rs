@@ -38,7 +38,7 @@ impl Vault {
     }
 
     fn data_key(&self, owner: Uuid, sealed: &[u8]) -> Result<DataKey, String> {
-        DataKey::unwrap(&self.master, key_context(owner.as_bytes()), sealed).map_err(|e| e.to_string())
+        DataKey::from_wrapped(&self.master, key_context(owner.as_bytes()), sealed).map_err(|e| e.to_string())
     }
 }
 

@@ -154,4 +154,3 @@ pub trait PersonalDataVault: Send + Sync + 'static {
     /// If the sealed key does not open: the wrong master key, or a damaged row.
     fn seal(&self, owner: Uuid, sealed_key: &[u8], event: EventId, personal: &[u8]) -> Result<Vec<u8>, String>;
 }
-

@@ -44,7 +44,13 @@ mod tests {
             assert_eq!(of(&format!("/vouchsafe.v1.AccountService/{method}")), Some(Access::Account), "{method}");
         }
         assert_eq!(METHODS.len(), 11, "a new RPC belongs into this test");
-        for path in ["", "/", "/vouchsafe.v1.AuthService/login", "//vouchsafe.v1.AuthService/Login", "/vouchsafe.v1.AuthService"] {
+        for path in [
+            "",
+            "/",
+            "/vouchsafe.v1.AuthService/login",
+            "//vouchsafe.v1.AuthService/Login",
+            "/vouchsafe.v1.AuthService",
+        ] {
             assert_eq!(of(path), None, "{path}");
         }
     }

@@ -7,10 +7,7 @@ use crate::{pb::v1, pb::v1::auth_service_server::AuthService, service::ServiceEr
 
 #[tonic::async_trait]
 impl AuthService for Handlers {
-    async fn register(
-        &self,
-        request: Request<v1::RegisterRequest>,
-    ) -> Result<Response<v1::RegisterResponse>, Status> {
+    async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<v1::RegisterResponse>, Status> {
         let context = context(&request)?;
         let command = convert::register(request.into_inner()).map_err(ServiceError::from)?;
         let user = self.service.register(command, &context).await?;

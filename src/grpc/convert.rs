@@ -67,19 +67,19 @@ fn parse_identifier(text: String) -> Result<String, &'static str> {
 
 /// A token, which must not be empty. What else is wrong with it shows when it is checked.
 pub(super) fn token(field: &'static str, text: String) -> Result<SecretString, FieldViolation> {
-    if text.is_empty() { Err(FieldViolation::new(field, "is empty: send the token")) } else { Ok(SecretString::new(text)) }
+    if text.is_empty() {
+        Err(FieldViolation::new(field, "is empty: send the token"))
+    } else {
+        Ok(SecretString::new(text))
+    }
 }
 
-pub(super) fn verify(
-    request: v1::VerifyRequest,
-) -> Result<(SecretString, Vec<Audience>, Consistency), ServiceError> {
+pub(super) fn verify(request: v1::VerifyRequest) -> Result<(SecretString, Vec<Audience>, Consistency), ServiceError> {
     let v1::VerifyRequest { token: text, audience, consistency } = request;
     let mut violations = FieldViolations::new();
     let token = violations.note(token("token", text));
-    let audience = violations.check(
-        "audience",
-        audience.into_iter().map(Audience::try_from).collect::<Result<Vec<_>, _>>(),
-    );
+    let audience =
+        violations.check("audience", audience.into_iter().map(Audience::try_from).collect::<Result<Vec<_>, _>>());
     let consistency = violations.check("consistency", parse_consistency(consistency));
     match (token, audience, consistency) {
         (Some(token), Some(audience), Some(consistency)) => Ok((token, audience, consistency)),

@@ -39,10 +39,7 @@ struct Handlers {
 ///
 /// # Errors
 /// If the compiled-in descriptors cannot be read, which a build that passed its tests does not have.
-fn routes(
-    service: Arc<Service>,
-    health: HealthServer<impl Health>,
-) -> Result<Routes, tonic_reflection::server::Error> {
+fn routes(service: Arc<Service>, health: HealthServer<impl Health>) -> Result<Routes, tonic_reflection::server::Error> {
     let handlers = Handlers { service };
     let reflection = || {
         tonic_reflection::server::Builder::configure()

@@ -90,7 +90,11 @@ impl From<ServiceError> for Status {
             }
             ServiceError::Internal { cause } => {
                 tracing::error!(cause, "call failed");
-                status(Code::Internal, R::Internal, "internal error: the server's log tells more under this x-request-id")
+                status(
+                    Code::Internal,
+                    R::Internal,
+                    "internal error: the server's log tells more under this x-request-id",
+                )
             }
         }
     }

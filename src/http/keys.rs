@@ -1,5 +1,7 @@
 //! The JWKS (RFC 7517) and a key-discovery document in the form of RFC 8414.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
     extract::State,
@@ -11,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::App;
 
-/// How long a verifier may keep the keys. A key is published at least one lead before it signs, which is far longer.
-const CACHE: &str = "public, max-age=300, must-revalidate";
+/// Longest a verifier may keep the keys without asking again.
+const MAX_AGE: Duration = Duration::from_secs(300);
 
 pub(super) async fn jwks(State(app): State<App>, headers: HeaderMap) -> Response {
-    answer(&headers, "application/jwk-set+json", &app.service.keys().verification_keys().to_jwks())
+    answer(&app, &headers, "application/jwk-set+json", &app.service.keys().verification_keys().to_jwks())
 }
 
 /// What a verifier needs to find the keys. Not an OpenID provider's metadata: there is nothing to log in to over HTTP.
@@ -32,11 +34,11 @@ pub(super) async fn discovery(State(app): State<App>, headers: HeaderMap) -> Res
         "id_token_signing_alg_values_supported": algorithms,
         "access_token_signing_alg_values_supported": algorithms,
     });
-    answer(&headers, "application/json", &document)
+    answer(&app, &headers, "application/json", &document)
 }
 
 /// A JSON document with an entity tag, or 304 if the caller has it.
-fn answer(headers: &HeaderMap, content_type: &'static str, document: &Value) -> Response {
+fn answer(app: &App, headers: &HeaderMap, content_type: &'static str, document: &Value) -> Response {
     let body = document.to_string();
     let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest(&SHA256, body.as_bytes()).as_ref()[..16]));
     let known = headers
@@ -45,7 +47,10 @@ fn answer(headers: &HeaderMap, content_type: &'static str, document: &Value) -> 
         .filter_map(|v| v.to_str().ok())
         .flat_map(|v| v.split(','))
         .any(|known| matches!(known.trim(), "*") || known.trim().trim_start_matches("W/") == tag);
-    let common = [(header::CACHE_CONTROL, CACHE.to_owned()), (header::ETAG, tag)];
+    // At most half the time a key is published before it signs, so that it is known everywhere by then.
+    let max_age = MAX_AGE.min(app.service.policy().rotation.lead / 2).as_secs();
+    let cache = format!("public, max-age={max_age}, must-revalidate");
+    let common = [(header::CACHE_CONTROL, cache), (header::ETAG, tag)];
     if known {
         (StatusCode::NOT_MODIFIED, common).into_response()
     } else {

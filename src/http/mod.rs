@@ -111,4 +111,3 @@ fn serve(stream: TcpStream, router: Router, connections: &GracefulShutdown, plac
         }
     });
 }
-

@@ -71,7 +71,8 @@ pub struct DataDirLock(#[expect(dead_code, reason = "held for its lock, which en
 /// Takes the directory for this server.
 pub(super) fn lock(dir: &Path) -> Result<DataDirLock, DataDirError> {
     let path = dir.join(LOCK_FILE);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(at(&path))?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(at(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(DataDirLock(file)),
         Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(dir.to_owned())),

@@ -46,11 +46,16 @@ pub enum StartError {
     /// The hashing threads.
     #[error(transparent)]
     Passwords(#[from] PoolError),
+    /// A hash for the command line.
+    #[error("the password was not hashed: {0}")]
+    Hash(crate::crypto::HashError),
     /// The issuer.
     #[error("issuer is not usable: {0}")]
     Issuer(#[from] crate::verifier::PolicyError),
     /// A port.
-    #[error("cannot listen on {address} ({setting}): {problem}: stop the program that uses it, or choose another with --set {setting}=127.0.0.1:PORT")]
+    #[error(
+        "cannot listen on {address} ({setting}): {problem}: stop the program that uses it, or choose another with --set {setting}=127.0.0.1:PORT"
+    )]
     Listen {
         /// The setting that chose it.
         setting: &'static str,
@@ -179,8 +184,13 @@ impl Backstage {
         // First of all, because it sets the clock by the database's.
         feed.catch_up().await?;
         store.announce_access_ttl(policy.access_ttl).await?;
-        let keys =
-            KeyChain::load(&*store, &policy, Arc::clone(&master), Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy));
+        let keys = KeyChain::load(
+            &*store,
+            &policy,
+            Arc::clone(&master),
+            Arc::clone(&ambient.clock),
+            Arc::clone(&ambient.entropy),
+        );
         let keys = Arc::new(keys.await?);
         Ok(Self { store, keys, feed, policy, master })
     }

@@ -22,12 +22,13 @@ impl Service {
         let Some(found) = self.store.get_credentials(caller.user).await? else {
             return Err(ServiceError::AccessTokenInvalid);
         };
-        if self.passwords.verify(current, found.password_hash, context.deadline).await? == Verdict::Mismatch {
+        if self.passwords.verify(current, found.password_hash, self.hash_deadline(context)).await? == Verdict::Mismatch
+        {
             let act = Act::LoginFailed { cause: LoginFailure::WrongPassword, identifier_hash: None };
             self.store.record(own_act(caller, act, context)).await?;
             return Err(ServiceError::InvalidCredentials);
         }
-        let hash = self.passwords.hash(new, self.random(), context.deadline).await?;
+        let hash = self.passwords.hash(new, self.random(), self.hash_deadline(context)).await?;
         let event = own_act(caller, Act::PasswordChanged, context);
         match self.store.change_password(caller.user, found.epoch, hash, caller.session, event).await? {
             Change::Done => Ok(()),

@@ -30,10 +30,16 @@ use crate::{
 const PAGE: u32 = 1_000;
 
 /// Takes in what this node's own transactions revoked.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Observer {
     revocations: RevocationSet,
     keys_changed: Notify,
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer").field("revocations", &self.revocations.len()).finish_non_exhaustive()
+    }
 }
 
 impl Observer {

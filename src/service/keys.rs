@@ -17,7 +17,9 @@ use serde::Serialize;
 
 use super::{Policy, ServiceError};
 use crate::{
-    crypto::{MasterKey, ParsedRefreshToken, RefreshClaims, RefreshTokenKey, SealContext, SealError, mint},
+    crypto::{
+        MasterKey, ParsedRefreshToken, RefreshClaims, RefreshTokenKey, SealContext, SealError, refresh_token::mint,
+    },
     domain::{
         audit::Actor,
         id::SessionId,
@@ -144,7 +146,8 @@ impl KeyChain {
             k.algorithm == policy.algorithm && matches!(k.life.state(now), KeyState::Published | KeyState::Active)
         };
         // Only a look, to spare the work; the store decides again under its lock.
-        let signing = policy.rotation.is_due(keys.signing.iter().map(|k| &k.life), now) || !keys.signing.iter().any(serves);
+        let signing =
+            policy.rotation.is_due(keys.signing.iter().map(|k| &k.life), now) || !keys.signing.iter().any(serves);
         let refresh = policy.rotation.is_due(keys.refresh.values().map(|k| &k.life), now);
         self.publish(store, policy, Rotate::IfDue, actor, signing, refresh).await
     }
@@ -213,7 +216,12 @@ impl KeyChain {
     }
 
     /// Signs with the key that is active at `now`.
-    pub(super) fn sign(&self, now: Timestamp, typ: &str, claims: &impl Serialize) -> Result<SecretString, ServiceError> {
+    pub(super) fn sign(
+        &self,
+        now: Timestamp,
+        typ: &str,
+        claims: &impl Serialize,
+    ) -> Result<SecretString, ServiceError> {
         let keys = self.keys.load();
         let active = keys.signing.iter().filter(|k| k.life.state(now) == KeyState::Active);
         let Some(key) = active.max_by_key(|k| k.life.activate_time) else {
@@ -312,7 +320,8 @@ fn open_signing_key(row: &SigningKeyRow, master: &MasterKey) -> Result<SigningKe
 
 fn open_refresh_key(row: &RefreshKeyRow, master: &MasterKey) -> Result<RefreshKey, KeyError> {
     let name = format!("refresh-{}", row.id);
-    let damaged = |problem: &dyn std::fmt::Display| KeyError::Damaged { key: name.clone(), problem: problem.to_string() };
+    let damaged =
+        |problem: &dyn std::fmt::Display| KeyError::Damaged { key: name.clone(), problem: problem.to_string() };
     let bytes = master
         .open(refresh_key_context(&row.id.to_be_bytes()), &row.key_sealed)
         .map_err(|error| seal_error(&name, error))?;
@@ -324,6 +333,8 @@ fn open_refresh_key(row: &RefreshKeyRow, master: &MasterKey) -> Result<RefreshKe
 fn seal_error(key: &str, error: SealError) -> KeyError {
     match error {
         SealError::WrongKey { .. } => KeyError::WrongMasterKey,
-        SealError::Corrupt => KeyError::Damaged { key: key.to_owned(), problem: error.to_string() },
+        SealError::UnknownFormat(_) | SealError::Corrupt => {
+            KeyError::Damaged { key: key.to_owned(), problem: error.to_string() }
+        }
     }
 }

@@ -62,7 +62,8 @@ impl Service {
             None => None,
         };
         let stored = credentials.as_ref().and_then(|c| c.password_hash.clone());
-        let verdict = self.passwords.verify(command.password.clone(), stored.clone(), context.deadline).await?;
+        let verdict =
+            self.passwords.verify(command.password.clone(), stored.clone(), self.hash_deadline(context)).await?;
         let cause = match (&credentials, verdict) {
             (None, _) => LoginFailure::UnknownIdentifier,
             (Some(_), Verdict::Mismatch) => LoginFailure::WrongPassword,
@@ -85,7 +86,8 @@ impl Service {
         command: &LoginCommand,
         context: &RequestContext,
     ) -> AuditEvent {
-        let identifier_hash = credentials.is_none().then(|| self.identifiers.hash(&command.identifier));
+        let identifier_hash =
+            credentials.is_none().then(|| self.identifiers.hash(&command.identifier.trim().to_lowercase()));
         AuditEvent {
             actor: Actor::Anonymous,
             subject: credentials.map(|c| c.user),
@@ -96,7 +98,8 @@ impl Service {
 
     /// Renews a hash that was made with other parameters than today's. A sign-in does not fail for it.
     async fn rehash(&self, command: &LoginCommand, found: &Credentials, old: PhcString, context: &RequestContext) {
-        let new = match self.passwords.hash(command.password.clone(), self.random(), context.deadline).await {
+        let new = match self.passwords.hash(command.password.clone(), self.random(), self.hash_deadline(context)).await
+        {
             Ok(new) => new,
             Err(error) => return tracing::debug!(%error, "password not rehashed this time"),
         };

@@ -1,15 +1,15 @@
 //! The use cases, a file each. They own the order of effects: check, decide, effect, answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use crate::{
-    crypto::{IdentifierHasher, PasswordPool},
+    crypto::{IdentifierHasher, PasswordPool, monotonic_now},
     domain::{
         secret::{Entropy, random},
         time::Clock,
     },
     store::port::Store,
-    verifier::TokenVerifier,
+    verifier::{AudiencePolicy, PolicyError, TokenVerifier},
 };
 
 mod background;
@@ -81,10 +81,13 @@ pub struct Parts {
 
 impl Service {
     /// Puts the parts together.
-    pub fn new(parts: Parts) -> Self {
+    ///
+    /// # Errors
+    /// If the issuer is empty.
+    pub fn new(parts: Parts) -> Result<Self, PolicyError> {
         let Parts { store, keys, feed, passwords, identifiers, policy, clock, entropy } = parts;
-        let verifier = verify::own_verifier(&policy);
-        Self { store, keys, feed, passwords, identifiers, verifier, policy, clock, entropy }
+        let verifier = TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked)?;
+        Ok(Self { store, keys, feed, passwords, identifiers, verifier, policy, clock, entropy })
     }
 
     /// The operator's decisions.
@@ -114,6 +117,11 @@ impl Service {
     pub async fn close(&self) {
         self.passwords.shutdown();
         self.store.close().await;
+    }
+
+    /// When a call must have its hash: at its own deadline, or when nobody should wait any longer.
+    fn hash_deadline(&self, context: &RequestContext) -> Instant {
+        context.deadline.min(monotonic_now() + self.policy.hash_wait)
     }
 
     fn random<const N: usize>(&self) -> [u8; N] {

@@ -36,6 +36,8 @@ pub struct Policy {
     pub rotation: RotationPolicy,
     /// Whether anybody may register.
     pub registration_open: bool,
+    /// Longest a call waits for a password to be hashed.
+    pub hash_wait: Duration,
     /// How old the revocation list may be before `Verify` refuses to answer.
     pub max_staleness: Duration,
 }

@@ -71,7 +71,7 @@ impl Service {
         if !self.policy.registration_open {
             return Err(ServiceError::RegistrationClosed);
         }
-        let hash = self.passwords.hash(command.password.clone(), self.random(), context.deadline).await?;
+        let hash = self.passwords.hash(command.password.clone(), self.random(), self.hash_deadline(context)).await?;
         let now = self.clock.now();
         let id = UserId::new(now, &self.random());
         let new = new_user(id, &command, hash, Vec::new(), now);

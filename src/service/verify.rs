@@ -1,15 +1,13 @@
 //! `Verify`, and the check of the access tokens that our own API is called with.
 
-use std::time::Duration;
-
-use super::{Policy, Principal, Service, ServiceError};
+use super::{Principal, Service, ServiceError};
 use crate::{
     domain::{
         audience::{Audience, OWN_AUDIENCE},
         claims::AccessClaims,
         secret::SecretString,
     },
-    verifier::{AudiencePolicy, Inactive, TokenVerifier},
+    verifier::Inactive,
 };
 
 /// How fresh the revocation list must be.
@@ -23,11 +21,6 @@ pub enum Consistency {
 
 /// What there is to say about a token.
 pub type Verification = Result<AccessClaims, Inactive>;
-
-/// The verifier of our own tokens. No leeway: the clock that signed is the clock that checks.
-pub(super) fn own_verifier(policy: &Policy) -> TokenVerifier {
-    TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked).with_leeway(Duration::ZERO)
-}
 
 impl Service {
     /// Whether a token is active and what it says. An empty `audience` is not checked.
@@ -58,7 +51,6 @@ impl Service {
             return Err(ServiceError::Unavailable { cause: "the revocation list is too old".into() });
         }
         let keys = self.keys.verification_keys();
-        Ok(self.verifier.verify(token.expose(), audience, &keys, self.feed.revocations(), now))
+        Ok(self.verifier.verify_for(audience, token.expose(), &keys, self.feed.revocations(), now))
     }
 }
-

@@ -1,6 +1,6 @@
 //! What the service needs of a durable store.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use super::StoreError;
 pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
     audit::{Actor, AuditEvent, Origin},
-    id::{EventId, SessionId, UserId},
+    id::{SessionId, UserId},
     refresh::Presented,
     revocation::FeedEntry,
     session::{DeviceInfo, EndReason, Grant, Session, SessionPolicy},
@@ -19,9 +19,9 @@ use crate::domain::{
 };
 
 /// The whole store.
-pub trait Store: UserStore + SessionStore + KeyStore + FeedStore + AuditStore {}
+pub trait Store: UserStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug {}
 
-impl<S: UserStore + SessionStore + KeyStore + FeedStore + AuditStore> Store for S {}
+impl<S: UserStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug> Store for S {}
 
 /// Told of every revocation right after the commit that made it true and before the verb that made it returns.
 pub trait CommitObserver: Send + Sync + 'static {

@@ -1,0 +1,68 @@
+//! `vouchsafe keys`: the keys that sign access tokens, directly on the store. A running server takes a change over within a
+//! second or two.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Failure, ambient, args::Output, print};
+use crate::{
+    config::Settings,
+    domain::{audit::Actor, time::Timestamp},
+    server::Backstage,
+    service::PublishedKey,
+};
+
+pub(super) async fn list(settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+    let backstage = Backstage::open(&settings, &ambient()).await?;
+    let keys = backstage.keys.published();
+    backstage.store.close().await;
+    print(&match output {
+        Output::Table => table(&keys),
+        Output::Json => json(&keys)?,
+    })
+}
+
+pub(super) async fn rotate(settings: Settings) -> Result<ExitCode, Failure> {
+    let Backstage { store, keys, policy, .. } = Backstage::open(&settings, &ambient()).await?;
+    keys.rotate_now(&*store, &policy, Actor::Operator).await?;
+    store.close().await;
+    print(&table(&keys.published()))
+}
+
+fn table(keys: &[PublishedKey]) -> String {
+    let mut lines =
+        vec![format!("{:<43}  {:<9}  {:<9}  {:<20}  {}", "KID", "ALGORITHM", "STATE", "SIGNS FROM", "SIGNS UNTIL")];
+    for PublishedKey { kid, algorithm, state, jwk: _, life } in keys {
+        let (algorithm, from) = (algorithm.as_str(), life.activate_time.to_string());
+        lines.push(format!(
+            "{kid:<43}  {algorithm:<9}  {:<9}  {from:<20}  {}",
+            state.as_str(),
+            moment(life.retire_time)
+        ));
+    }
+    lines.join("\n")
+}
+
+fn moment(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "-".to_owned(), |t| t.to_string())
+}
+
+fn json(keys: &[PublishedKey]) -> Result<String, Failure> {
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|PublishedKey { kid, algorithm, state, jwk, life }| {
+            json!({
+                "kid": kid,
+                "algorithm": algorithm,
+                "state": state,
+                "jwk": jwk,
+                "publish_time": life.publish_time.to_string(),
+                "activate_time": life.activate_time.to_string(),
+                "retire_time": life.retire_time.map(|t| t.to_string()),
+                "remove_time": life.remove_time.map(|t| t.to_string()),
+            })
+        })
+        .collect();
+    Ok(serde_json::to_string_pretty(&keys)?)
+}

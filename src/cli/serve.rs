@@ -1,0 +1,77 @@
+//! `vouchsafe serve`.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, ambient, print};
+use crate::{
+    config::{Backend, Settings},
+    server::{Listeners, Node, bind},
+};
+
+pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
+    // Bound first, so that a port in use is found before anything is created.
+    let listeners = bind(&settings).await?;
+    let embedded = matches!(settings.database.backend, Backend::Sqlite { .. });
+    let greeting = greeting(&settings, &listeners)?;
+    let node = Node::prepare(settings, ambient()).await?;
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone())?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        grpc = %listeners.grpc.local_addr()?,
+        http = %listeners.http.local_addr()?,
+        "serving"
+    );
+    if embedded {
+        print(&greeting)?;
+    }
+    node.serve(listeners, shutdown).await?;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Stops on SIGTERM and SIGINT. A second signal ends the process at once, as people expect.
+fn stop_on_signal(shutdown: CancellationToken) -> Result<(), Failure> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        let mut asked = false;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if asked {
+                std::process::exit(130);
+            }
+            asked = true;
+            tracing::info!("stopping; a second signal stops at once");
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// What a newcomer can try.
+fn greeting(settings: &Settings, listeners: &Listeners) -> Result<String, Failure> {
+    let grpc = listeners.grpc.local_addr()?;
+    let http = listeners.http.local_addr()?;
+    let place = match &settings.database.backend {
+        Backend::Sqlite { file, .. } => file.display().to_string(),
+        Backend::Postgres { .. } => "Postgres".to_owned(),
+    };
+    Ok(format!(
+        "
+Vouchsafe keeps its data in {place}. Try it from another terminal:
+
+  grpcurl -plaintext {grpc} list vouchsafe.v1.AuthService
+  grpcurl -plaintext -d '{{\"email\": \"ada@example.com\", \"password\": \"correct horse battery staple\"}}' \\
+    {grpc} vouchsafe.v1.AuthService/Register
+  grpcurl -plaintext -d '{{\"identifier\": \"ada@example.com\", \"password\": \"correct horse battery staple\"}}' \\
+    {grpc} vouchsafe.v1.AuthService/Login
+  curl http://{http}/.well-known/jwks.json
+"
+    ))
+}

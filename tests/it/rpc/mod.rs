@@ -1,0 +1,23 @@
+//! The API as a caller meets it: whole nodes, real connections, both databases.
+
+mod sign_in;
+
+/// Instantiates each test for both databases, so that its name tells which.
+macro_rules! on_both_databases {
+    ($($test:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(crate::support::Backend::Sqlite).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(crate::support::Backend::Postgres).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both_databases;

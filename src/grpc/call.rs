@@ -1,7 +1,6 @@
 //! What happens to every call before and after its handler: a request id, a deadline, and the check of who may call.
 
 use std::{
-    future::ready,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
@@ -99,23 +98,15 @@ where
         let span = tracing::info_span!("rpc", method = request.uri().path(), request_id = request_id.as_str());
         let budget = self.shared.budget(request.headers());
         let admitted = span.in_scope(|| self.shared.admit(&mut request, &request_id, budget));
-        let answer: Self::Future = match admitted {
-            Err(error) => {
-                let status = span.in_scope(|| error.into_status());
-                Box::pin(ready(Ok(status.into_http())))
-            }
-            Ok(()) => {
-                let handler = self.inner.call(request);
-                Box::pin(async move {
-                    match tokio::time::timeout(budget, handler).await {
-                        Ok(answer) => answer,
-                        Err(_) => Ok(Status::from(ServiceError::DeadlineExceeded).into_http()),
-                    }
-                })
-            }
-        };
+        let handler = admitted.map(|()| self.inner.call(request));
         let answer = async move {
-            let mut response = answer.await?;
+            let mut response = match handler {
+                Ok(handler) => match tokio::time::timeout(budget, handler).await {
+                    Ok(answer) => answer?,
+                    Err(_) => Status::from(ServiceError::DeadlineExceeded).into_http(),
+                },
+                Err(refusal) => refusal.into_status().into_http(),
+            };
             tracing::debug!(grpc_status = ?grpc_status(&response), "answered");
             if let Ok(value) = HeaderValue::from_str(&request_id) {
                 response.headers_mut().insert(REQUEST_ID, value);

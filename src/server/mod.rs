@@ -324,6 +324,6 @@ pub async fn hash_password(
 ) -> Result<crate::domain::user::PhcString, StartError> {
     let pool = PasswordPool::start(PoolConfig { threads: 1, queue: 1, niceness: 0, ..pool_config(settings) })?;
     let salt = crate::domain::secret::random(&*ambient.entropy);
-    let deadline = crate::crypto::monotonic_now() + std::time::Duration::from_secs(60);
+    let deadline = crate::crypto::monotonic_now() + std::time::Duration::from_mins(1);
     pool.hash(password, salt, deadline).await.map_err(StartError::Hash)
 }

@@ -1,1 +1,6 @@
 //! Every integration test, in one binary that links once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod store;
+mod support;

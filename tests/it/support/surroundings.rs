@@ -1,0 +1,130 @@
+//! A clock that is set, entropy that repeats, a vault and an observer that remember.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use uuid::Uuid;
+use vouchsafe::{
+    domain::{
+        id::EventId,
+        revocation::FeedEntry,
+        secret::Entropy,
+        time::{Clock, Timestamp},
+    },
+    store::port::{CommitObserver, PersonalDataVault},
+};
+
+/// Stands still until it is told otherwise.
+#[derive(Debug)]
+pub(crate) struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// A clock that shows a moment in 2027.
+    pub(crate) fn new() -> Self {
+        Self(AtomicI64::new(Timestamp::from_seconds(1_800_000_000).as_micros()))
+    }
+
+    /// Moves on.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.set(self.now().plus(by));
+    }
+
+    /// Shows `to` from now on.
+    pub(crate) fn set(&self, to: Timestamp) {
+        self.0.store(to.as_micros(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// The same bytes in every run (SplitMix64 over a counter), never the same twice in one.
+#[derive(Debug, Default)]
+pub(crate) struct TestEntropy(AtomicU64);
+
+impl TestEntropy {
+    /// A number below `bound`.
+    pub(crate) fn below(&self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn next(&self) -> u64 {
+        let mut z = self.0.fetch_add(1, Ordering::SeqCst).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl Entropy for TestEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// A sealing that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sealing {
+    /// Under whose key.
+    pub(crate) owner: Uuid,
+    /// For which event.
+    pub(crate) event: EventId,
+    /// The plain text.
+    pub(crate) personal: String,
+}
+
+/// Replaces what it seals by a marker and keeps the plain text to itself, so that a test can tell what reached the
+/// database and what did not.
+#[derive(Debug, Default)]
+pub(crate) struct RecordingVault(Mutex<Vec<Sealing>>);
+
+impl RecordingVault {
+    /// Every sealing so far; of a transaction that was tried again, one for each try.
+    pub(crate) fn sealings(&self) -> Vec<Sealing> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl PersonalDataVault for RecordingVault {
+    fn new_key(&self, owner: Uuid) -> Vec<u8> {
+        [b"key of ", owner.as_bytes().as_slice()].concat()
+    }
+
+    fn seal(&self, owner: Uuid, sealed_key: &[u8], event: EventId, personal: &[u8]) -> Result<Vec<u8>, String> {
+        if sealed_key != self.new_key(owner) {
+            return Err("the key does not open".into());
+        }
+        let personal = String::from_utf8(personal.to_vec()).map_err(|e| e.to_string())?;
+        self.0.lock().unwrap().push(Sealing { owner, event, personal });
+        Ok([b"sealed ", event.as_uuid().as_bytes().as_slice()].concat())
+    }
+}
+
+/// Remembers what was committed.
+#[derive(Debug, Default)]
+pub(crate) struct RecordingObserver(Mutex<Vec<FeedEntry>>);
+
+impl RecordingObserver {
+    /// Every entry so far, by number.
+    pub(crate) fn entries(&self) -> Vec<FeedEntry> {
+        let mut entries = self.0.lock().unwrap().clone();
+        entries.sort_by_key(|entry| entry.number);
+        entries
+    }
+}
+
+impl CommitObserver for RecordingObserver {
+    fn committed(&self, entries: &[FeedEntry]) {
+        self.0.lock().unwrap().extend_from_slice(entries);
+    }
+}

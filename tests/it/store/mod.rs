@@ -16,7 +16,7 @@ mod sessions;
 mod world;
 
 macro_rules! suite {
-    ($($file:ident: $($test:ident)*;)*) => {
+    ($($file:ident { $($test:ident)* })*) => {
         suite!(@adapter sqlite Sqlite $($($file $test)*)*);
         suite!(@adapter postgres Postgres $($($file $test)*)*);
     };
@@ -33,7 +33,7 @@ macro_rules! suite {
 }
 
 suite! {
-    accounts:
+    accounts {
         an_account_is_found_again_as_it_was_created
         an_account_needs_neither_user_name_nor_roles
         get_user_lists_roles_in_order
@@ -47,8 +47,8 @@ suite! {
         credentials_are_found_by_address_user_name_and_id
         credentials_say_that_an_account_is_suspended_or_has_no_password
         a_word_that_no_version_writes_is_a_corrupt_row_and_not_a_missing_one
-    ;
-    audit:
+    }
+    audit {
         an_event_says_who_did_what_to_whom
         a_failed_sign_in_is_recorded_as_a_failure
         every_actor_has_a_word
@@ -58,15 +58,15 @@ suite! {
         an_event_without_personal_data_seals_none
         nothing_personal_is_kept_of_an_erased_user
         an_effect_whose_event_fails_does_not_happen
-    ;
-    cancellation:
+    }
+    cancellation {
         a_caller_who_goes_away_leaves_no_half_effect
         a_task_that_is_aborted_does_not_take_its_transaction_along
         the_database_answers_a_ping
         a_closed_store_is_unavailable_and_not_empty
         closing_waits_for_what_is_under_way
-    ;
-    feed:
+    }
+    feed {
         a_new_feed_is_empty
         fifty_revocations_at_once_get_the_numbers_1_to_50
         a_reader_never_sees_a_gap_below_the_head
@@ -75,8 +75,8 @@ suite! {
         an_entry_lives_as_long_as_the_longest_access_token_and_a_margin
         purging_keeps_the_head_and_the_numbers
         a_longer_life_of_tokens_prolongs_the_life_of_retired_keys
-    ;
-    keys:
+    }
+    keys {
         the_first_signing_key_signs_at_once
         a_successor_is_published_one_lead_before_the_period_ends
         a_rotation_by_order_does_not_wait_until_it_is_due
@@ -86,8 +86,8 @@ suite! {
         refresh_keys_are_numbered_and_sealed_for_their_number
         of_20_nodes_that_find_a_refresh_key_due_one_publishes
         twenty_orders_at_once_are_twenty_refresh_keys_with_consecutive_numbers
-    ;
-    passwords:
+    }
+    passwords {
         a_password_change_ends_every_other_session
         a_password_change_with_an_old_epoch_changes_nothing
         a_password_change_from_a_session_that_is_not_alive_changes_nothing
@@ -96,8 +96,8 @@ suite! {
         a_sign_in_with_the_old_password_does_not_outlive_the_change
         the_spared_session_refreshes_through_a_password_change
         a_rehash_replaces_the_hash_and_nothing_else
-    ;
-    refresh:
+    }
+    refresh {
         the_current_generation_rotates
         a_lost_answer_is_given_again_bit_for_bit
         a_late_redelivery_counts_and_is_audited_once_per_generation
@@ -110,16 +110,16 @@ suite! {
         a_busy_session_expires_in_the_end
         a_suspended_user_refreshes_nothing
         a_change_of_roles_is_in_the_next_refresh
-    ;
-    refresh_races:
+    }
+    refresh_races {
         fifty_callers_at_once_get_one_successor
         a_hundred_callers_at_once_get_one_successor
         of_50_replays_at_once_one_is_the_verdict
         of_50_late_redeliveries_at_once_one_counts
         nothing_is_granted_after_a_logout_was_acknowledged
         nothing_is_granted_after_a_password_change_was_acknowledged
-    ;
-    schema:
+    }
+    schema {
         a_database_without_schema_is_sent_to_migrate
         a_schema_for_newer_programs_asks_for_one
         a_newer_schema_that_this_program_can_read_is_welcome
@@ -128,8 +128,8 @@ suite! {
         migrating_again_changes_nothing
         nodes_that_migrate_at_once_do_it_once
         a_database_that_is_not_there_is_unavailable
-    ;
-    sessions:
+    }
+    sessions {
         a_session_begins_as_sign_in_fixed_it
         no_session_begins_for_whom_it_must_not
         sessions_are_listed_newest_first_page_by_page
@@ -142,5 +142,5 @@ suite! {
         ending_the_other_sessions_from_one_that_is_not_alive_changes_nothing
         a_session_is_forgotten_after_its_end
         the_reason_of_an_end_is_kept
-    ;
+    }
 }

@@ -8,3 +8,4 @@ mod template;
 pub(crate) use database::{Backend, TestDatabase};
 pub(crate) use node::{PASSWORD, TestNode, bearer, login_request, reason};
 pub(crate) use surroundings::{ManualClock, RecordingObserver, RecordingVault, TestEntropy};
+pub(crate) use template::OPTIONS;

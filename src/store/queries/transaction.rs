@@ -31,6 +31,7 @@ pub(super) type Body<'t, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 pub(super) struct Tx {
     transaction: Transaction<'static, Db>,
     revocations: Vec<Revocation>,
+    abandoned: bool,
     around: Arc<Surroundings>,
 }
 
@@ -55,8 +56,18 @@ impl Tx {
         self.revocations.push(revocation);
     }
 
-    /// Numbers the feed entries and commits. The head row is taken last, so that it is held for as short as can be.
-    async fn commit(mut self) -> Result<Vec<FeedEntry>, StoreError> {
+    /// Nothing of this transaction happens, whatever it has written so far and however its body goes on. For an answer that
+    /// is no error but says that nothing was done.
+    pub(super) fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
+    /// Rolls back if the transaction was abandoned; otherwise numbers the feed entries and commits. The head row is taken last, so that it is held for as short as can be.
+    async fn finish(mut self) -> Result<Vec<FeedEntry>, StoreError> {
+        if self.abandoned {
+            self.transaction.rollback().await?;
+            return Ok(Vec::new());
+        }
         let entries = self.append_feed().await?;
         self.transaction.commit().await?;
         Ok(entries)
@@ -92,7 +103,7 @@ impl Tx {
 }
 
 impl Database {
-    /// Runs `body` in a transaction of its own task, commits, and tells the observer what was revoked.
+    /// Runs `body` in a transaction of its own task, commits unless it was abandoned, and tells the observer what was revoked.
     pub(super) async fn transaction<A, T, F>(&self, name: &'static str, args: A, body: F) -> Result<T, StoreError>
     where
         A: Send + Sync + 'static,
@@ -132,9 +143,9 @@ impl Database {
         F: for<'t> Fn(&'t mut Tx, &'t A) -> Body<'t, T>,
     {
         let transaction = self.write.begin_with(BEGIN).await?;
-        let mut tx = Tx { transaction, revocations: Vec::new(), around: Arc::clone(&self.around) };
+        let mut tx = Tx { transaction, revocations: Vec::new(), abandoned: false, around: Arc::clone(&self.around) };
         let value = body(&mut tx, args).await?;
-        let entries = tx.commit().await?;
+        let entries = tx.finish().await?;
         if !entries.is_empty() {
             self.around.observer.committed(&entries);
         }

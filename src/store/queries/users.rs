@@ -144,13 +144,16 @@ impl UserStore for Database {
 
 impl Tx {
     /// Raises the user's epoch: every session and token with a smaller one is dead, except those of `spared`, whose row
-    /// moves along. `false`: the user or the spared session is not alive, and the caller must not commit an effect.
+    /// moves along. `false`: the user or the spared session is not alive, and the whole transaction is abandoned.
     pub(super) async fn raise_epoch(&mut self, user: UserId, spared: Option<SessionId>) -> Result<bool, StoreError> {
         let raised: Option<(i64,)> = sqlx::query_as("UPDATE users SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch")
             .bind(user)
             .fetch_optional(self.conn())
             .await?;
-        let Some((epoch,)) = raised else { return Ok(false) };
+        let Some((epoch,)) = raised else {
+            self.abandon();
+            return Ok(false);
+        };
         if let Some(session) = spared {
             let moved = sqlx::query(
                 "UPDATE sessions SET epoch = $1 WHERE id = $2 AND user_id = $3 AND epoch = $1 - 1 AND end_time IS NULL",
@@ -161,6 +164,7 @@ impl Tx {
             .execute(self.conn())
             .await?;
             if moved.rows_affected() == 0 {
+                self.abandon();
                 return Ok(false);
             }
         }

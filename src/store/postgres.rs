@@ -29,13 +29,6 @@ macro_rules! for_update {
     };
 }
 
-/// Locks the row `s` of a join until the transaction ends.
-macro_rules! for_update_of_session {
-    () => {
-        " FOR UPDATE OF s"
-    };
-}
-
 /// The sorted role names of the user row `u`, as a JSON list.
 macro_rules! roles_of_user {
     () => {

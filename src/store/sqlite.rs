@@ -28,13 +28,6 @@ macro_rules! for_update {
     };
 }
 
-/// The same for a join.
-macro_rules! for_update_of_session {
-    () => {
-        ""
-    };
-}
-
 /// The sorted role names of the user row `u`, as a JSON list.
 macro_rules! roles_of_user {
     () => {

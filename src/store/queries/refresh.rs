@@ -7,6 +7,7 @@ use super::{
 use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent},
+        id::SessionId,
         refresh::{Decision, Family, decide},
         session::{EndReason, Session},
         time::Timestamp,
@@ -20,13 +21,22 @@ use crate::{
 impl Tx {
     /// Decides `attempt` and stores the outcome.
     pub(super) async fn refresh(&mut self, attempt: &RefreshAttempt) -> Result<RefreshOutcome, StoreError> {
+        // Locked first and read by a second statement: one that waits for the lock would go on with the session row as it
+        // is now beside the user's row as it was before, and take a spared session for an ended one.
+        let locked: Option<(SessionId,)> =
+            sqlx::query_as(concat!("SELECT s.id FROM sessions s WHERE s.id = $1", for_update!()))
+                .bind(attempt.session)
+                .fetch_optional(self.conn())
+                .await?;
+        if locked.is_none() {
+            return Ok(RefreshOutcome::Unknown);
+        }
         let row: Option<SessionAndUserRow> = sqlx::query_as::<Db, _>(concat!(
             "SELECT ",
             session_columns!(),
             ", u.state AS user_state, u.epoch AS user_epoch, ",
             roles_of_user!(),
-            " AS roles FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1",
-            for_update_of_session!()
+            " AS roles FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1"
         ))
         .bind(attempt.session)
         .fetch_optional(self.conn())

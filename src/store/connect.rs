@@ -83,14 +83,14 @@ pub async fn migrate(location: &Location, options: &Options) -> Result<(), Store
     match location {
         Location::Sqlite(path) => {
             let (write, read) = sqlite::open(path, options).await?;
-            let result = run(&sqlite::migrator(), &write).await;
+            let result = run_on_sqlite(&write).await;
             read.close().await;
             write.close().await;
             result
         }
         Location::Postgres(url) => {
             let (pool, _) = postgres::open(url, options).await?;
-            let result = run(&postgres::migrator(), &pool).await;
+            let result = run_on_postgres(&pool).await;
             pool.close().await;
             result
         }
@@ -105,14 +105,14 @@ pub async fn check_schema(location: &Location, options: &Options) -> Result<(), 
     let found = match location {
         Location::Sqlite(path) => {
             let (write, read) = sqlite::open(path, options).await?;
-            let found = read_versions(&write).await;
+            let found = read_versions_of(&write).await;
             read.close().await;
             write.close().await;
             found?
         }
         Location::Postgres(url) => {
             let (pool, _) = postgres::open(url, options).await?;
-            let found = read_versions(&pool).await;
+            let found = read_versions_of(&pool).await;
             pool.close().await;
             found?
         }
@@ -152,7 +152,20 @@ struct Versions {
     oldest_reader: i64,
 }
 
-async fn run<D>(migrator: &Migrator, pool: &sqlx::Pool<D>) -> Result<(), StoreError>
+/// The migrator locks Postgres by itself.
+async fn run_on_postgres(pool: &sqlx::Pool<postgres::Db>) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await?;
+    run::<postgres::Db>(&postgres::migrator(), &mut connection).await
+}
+
+/// The migrator has no lock for SQLite, so that two at once would both find nothing applied: the write lock is taken first.
+async fn run_on_sqlite(pool: &sqlx::Pool<sqlite::Db>) -> Result<(), StoreError> {
+    let mut transaction = pool.begin_with(sqlite::BEGIN).await?;
+    run::<sqlite::Db>(&sqlite::migrator(), &mut transaction).await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn run<D>(migrator: &Migrator, connection: &mut D::Connection) -> Result<(), StoreError>
 where
     D: sqlx::Database,
     D::Connection: Migrate,
@@ -160,7 +173,7 @@ where
     D::Arguments: sqlx::IntoArguments<D>,
     for<'r> (i64,): sqlx::FromRow<'r, D::Row>,
 {
-    if let Some(found) = read_versions(pool).await?
+    if let Some(found) = read_versions::<D>(connection).await?
         && found.oldest_reader > SCHEMA_VERSION
     {
         return Err(StoreError::Schema(format!(
@@ -169,8 +182,7 @@ where
             found.oldest_reader
         )));
     }
-    let mut connection = pool.acquire().await?;
-    migrator.run_direct(None, &mut *connection, false).await.map_err(|error| match error {
+    migrator.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::Execute(error) => error.into(),
         MigrateError::VersionMismatch(version) => StoreError::Schema(format!(
             "migration {version} was applied in another form than this program has it: this database belongs to a \
@@ -183,8 +195,7 @@ where
     })
 }
 
-/// What the database says of its schema; `None` if it has none.
-async fn read_versions<D>(pool: &sqlx::Pool<D>) -> Result<Option<Versions>, StoreError>
+async fn read_versions_of<D>(pool: &sqlx::Pool<D>) -> Result<Option<Versions>, StoreError>
 where
     D: sqlx::Database,
     for<'c> &'c mut D::Connection: sqlx::Executor<'c, Database = D>,
@@ -192,6 +203,17 @@ where
     for<'r> (i64,): sqlx::FromRow<'r, D::Row>,
 {
     let mut connection = pool.acquire().await?;
+    read_versions::<D>(&mut connection).await
+}
+
+/// What the database says of its schema; `None` if it has none.
+async fn read_versions<D>(connection: &mut D::Connection) -> Result<Option<Versions>, StoreError>
+where
+    D: sqlx::Database,
+    for<'c> &'c mut D::Connection: sqlx::Executor<'c, Database = D>,
+    D::Arguments: sqlx::IntoArguments<D>,
+    for<'r> (i64,): sqlx::FromRow<'r, D::Row>,
+{
     let oldest = sqlx::query_as::<D, (i64,)>("SELECT oldest_reader FROM schema_compatibility WHERE id = 1")
         .fetch_optional(&mut *connection)
         .await;

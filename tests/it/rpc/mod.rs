@@ -1,5 +1,8 @@
 //! The API as a caller meets it: whole nodes, real connections, both databases.
 
+mod login;
+mod registration;
+mod sessions;
 mod sign_in;
 
 /// Instantiates each test for both databases, so that its name tells which.

@@ -6,5 +6,5 @@ mod surroundings;
 mod template;
 
 pub(crate) use database::{Backend, TestDatabase};
-pub(crate) use node::{PASSWORD, TestNode, bearer, login_request, reason};
+pub(crate) use node::{MASTER_KEY, PASSWORD, TestNode, TestNodeBuilder, bearer, fields, login_request, reason, until};
 pub(crate) use surroundings::{ManualClock, RecordingObserver, RecordingVault, TestEntropy};

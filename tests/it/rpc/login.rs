@@ -113,10 +113,10 @@ async fn the_audience_and_scope_asked_for_are_in_the_token(backend: Backend) {
         let renewed = node.refresh(&tokens.refresh_token).await.unwrap();
         for token in [tokens.access_token, renewed.access_token] {
             let claims = node.verify(&token).await.claims.unwrap();
-            assert_eq!((claims.audience.as_slice(), claims.scope.as_str()), (
-                granted_audience.iter().map(ToString::to_string).collect::<Vec<_>>().as_slice(),
-                granted_scope,
-            ));
+            assert_eq!(
+                (claims.audience.as_slice(), claims.scope.as_str()),
+                (granted_audience.iter().map(ToString::to_string).collect::<Vec<_>>().as_slice(), granted_scope,)
+            );
         }
     }
     node.remove().await;

@@ -1,5 +1,7 @@
 //! The API as a caller meets it: whole nodes, real connections, both databases.
 
+mod access;
+mod hostile_tokens;
 mod login;
 mod passwords;
 mod races;
@@ -8,6 +10,7 @@ mod registration;
 mod revocation;
 mod sessions;
 mod sign_in;
+mod tokens;
 mod two_nodes;
 
 /// Instantiates each test for both databases, so that its name tells which.

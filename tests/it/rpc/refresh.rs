@@ -56,7 +56,8 @@ async fn a_hundred_callers_with_one_token_get_one_successor(backend: Backend) {
         let callers: Vec<_> = (0..100)
             .map(|n| {
                 let mut auth = v1::auth_service_client::AuthServiceClient::new(channels[n % 4].clone());
-                let (start, request) = (start.clone(), v1::RefreshRequest { refresh_token: tokens.refresh_token.clone() });
+                let (start, request) =
+                    (start.clone(), v1::RefreshRequest { refresh_token: tokens.refresh_token.clone() });
                 tokio::spawn(async move {
                     start.wait().await;
                     auth.refresh(request).await.unwrap().into_inner().tokens.unwrap()
@@ -209,7 +210,9 @@ async fn a_token_of_an_unknown_key_is_an_outage_and_not_a_refusal(backend: Backe
     let mut bytes = decode(&good);
     for key in [0_u32, 2, 77, u32::MAX] {
         bytes[1..5].copy_from_slice(&key.to_be_bytes());
-        for refused in [node.refresh(&encode(&bytes)).await.unwrap_err(), node.logout(&encode(&bytes)).await.unwrap_err()] {
+        for refused in
+            [node.refresh(&encode(&bytes)).await.unwrap_err(), node.logout(&encode(&bytes)).await.unwrap_err()]
+        {
             assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"), "{key}");
             let details = refused.get_error_details();
             assert!(details.retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
@@ -220,10 +223,9 @@ async fn a_token_of_an_unknown_key_is_an_outage_and_not_a_refusal(backend: Backe
 }
 
 async fn an_idle_session_and_an_old_one_expire(backend: Backend) {
-    let (node, clock) = node_with_clock(backend, |node| {
-        node.set("sessions.idle_timeout=10m").set("sessions.absolute_timeout=25m")
-    })
-    .await;
+    let (node, clock) =
+        node_with_clock(backend, |node| node.set("sessions.idle_timeout=10m").set("sessions.absolute_timeout=25m"))
+            .await;
     let minute = Duration::from_secs(60);
     let begin = clock.now().as_seconds();
     let expires = |tokens: &v1::TokenPair| (tokens.refresh_token_expire_time.unwrap().seconds - begin) / 60;
@@ -257,7 +259,9 @@ async fn a_role_given_meanwhile_is_in_the_next_token(backend: Backend) {
     let roles = async |token: &str| node.verify(token).await.claims.unwrap().roles;
     assert!(roles(&tokens.access_token).await.is_empty());
     let id = node.database.id(&user.id.parse().unwrap());
-    node.database.execute(&format!("INSERT INTO user_roles (user_id, role, assign_time) VALUES ({id}, 'admin', 0)")).await;
+    node.database
+        .execute(&format!("INSERT INTO user_roles (user_id, role, assign_time) VALUES ({id}, 'admin', 0)"))
+        .await;
     let with = node.refresh(&tokens.refresh_token).await.unwrap();
     assert_eq!(roles(&with.access_token).await, ["admin"]);
     node.database.execute(&format!("DELETE FROM user_roles WHERE user_id = {id}")).await;

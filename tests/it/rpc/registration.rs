@@ -26,7 +26,8 @@ fn registration(email: &str, username: &str) -> v1::RegisterRequest {
 
 async fn a_user_signs_in_by_address_in_any_case_and_by_user_name(backend: Backend) {
     let node = TestNode::start(backend).await;
-    let request = v1::RegisterRequest { display_name: " Ada Lovelace ".into(), ..registration("Ada@Example.com", "Ada.L") };
+    let request =
+        v1::RegisterRequest { display_name: " Ada Lovelace ".into(), ..registration("Ada@Example.com", "Ada.L") };
     let user = node.auth().await.register(request).await.unwrap().into_inner().user.unwrap();
     assert_eq!((user.email.as_str(), user.username.as_str()), ("Ada@Example.com", "ada.l"));
     assert_eq!((user.display_name.as_str(), user.email_verified), ("Ada Lovelace", false));
@@ -111,7 +112,8 @@ async fn an_empty_field_is_refused_by_name(backend: Backend) {
     assert_eq!(fields(&refused), ["email", "password"]);
     assert_eq!(fields(&node.refresh("").await.unwrap_err()), ["refresh_token"]);
     assert_eq!(fields(&node.logout("").await.unwrap_err()), ["refresh_token"]);
-    let refused = node.auth().await.verify(v1::VerifyRequest { consistency: 7, ..Default::default() }).await.unwrap_err();
+    let refused =
+        node.auth().await.verify(v1::VerifyRequest { consistency: 7, ..Default::default() }).await.unwrap_err();
     assert_eq!(fields(&refused), ["token", "consistency"]);
     node.register("ada@example.com").await;
     let token = node.login("ada@example.com").await.access_token;

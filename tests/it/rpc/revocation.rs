@@ -85,7 +85,9 @@ async fn a_user_ends_a_session_of_the_own_and_of_nobody_else(backend: Backend) {
     let missing = not_found(&mallory.access_token, "01900000-0000-7000-8000-000000000001").await;
     assert_eq!(foreign, missing);
     let phone = assert_alive(&node, &phone).await;
-    for malformed in ["x", "", &phone.session_id.to_uppercase(), &phone.session_id.replace('-', ""), &phone.refresh_token] {
+    for malformed in
+        ["x", "", &phone.session_id.to_uppercase(), &phone.session_id.replace('-', ""), &phone.refresh_token]
+    {
         let refused = revoke(&node, &laptop.access_token, malformed).await.unwrap_err();
         assert_eq!(fields(&refused), ["session_id"], "{malformed:?}");
     }

@@ -25,7 +25,8 @@ async fn two_devices_are_listed_newest_first_and_the_current_one_is_marked(backe
     node.login("grace@example.com").await;
     let from = async |name: &str| {
         let device = Some(v1::Device { name: name.into() });
-        let mut request = tonic::Request::new(v1::LoginRequest { device, ..login_request("ada@example.com", PASSWORD) });
+        let mut request =
+            tonic::Request::new(v1::LoginRequest { device, ..login_request("ada@example.com", PASSWORD) });
         // tonic puts its own name behind it.
         request.metadata_mut().insert("user-agent", MetadataValue::from_static("vouchsafe-tests/1"));
         let outcome = node.auth().await.login(request).await.unwrap().into_inner().outcome.unwrap();

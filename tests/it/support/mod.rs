@@ -4,6 +4,7 @@ mod database;
 mod node;
 mod surroundings;
 mod template;
+pub(crate) mod wire;
 
 pub(crate) use database::{Backend, TestDatabase};
 pub(crate) use node::{MASTER_KEY, PASSWORD, TestNode, TestNodeBuilder, bearer, fields, login_request, reason, until};

@@ -1,6 +1,10 @@
 //! A whole node in the test's own process: the server that operators run, on free ports and a database of its own.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::{sync::OnceCell, task::JoinHandle, time::timeout};
@@ -12,8 +16,9 @@ use tonic::{
 use tonic_types::StatusExt as _;
 use vouchsafe::{
     config::{Settings, Sources, load},
-    crypto::SystemEntropy,
+    crypto::{MasterKey, SealContext, SystemEntropy},
     domain::time::Clock,
+    jose::SigningKeyPair,
     pb::v1::{
         self, InactiveReason, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
         verifier_service_client::VerifierServiceClient,
@@ -89,7 +94,10 @@ impl TestNodeBuilder {
         let data_dir = tempfile::tempdir().unwrap();
         let settings = self.settings(&data_dir);
         let listeners = bind(&settings).await.unwrap();
-        let (grpc, http) = (listeners.grpc.local_addr().unwrap(), listeners.http.local_addr().unwrap());
+        let (mut grpc, http) = (listeners.grpc.local_addr().unwrap(), listeners.http.local_addr().unwrap());
+        if grpc.ip().is_unspecified() {
+            grpc.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
         let ambient = Ambient { clock: self.clock, entropy: Arc::new(SystemEntropy) };
         let node = Node::prepare(settings, ambient).await.unwrap();
         let shutdown = CancellationToken::new();
@@ -190,8 +198,7 @@ impl TestNode {
 
     /// Replaces the password of the bearer of an access token.
     pub(crate) async fn change_password(&self, token: &str, current: &str, new: &str) -> Result<(), Status> {
-        let request =
-            v1::ChangePasswordRequest { current_password: current.to_owned(), new_password: new.to_owned() };
+        let request = v1::ChangePasswordRequest { current_password: current.to_owned(), new_password: new.to_owned() };
         self.account().await.change_password(bearer(token, request)).await.map(|_| ())
     }
 
@@ -210,6 +217,25 @@ impl TestNode {
                 false
             }
         }
+    }
+
+    /// The key that signs its tokens, as only the holder of the master key can read it.
+    pub(crate) async fn signing_key(&self) -> SigningKeyPair {
+        let hex = if self.database.postgres_pool().is_some() {
+            "encode(private_key_sealed, 'hex')"
+        } else {
+            "hex(private_key_sealed)"
+        };
+        let row = async |column: &str| {
+            let sql = format!("SELECT {column} FROM signing_keys ORDER BY activate_time DESC LIMIT 1");
+            self.database.texts(&sql).await.swap_remove(0)
+        };
+        let (kid, algorithm, hex) = (row("kid").await, row("algorithm").await, row(hex).await);
+        let sealed: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
+        let context = SealContext { table: "signing_keys", row: kid.as_bytes(), column: "private_key_sealed" };
+        let document = MasterKey::parse(MASTER_KEY).unwrap().open(context, &sealed).unwrap();
+        SigningKeyPair::from_pkcs8(algorithm.parse().unwrap(), &document).unwrap()
     }
 
     /// How many audit events satisfy a condition.

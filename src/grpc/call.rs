@@ -105,9 +105,10 @@ where
                 Box::pin(ready(Ok(status.into_http())))
             }
             Ok(()) => {
-                let handler = self.inner.call(request);
+                // Counted from here, as the transport counts its own, whose answer would be CANCELLED.
+                let handler = tokio::time::timeout(budget, self.inner.call(request));
                 Box::pin(async move {
-                    match tokio::time::timeout(budget, handler).await {
+                    match handler.await {
                         Ok(answer) => answer,
                         Err(_) => Ok(Status::from(ServiceError::DeadlineExceeded).into_http()),
                     }

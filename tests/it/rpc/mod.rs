@@ -1,6 +1,8 @@
 //! The API as a caller meets it: whole nodes, real connections, both databases.
 
 mod access;
+mod discovery;
+mod edge;
 mod hostile_tokens;
 mod login;
 mod passwords;

@@ -98,10 +98,11 @@ where
         let span = tracing::info_span!("rpc", method = request.uri().path(), request_id = request_id.as_str());
         let budget = self.shared.budget(request.headers());
         let admitted = span.in_scope(|| self.shared.admit(&mut request, &request_id, budget));
-        let handler = admitted.map(|()| self.inner.call(request));
+        // Counted from here, as the transport counts its own, whose answer would be CANCELLED.
+        let handler = admitted.map(|()| tokio::time::timeout(budget, self.inner.call(request)));
         let answer = async move {
             let mut response = match handler {
-                Ok(handler) => match tokio::time::timeout(budget, handler).await {
+                Ok(handler) => match handler.await {
                     Ok(answer) => answer?,
                     Err(_) => Status::from(ServiceError::DeadlineExceeded).into_http(),
                 },

@@ -1,6 +1,19 @@
 //! The API as a caller meets it: whole nodes, real connections, both databases.
 
+mod access;
+mod discovery;
+mod edge;
+mod hostile_tokens;
+mod login;
+mod passwords;
+mod races;
+mod refresh;
+mod registration;
+mod revocation;
+mod sessions;
 mod sign_in;
+mod tokens;
+mod two_nodes;
 
 /// Instantiates each test for both databases, so that its name tells which.
 macro_rules! on_both_databases {

@@ -4,8 +4,9 @@ mod database;
 mod node;
 mod surroundings;
 mod template;
+pub(crate) mod wire;
 
 pub(crate) use database::{Backend, TestDatabase};
-pub(crate) use node::{PASSWORD, TestNode, bearer, login_request, reason};
+pub(crate) use node::{MASTER_KEY, PASSWORD, TestNode, TestNodeBuilder, bearer, fields, login_request, reason, until};
 pub(crate) use surroundings::{ManualClock, RecordingObserver, RecordingVault, TestEntropy};
 pub(crate) use template::OPTIONS;

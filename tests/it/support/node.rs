@@ -1,20 +1,26 @@
 //! A whole node in the test's own process: the server that operators run, on free ports and a database of its own.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{sync::OnceCell, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request,
+    Code, Request, Status,
     transport::{Channel, Endpoint},
 };
+use tonic_types::StatusExt as _;
 use vouchsafe::{
     config::{Settings, Sources, load},
-    crypto::SystemEntropy,
+    crypto::{MasterKey, SealContext, SystemEntropy},
     domain::time::Clock,
+    jose::SigningKeyPair,
     pb::v1::{
-        self, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+        self, InactiveReason, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
         verifier_service_client::VerifierServiceClient,
     },
     server::{Ambient, DatabaseClock, Node, bind},
@@ -34,8 +40,9 @@ pub(crate) struct TestNode {
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
     pub(crate) database: Arc<TestDatabase>,
-    shutdown: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
     running: JoinHandle<std::io::Result<()>>,
+    connection: OnceCell<Channel>,
     _data_dir: TempDir,
 }
 
@@ -87,12 +94,16 @@ impl TestNodeBuilder {
         let data_dir = tempfile::tempdir().unwrap();
         let settings = self.settings(&data_dir);
         let listeners = bind(&settings).await.unwrap();
-        let (grpc, http) = (listeners.grpc.local_addr().unwrap(), listeners.http.local_addr().unwrap());
+        let (mut grpc, http) = (listeners.grpc.local_addr().unwrap(), listeners.http.local_addr().unwrap());
+        if grpc.ip().is_unspecified() {
+            grpc.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
         let ambient = Ambient { clock: self.clock, entropy: Arc::new(SystemEntropy) };
         let node = Node::prepare(settings, ambient).await.unwrap();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(node.serve(listeners, shutdown.clone()));
-        TestNode { grpc, http, database: self.database, shutdown, running, _data_dir: data_dir }
+        let connection = OnceCell::new();
+        TestNode { grpc, http, database: self.database, shutdown, running, connection, _data_dir: data_dir }
     }
 }
 
@@ -117,16 +128,21 @@ impl TestNode {
         Endpoint::from_shared(format!("http://{}", self.grpc)).unwrap().connect().await.unwrap()
     }
 
+    /// The connection that all helpers share.
+    pub(crate) async fn shared(&self) -> Channel {
+        self.connection.get_or_init(|| self.channel()).await.clone()
+    }
+
     pub(crate) async fn auth(&self) -> AuthServiceClient<Channel> {
-        AuthServiceClient::new(self.channel().await)
+        AuthServiceClient::new(self.shared().await)
     }
 
     pub(crate) async fn account(&self) -> AccountServiceClient<Channel> {
-        AccountServiceClient::new(self.channel().await)
+        AccountServiceClient::new(self.shared().await)
     }
 
     pub(crate) async fn verifier(&self) -> VerifierServiceClient<Channel> {
-        VerifierServiceClient::new(self.channel().await)
+        VerifierServiceClient::new(self.shared().await)
     }
 
     /// Registers a user with [`PASSWORD`].
@@ -137,9 +153,14 @@ impl TestNode {
 
     /// Signs a user in with [`PASSWORD`].
     pub(crate) async fn login(&self, identifier: &str) -> v1::TokenPair {
-        let response = self.auth().await.login(login_request(identifier, PASSWORD)).await.unwrap().into_inner();
+        self.try_login(login_request(identifier, PASSWORD)).await.unwrap()
+    }
+
+    /// Tries to sign a user in.
+    pub(crate) async fn try_login(&self, request: v1::LoginRequest) -> Result<v1::TokenPair, Status> {
+        let response = self.auth().await.login(request).await?.into_inner();
         let v1::login_response::Outcome::Tokens(tokens) = response.outcome.unwrap();
-        tokens
+        Ok(tokens)
     }
 
     /// What `Verify` says of an access token.
@@ -148,14 +169,84 @@ impl TestNode {
         self.auth().await.verify(request).await.unwrap().into_inner()
     }
 
+    /// What `Verify` says of an access token after it has read the feed to its end. `UNSPECIFIED`: it is active.
+    pub(crate) async fn verify_strongly(&self, token: &str) -> InactiveReason {
+        let consistency = v1::Consistency::Strong.into();
+        let request = v1::VerifyRequest { token: token.into(), consistency, ..Default::default() };
+        let verified = self.auth().await.verify(request).await.unwrap().into_inner();
+        assert_eq!(verified.active, verified.inactive_reason() == InactiveReason::Unspecified);
+        assert_eq!(verified.active, verified.claims.is_some());
+        verified.inactive_reason()
+    }
+
+    /// Makes the node read the feed to its end now, so that a leap of its clock does not make its list look too old.
+    pub(crate) async fn catch_up(&self) {
+        self.verify_strongly("x").await;
+    }
+
     /// Presents a refresh token.
-    pub(crate) async fn refresh(&self, token: &str) -> Result<v1::TokenPair, tonic::Status> {
+    pub(crate) async fn refresh(&self, token: &str) -> Result<v1::TokenPair, Status> {
         let request = v1::RefreshRequest { refresh_token: token.into() };
         Ok(self.auth().await.refresh(request).await?.into_inner().tokens.unwrap())
     }
 
+    /// Ends the session of a refresh token.
+    pub(crate) async fn logout(&self, token: &str) -> Result<(), Status> {
+        let request = v1::LogoutRequest { refresh_token: token.into() };
+        self.auth().await.logout(request).await.map(|_| ())
+    }
+
+    /// Replaces the password of the bearer of an access token.
+    pub(crate) async fn change_password(&self, token: &str, current: &str, new: &str) -> Result<(), Status> {
+        let request = v1::ChangePasswordRequest { current_password: current.to_owned(), new_password: new.to_owned() };
+        self.account().await.change_password(bearer(token, request)).await.map(|_| ())
+    }
+
+    /// The live sessions of the bearer of an access token.
+    pub(crate) async fn sessions(&self, token: &str) -> Vec<v1::Session> {
+        let request = bearer(token, v1::ListSessionsRequest::default());
+        self.account().await.list_sessions(request).await.unwrap().into_inner().sessions
+    }
+
+    /// Whether `AccountService` accepts an access token.
+    pub(crate) async fn admits(&self, token: &str) -> bool {
+        match self.account().await.get_account(bearer(token, v1::GetAccountRequest {})).await {
+            Ok(_) => true,
+            Err(status) => {
+                assert_eq!(reason(&status), "ACCESS_TOKEN_INVALID", "{status:?}");
+                false
+            }
+        }
+    }
+
+    /// The key that signs its tokens, as only the holder of the master key can read it.
+    pub(crate) async fn signing_key(&self) -> SigningKeyPair {
+        let hex = if self.database.postgres_pool().is_some() {
+            "encode(private_key_sealed, 'hex')"
+        } else {
+            "hex(private_key_sealed)"
+        };
+        let row = async |column: &str| {
+            let sql = format!("SELECT {column} FROM signing_keys ORDER BY activate_time DESC LIMIT 1");
+            self.database.texts(&sql).await.swap_remove(0)
+        };
+        let (kid, algorithm, hex) = (row("kid").await, row("algorithm").await, row(hex).await);
+        let sealed: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
+        let context = SealContext { table: "signing_keys", row: kid.as_bytes(), column: "private_key_sealed" };
+        let document = MasterKey::parse(MASTER_KEY).unwrap().open(context, &sealed).unwrap();
+        SigningKeyPair::from_pkcs8(algorithm.parse().unwrap(), &document).unwrap()
+    }
+
+    /// How many audit events satisfy a condition.
+    pub(crate) async fn events(&self, condition: &str) -> i64 {
+        self.database.integer(&format!("SELECT COUNT(*) FROM audit_events WHERE {condition}")).await
+    }
+
     /// Stops the node as SIGTERM would and waits for its end. The database stays.
     pub(crate) async fn stop(self) {
+        // An idle connection would hold up the drain.
+        drop(self.connection);
         self.shutdown.cancel();
         self.running.await.unwrap().unwrap();
     }
@@ -181,7 +272,19 @@ pub(crate) fn bearer<T>(token: &str, message: T) -> Request<T> {
 }
 
 /// The reason in a refusal's details.
-pub(crate) fn reason(status: &tonic::Status) -> String {
-    use tonic_types::StatusExt as _;
+pub(crate) fn reason(status: &Status) -> String {
     status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+/// The fields that a refusal names.
+pub(crate) fn fields(status: &Status) -> Vec<String> {
+    assert_eq!((status.code(), reason(status).as_str()), (Code::InvalidArgument, "INVALID_ARGUMENT"), "{status:?}");
+    let details = status.get_error_details();
+    details.bad_request().unwrap().field_violations.iter().map(|v| v.field.clone()).collect()
+}
+
+/// Asks until the answer is yes. What takes longer than any of this may take fails the test.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut question: impl FnMut() -> F) {
+    let asking = async { while !question().await {} };
+    assert!(timeout(Duration::from_secs(60), asking).await.is_ok(), "never: {what}");
 }

@@ -1,0 +1,129 @@
+//! Tokens that nobody must accept, at every door that takes one. SECURITY, TOKENS.
+
+use tonic::Code;
+use vouchsafe::{
+    pb::v1::{self, InactiveReason},
+    verifier::Inactive,
+};
+
+use super::on_both_databases;
+use crate::{
+    hostile,
+    support::{Backend, PASSWORD, TestNode, bearer, login_request, reason},
+};
+
+on_both_databases!(every_hostile_token_is_refused_for_its_reason, each_kind_of_token_opens_its_own_door_only,);
+
+/// Beyond this a message is refused before anybody looks into it.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+const fn said(reason: Inactive) -> InactiveReason {
+    match reason {
+        Inactive::Malformed => InactiveReason::Malformed,
+        Inactive::WrongType => InactiveReason::WrongType,
+        Inactive::UnknownKey => InactiveReason::UnknownKey,
+        Inactive::BadSignature => InactiveReason::BadSignature,
+        Inactive::WrongIssuer => InactiveReason::WrongIssuer,
+        Inactive::WrongAudience => InactiveReason::WrongAudience,
+        Inactive::Expired => InactiveReason::Expired,
+        Inactive::NotYetValid => InactiveReason::NotYetValid,
+        Inactive::Revoked => InactiveReason::Revoked,
+    }
+}
+
+async fn every_hostile_token_is_refused_for_its_reason(backend: Backend) {
+    for algorithm in ["ES256", "EdDSA"] {
+        let node = TestNode::builder(backend).await.set(&format!("tokens.algorithm={algorithm}")).start().await;
+        node.register("ada@example.com").await;
+        let genuine = node.login("ada@example.com").await.access_token;
+        let table = hostile::all(&node.signing_key().await, &genuine);
+        assert!(table.len() > 300, "{}", table.len());
+        let (mut answered, mut at_the_other_door) = (0, 0);
+        for hostile::Hostile { name, token, reason: expected } in table {
+            let request = v1::VerifyRequest { token: token.clone(), ..Default::default() };
+            match node.auth().await.verify(request).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    assert_eq!(
+                        (answer.active, answer.inactive_reason()),
+                        (false, said(expected)),
+                        "{algorithm}: {name}"
+                    );
+                    assert_eq!(answer.claims, None, "{algorithm}: {name}");
+                    answered += 1;
+                }
+                Err(status) if token.len() > MAX_MESSAGE => assert_eq!(status.code(), Code::OutOfRange, "{name}"),
+                // No token at all is no question.
+                Err(status) => assert_eq!((token.as_str(), status.code()), ("", Code::InvalidArgument), "{name}"),
+            }
+            // What fits a header knocks at the other door, too; the token ends where the header does.
+            let fits = token.len() < 8 * 1024 && token.bytes().all(|b| b.is_ascii_graphic());
+            if fits && !token.is_empty() {
+                assert!(!node.admits(&token).await, "{algorithm}: {name}");
+                at_the_other_door += 1;
+            }
+        }
+        assert!(answered > 300 && at_the_other_door > 250, "{answered}, {at_the_other_door}");
+        assert!(node.verify(&genuine).await.active);
+        node.remove().await;
+    }
+}
+
+async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    let user = node.register("ada@example.com").await;
+    let mine = node.login("ada@example.com").await;
+    let kinds = [
+        ("access", mine.access_token.clone()),
+        ("refresh", mine.refresh_token.clone()),
+        ("session id", mine.session_id.clone()),
+        ("user id", user.id.clone()),
+        ("password", PASSWORD.to_owned()),
+        ("garbage", "AAAA".repeat(20)),
+        ("garbage like a JWS", format!("{0}.{0}.{0}", "AAAA".repeat(20))),
+        ("garbage like a refresh token", format!("vrt_{}", "A".repeat(82))),
+    ];
+    for (kind, token) in &kinds {
+        let verified = node.verify(token).await.inactive_reason();
+        match *kind {
+            "access" => assert_eq!(verified, InactiveReason::Unspecified),
+            "refresh" | "garbage like a refresh token" => assert_eq!(verified, InactiveReason::WrongType),
+            _ => assert_eq!(verified, InactiveReason::Malformed, "{kind}"),
+        }
+        let mut account = node.account().await;
+        let mut refused = vec![
+            account.get_account(bearer(token, v1::GetAccountRequest {})).await.map(|_| ()),
+            account.list_sessions(bearer(token, v1::ListSessionsRequest::default())).await.map(|_| ()),
+        ];
+        if *kind != "access" {
+            let change = v1::ChangePasswordRequest { current_password: PASSWORD.into(), new_password: "x".repeat(20) };
+            let session_id = mine.session_id.clone();
+            refused.push(account.change_password(bearer(token, change)).await.map(|_| ()));
+            refused
+                .push(account.revoke_session(bearer(token, v1::RevokeSessionRequest { session_id })).await.map(|_| ()));
+            let others = bearer(token, v1::RevokeOtherSessionsRequest {});
+            refused.push(account.revoke_other_sessions(others).await.map(|_| ()));
+        }
+        for answer in refused {
+            match answer {
+                Ok(()) => assert_eq!(*kind, "access"),
+                Err(status) => assert_eq!(reason(&status), "ACCESS_TOKEN_INVALID", "{kind}"),
+            }
+        }
+        let log_in = node.try_login(login_request("ada@example.com", token)).await;
+        assert_eq!(log_in.is_ok(), *kind == "password", "{kind}");
+        if *kind != "refresh" {
+            let status = node.refresh(token).await.unwrap_err();
+            match *kind {
+                // Version 0 of the format does not exist, so that this is no token of an unknown key.
+                "garbage like a refresh token" => assert_eq!(reason(&status), "REFRESH_TOKEN_INVALID"),
+                _ => assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "REFRESH_TOKEN_INVALID")),
+            }
+            node.logout(token).await.unwrap();
+        }
+    }
+    assert_eq!(node.events("act = 'session.ended'").await, 0, "logout took none of them for a refresh token");
+    assert!(node.admits(&mine.access_token).await);
+    node.refresh(&mine.refresh_token).await.unwrap();
+    node.remove().await;
+}

@@ -1,0 +1,113 @@
+//! Two nodes on one Postgres: what one revokes, the other refuses. (An embedded database has one node.)
+
+use std::sync::Arc;
+
+use tokio::sync::Barrier;
+use vouchsafe::pb::v1::{self, InactiveReason};
+
+use crate::support::{Backend, PASSWORD, TestDatabase, TestNode, bearer, login_request, reason, until};
+
+async fn two_nodes() -> (Arc<TestNode>, Arc<TestNode>) {
+    let database = Arc::new(TestDatabase::migrated(Backend::Postgres).await);
+    let first = TestNode::on(database.clone()).start().await;
+    let second = TestNode::on(database).start().await;
+    (Arc::new(first), Arc::new(second))
+}
+
+async fn remove(first: Arc<TestNode>, second: Arc<TestNode>) {
+    Arc::into_inner(first).unwrap().stop().await;
+    Arc::into_inner(second).unwrap().remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_revokes_the_other_refuses_strongly_at_once_and_locally_soon() {
+    let (a, b) = two_nodes().await;
+    a.register("ada@example.com").await;
+    let logged_out = b.login("ada@example.com").await;
+    let revoked = b.login("ada@example.com").await;
+    let cut_off = b.login("ada@example.com").await;
+    let current = a.login("ada@example.com").await;
+    for tokens in [&logged_out, &revoked, &cut_off, &current] {
+        assert!(b.verify(&tokens.access_token).await.active);
+    }
+    let dead = async |tokens: &v1::TokenPair| {
+        assert_eq!(b.verify_strongly(&tokens.access_token).await, InactiveReason::Revoked);
+        assert_eq!(b.verify(&tokens.access_token).await.inactive_reason(), InactiveReason::Revoked, "remembered");
+        assert_eq!(reason(&b.refresh(&tokens.refresh_token).await.unwrap_err()), "SESSION_REVOKED");
+    };
+    a.logout(&logged_out.refresh_token).await.unwrap();
+    dead(&logged_out).await;
+    let request = bearer(&current.access_token, v1::RevokeSessionRequest { session_id: revoked.session_id.clone() });
+    a.account().await.revoke_session(request).await.unwrap();
+    dead(&revoked).await;
+    a.change_password(&current.access_token, PASSWORD, "another correct horse battery").await.unwrap();
+    dead(&cut_off).await;
+    assert_eq!(b.verify_strongly(&current.access_token).await, InactiveReason::Unspecified, "spared there too");
+
+    // Without asking for it: the feed is followed.
+    let soon = a.try_login(login_request("ada@example.com", "another correct horse battery")).await.unwrap();
+    assert!(b.verify(&soon.access_token).await.active);
+    a.logout(&soon.refresh_token).await.unwrap();
+    let refused = async || b.verify(&soon.access_token).await.inactive_reason() == InactiveReason::Revoked;
+    until("the other node refuses from memory", refused).await;
+    assert!(!b.admits(&soon.access_token).await);
+    remove(a, b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_callers_on_two_nodes_get_one_successor() {
+    let (a, b) = two_nodes().await;
+    a.register("ada@example.com").await;
+    let mut tokens = a.login("ada@example.com").await;
+    for generation in 1..=5 {
+        let start = Arc::new(Barrier::new(100));
+        let callers: Vec<_> = (0..100)
+            .map(|n| {
+                let node = if n % 2 == 0 { a.clone() } else { b.clone() };
+                let (start, token) = (start.clone(), tokens.refresh_token.clone());
+                tokio::spawn(async move {
+                    start.wait().await;
+                    node.refresh(&token).await.unwrap()
+                })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for caller in callers {
+            answers.push(caller.await.unwrap());
+        }
+        assert!(answers.iter().all(|answer| answer.refresh_token == answers[0].refresh_token));
+        assert_eq!(a.database.integer("SELECT generation FROM sessions").await, generation);
+        tokens = answers.swap_remove(0);
+    }
+    assert_eq!(a.events("act LIKE 'refresh.%' OR act = 'session.ended'").await, 0);
+    remove(a, b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_at_one_node_never_outlives_a_logout_at_the_other() {
+    let (a, b) = two_nodes().await;
+    a.register("ada@example.com").await;
+    let mut came_first = 0;
+    for round in 0..30 {
+        let tokens = a.login("ada@example.com").await;
+        let start = Arc::new(Barrier::new(2));
+        let refresh = {
+            let (b, start, token) = (b.clone(), start.clone(), tokens.refresh_token.clone());
+            tokio::spawn(async move {
+                start.wait().await;
+                b.refresh(&token).await
+            })
+        };
+        start.wait().await;
+        a.logout(&tokens.refresh_token).await.unwrap();
+        if let Ok(renewed) = refresh.await.unwrap() {
+            came_first += 1;
+            for node in [&a, &b] {
+                assert_eq!(node.verify_strongly(&renewed.access_token).await, InactiveReason::Revoked, "{round}");
+                assert_eq!(reason(&node.refresh(&renewed.refresh_token).await.unwrap_err()), "SESSION_REVOKED");
+            }
+        }
+    }
+    assert!(came_first > 0, "no refresh ever came first: nothing was tested");
+    remove(a, b).await;
+}

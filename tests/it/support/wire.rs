@@ -1,0 +1,78 @@
+//! Calls as no well-behaved client makes them: any path, any headers, any body, straight onto the connection.
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tonic::{Code, Status};
+
+/// An answer before anybody made sense of it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The HTTP status.
+    pub(crate) http: u16,
+    /// Headers and trailers in one.
+    pub(crate) headers: HeaderMap,
+}
+
+impl Answer {
+    /// The gRPC status; of an answer that has none, unknown.
+    pub(crate) fn status(&self) -> Status {
+        Status::from_header_map(&self.headers).unwrap_or_else(|| Status::new(Code::Unknown, "no gRPC status"))
+    }
+}
+
+/// A message in the frame of gRPC.
+pub(crate) fn frame(message: &impl Message) -> Vec<u8> {
+    let body = message.encode_to_vec();
+    let mut frame = vec![0];
+    frame.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(&body);
+    frame
+}
+
+/// Makes one gRPC call on a connection of its own. An error says how the connection refused.
+pub(crate) async fn call(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &[u8])],
+    body: Vec<u8>,
+) -> Result<Answer, hyper::Error> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let mut request = Request::post(format!("http://{address}{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await?;
+    let (parts, body) = answer.into_parts();
+    let mut headers = parts.headers;
+    if let Some(trailers) = body.collect().await?.trailers() {
+        headers.extend(trailers.clone());
+    }
+    drop(sender);
+    connection.abort();
+    Ok(Answer { http: parts.status.as_u16(), headers })
+}
+
+/// The status line's code and the body of a `GET` over HTTP/1.1.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}

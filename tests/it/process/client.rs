@@ -1,5 +1,7 @@
 //! A gRPC caller with a connection of its own.
 
+use std::net::SocketAddr;
+
 use tokio::time::timeout;
 use tonic::{
     Code, Status,
@@ -23,7 +25,11 @@ impl Client {
     }
 
     pub(super) async fn try_of(server: &Server) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", server.grpc)).unwrap().timeout(BOUND);
+        Self::at(server.grpc).await
+    }
+
+    pub(super) async fn at(address: SocketAddr) -> Result<Self, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap().timeout(BOUND);
         Ok(Self { channel: timeout(BOUND, endpoint.connect()).await.unwrap()? })
     }
 

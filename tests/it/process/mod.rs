@@ -2,9 +2,15 @@
 
 mod client;
 mod harness;
+mod proxy;
 mod tools;
 mod web;
 
+mod backends_killed;
+mod database_away;
 mod drain;
+mod embedded;
 mod restart;
+mod settings;
+mod start;
 mod tour;

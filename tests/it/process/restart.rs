@@ -7,7 +7,8 @@ use vouchsafe::{domain::secret::Entropy as _, pb::v1};
 
 use super::{
     client::Client,
-    harness::{Place, Server},
+    harness::{Place, Server, until},
+    proxy::{Link, Proxy},
     web::get,
 };
 use crate::{
@@ -20,6 +21,7 @@ on_both_databases!(
     a_kill_loses_nobody,
     what_was_revoked_just_before_a_kill_stays_revoked,
     kills_amid_refreshes_log_nobody_out,
+    an_answer_lost_in_a_kill_is_given_again,
 );
 
 async fn a_restart_loses_nobody(backend: Backend) {
@@ -147,4 +149,37 @@ async fn refresh_until_cut(client: Client, mut held: v1::TokenPair, count: Arc<w
 fn generation_of(place: &Place, tokens: &v1::TokenPair) -> String {
     let id = place.database.id(&tokens.session_id.parse().unwrap());
     format!("SELECT generation FROM sessions WHERE id = {id}")
+}
+
+/// The narrow moment that the test above meets now and then: committed, and killed before the answer went out.
+async fn an_answer_lost_in_a_kill_is_given_again(backend: Backend) {
+    let place = Place::new(backend).await;
+    let mut server = place.serve().await;
+    let mut tokens = Client::of(&server).await.join("ada@example.com").await;
+    for generation in 1..6 {
+        let proxy = Proxy::to(server.grpc.to_string()).await;
+        let client = Client::at(proxy.address).await.unwrap();
+        client.claims(&tokens.access_token).await;
+        proxy.set(Link::Deaf);
+        let (asking, token) = (client.clone(), tokens.refresh_token.clone());
+        let lost = tokio::spawn(async move { asking.refresh(&token).await });
+        until("committed", async || {
+            (place.database.integer(&generation_of(&place, &tokens)).await > generation * 2 - 2).then_some(())
+        })
+        .await;
+        server.kill().await;
+        proxy.set(Link::Cut);
+        let status = lost.await.unwrap().unwrap_err();
+        assert_eq!(reason(&status), "", "{status:?}");
+
+        server = place.serve().await;
+        let client = Client::of(&server).await;
+        let again = client.refresh(&tokens.refresh_token).await.unwrap();
+        let once_more = client.refresh(&tokens.refresh_token).await.unwrap();
+        assert_eq!(again.refresh_token, once_more.refresh_token);
+        assert_eq!(place.database.integer(&generation_of(&place, &tokens)).await, generation * 2 - 1);
+        tokens = client.refresh(&again.refresh_token).await.unwrap();
+    }
+    server.stop().await;
+    place.remove().await;
 }

@@ -28,7 +28,7 @@ pub(super) const ISSUER: &str = "https://issuer.test";
 /// 32 bytes for tests, in base64.
 pub(super) const MASTER_KEY: &str = "dGhpcyBrZXkgaXMgZm9yIHRlc3RzIG9ubHksIDMyIEI=";
 /// What takes longer than this hangs. No test is about time, so it is far more than anything needs.
-pub(super) const BOUND: Duration = Duration::from_secs(120);
+pub(super) const BOUND: Duration = Duration::from_mins(2);
 
 /// What outlives a process: the data and the settings. The environment of every process holds these settings and nothing
 /// else.
@@ -280,11 +280,9 @@ impl Lines {
     pub(super) async fn wait(&self, is_so: impl Fn(&str) -> bool) -> String {
         let mut lines = self.0.clone();
         let found = timeout(BOUND, lines.wait_for(|all| all.iter().any(|line| is_so(line)))).await;
-        match found {
-            Ok(Ok(all)) => all.iter().find(|line| is_so(line)).unwrap().clone(),
-            Ok(Err(_)) => panic!("the process ended: {:#?}", self.so_far()),
-            Err(_) => panic!("the line does not come: {:#?}", self.so_far()),
-        }
+        let found = found.unwrap_or_else(|_| panic!("the line does not come: {:#?}", self.so_far()));
+        let all = found.unwrap_or_else(|_| panic!("the process ended: {:#?}", self.so_far()));
+        all.iter().find(|line| is_so(line)).unwrap().clone()
     }
 }
 

@@ -6,11 +6,18 @@ mod proxy;
 mod tools;
 mod web;
 
+mod admin;
 mod backends_killed;
+mod cancelled;
 mod database_away;
 mod drain;
 mod embedded;
+mod http;
+mod keys;
+mod peers;
 mod restart;
+mod rolling;
 mod settings;
 mod start;
+mod token;
 mod tour;

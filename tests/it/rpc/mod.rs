@@ -1,6 +1,7 @@
 //! The API as a caller meets it: whole nodes, real connections, both databases.
 
 mod access;
+mod canary;
 mod cancellation;
 mod discovery;
 mod edge;

@@ -66,8 +66,8 @@ impl TestNodeBuilder {
         self
     }
 
-    /// The settings, as they would be read.
-    pub(crate) fn settings(&self, data_dir: &TempDir) -> Settings {
+    /// What the settings are made of, as `--set` takes it.
+    pub(crate) fn sets(&self) -> Vec<String> {
         let mut sets: Vec<String> = [
             "grpc.listen=127.0.0.1:0",
             "http.listen=127.0.0.1:0",
@@ -85,6 +85,12 @@ impl TestNodeBuilder {
             Location::Postgres(url) => format!("database.url={}", url.expose()),
         });
         sets.extend(self.sets.iter().cloned());
+        sets
+    }
+
+    /// The settings, as they would be read.
+    pub(crate) fn settings(&self, data_dir: &TempDir) -> Settings {
+        let sets = self.sets();
         let data_dir = Some(data_dir.path().display().to_string());
         load(Sources { file: None, env: Vec::new(), sets, data_dir }).unwrap()
     }

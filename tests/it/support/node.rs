@@ -292,5 +292,5 @@ pub(crate) fn fields(status: &Status) -> Vec<String> {
 /// Asks until the answer is yes. What takes longer than any of this may take fails the test.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut question: impl FnMut() -> F) {
     let asking = async { while !question().await {} };
-    assert!(timeout(Duration::from_secs(60), asking).await.is_ok(), "never: {what}");
+    assert!(timeout(Duration::from_mins(1), asking).await.is_ok(), "never: {what}");
 }

@@ -97,7 +97,7 @@ async fn health_says_serving_and_while_draining_not_serving(backend: Backend) {
     }
     node.shutdown.cancel();
     for watch in &mut watched {
-        let told = timeout(Duration::from_secs(60), watch.message()).await.unwrap();
+        let told = timeout(Duration::from_mins(1), watch.message()).await.unwrap();
         assert_eq!(told.unwrap().unwrap().status(), ServingStatus::NotServing);
     }
     // Until the pause is over callers who have not noticed yet are still served.

@@ -1,6 +1,8 @@
 //! The API as a caller meets it: whole nodes, real connections, both databases.
 
 mod access;
+mod canary;
+mod cancellation;
 mod discovery;
 mod edge;
 mod hostile_tokens;
@@ -10,6 +12,7 @@ mod races;
 mod refresh;
 mod registration;
 mod revocation;
+mod rotation;
 mod sessions;
 mod sign_in;
 mod tokens;

@@ -109,7 +109,7 @@ async fn a_token_is_active_until_the_moment_it_expires(backend: Backend) {
     assert_eq!(node.verify_strongly(&tokens.access_token).await, InactiveReason::Expired);
     assert!(!node.admits(&tokens.access_token).await);
     // Nor does it come back to life.
-    clock.advance(Duration::from_secs(3600));
+    clock.advance(Duration::from_hours(1));
     assert_eq!(node.verify_strongly(&tokens.access_token).await, InactiveReason::Expired);
     node.remove().await;
 }

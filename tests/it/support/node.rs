@@ -66,8 +66,8 @@ impl TestNodeBuilder {
         self
     }
 
-    /// The settings, as they would be read.
-    pub(crate) fn settings(&self, data_dir: &TempDir) -> Settings {
+    /// What the settings are made of, as `--set` takes it.
+    pub(crate) fn sets(&self) -> Vec<String> {
         let mut sets: Vec<String> = [
             "grpc.listen=127.0.0.1:0",
             "http.listen=127.0.0.1:0",
@@ -85,6 +85,12 @@ impl TestNodeBuilder {
             Location::Postgres(url) => format!("database.url={}", url.expose()),
         });
         sets.extend(self.sets.iter().cloned());
+        sets
+    }
+
+    /// The settings, as they would be read.
+    pub(crate) fn settings(&self, data_dir: &TempDir) -> Settings {
+        let sets = self.sets();
         let data_dir = Some(data_dir.path().display().to_string());
         load(Sources { file: None, env: Vec::new(), sets, data_dir }).unwrap()
     }
@@ -272,7 +278,7 @@ pub(crate) fn fields(status: &Status) -> Vec<String> {
 /// Asks until the answer is yes. What takes longer than any of this may take fails the test.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut question: impl FnMut() -> F) {
     let asking = async { while !question().await {} };
-    assert!(timeout(Duration::from_secs(60), asking).await.is_ok(), "never: {what}");
+    assert!(timeout(Duration::from_mins(1), asking).await.is_ok(), "never: {what}");
 }
 
 /// The key that signs tokens, as only the holder of database and master key can read it.

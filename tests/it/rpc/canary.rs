@@ -1,0 +1,283 @@
+//! Secrets sent through every RPC, in every field that takes text and some that should not have had them, and then looked
+//! for in everything the process wrote down. SECURITY, EDGE: "even at TRACE".
+
+use std::{net::SocketAddr, process::Stdio, sync::Arc};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    task::JoinHandle,
+};
+use tonic::{Status, transport::Channel};
+use vouchsafe::{
+    pb::v1::{self, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient},
+    store::Location,
+};
+
+use super::on_both_databases;
+use crate::support::{Backend, MASTER_KEY, TestDatabase, TestNode, bearer, login_request, reason};
+
+on_both_databases!(no_secret_is_written_down_anywhere);
+
+const PASSWORD: &str = "canary-password one two three";
+const NEW_PASSWORD: &str = "canary-password four five six";
+const WRONG_PASSWORD: &str = "canary-password seven eight nine";
+const TYPED: &str = "canary-typed-where-the-name-goes";
+const EMAIL: &str = "Canary.Mailbox@example.com";
+const UNKNOWN: &str = "canary.stranger@example.com";
+const AGENT: &str = "canary-agent/1.0";
+const GARBAGE: &str = "canary-garbage-token";
+const DAMAGED: &str = "canary-damaged-value";
+
+/// The real program, and all that it writes.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    readers: [JoinHandle<String>; 2],
+    _data_dir: TempDir,
+}
+
+/// Reads to the end. The line that says where the server listens is passed on as soon as it is there.
+fn collect(
+    stream: impl AsyncRead + Unpin + Send + 'static,
+    serving: watch::Sender<Option<String>>,
+) -> JoinHandle<String> {
+    tokio::spawn(async move {
+        let (mut lines, mut all) = (BufReader::new(stream).lines(), String::new());
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("serving") && line.contains("version") {
+                serving.send_replace(Some(line.clone()));
+            }
+            all.push_str(&line);
+            all.push('\n');
+        }
+        all
+    })
+}
+
+impl Process {
+    async fn start(database: &Arc<TestDatabase>, format: &str) -> Self {
+        let data_dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vouchsafe"));
+        command.env_clear().arg("serve").arg("--data-dir").arg(data_dir.path());
+        let node = TestNode::on(Arc::clone(database)).set("log.filter=trace").set(&format!("log.format={format}"));
+        for set in node.sets() {
+            command.arg("--set").arg(set);
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (serving, mut told) = watch::channel(None);
+        let out = collect(child.stdout.take().unwrap(), serving.clone());
+        let err = collect(child.stderr.take().unwrap(), serving);
+        let line = told.wait_for(Option::is_some).await.expect("it serves").clone().unwrap();
+        let port = line.split("grpc").nth(1).unwrap().split("127.0.0.1:").nth(1).unwrap();
+        let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        Self { child, address, readers: [out, err], _data_dir: data_dir }
+    }
+
+    async fn connect(&self) -> Channel {
+        let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
+        endpoint.user_agent(AGENT).unwrap().connect().await.unwrap()
+    }
+
+    /// Stops it as an operator does. All that it wrote.
+    async fn stop(mut self) -> String {
+        let pid = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(self.child.wait().await.unwrap().success());
+        let mut all = String::new();
+        for reader in self.readers {
+            all.push_str(&reader.await.unwrap());
+        }
+        all
+    }
+}
+
+/// A caller who collects the tokens that were given out.
+struct Caller {
+    auth: AuthServiceClient<Channel>,
+    account: AccountServiceClient<Channel>,
+    tokens: Vec<v1::TokenPair>,
+}
+
+impl Caller {
+    async fn register(&mut self, email: &str, password: &str) -> Result<(), Status> {
+        let (email, password) = (email.to_owned(), password.to_owned());
+        let request = v1::RegisterRequest { email, password, ..Default::default() };
+        self.auth.register(request).await.map(|_| ())
+    }
+
+    async fn login(&mut self, identifier: &str, password: &str) -> Result<v1::TokenPair, Status> {
+        let response = self.auth.login(login_request(identifier, password)).await?.into_inner();
+        let v1::login_response::Outcome::Tokens(tokens) = response.outcome.unwrap();
+        self.tokens.push(tokens.clone());
+        Ok(tokens)
+    }
+
+    async fn refresh(&mut self, token: &str) -> Result<v1::TokenPair, Status> {
+        let request = v1::RefreshRequest { refresh_token: token.into() };
+        let tokens = self.auth.refresh(request).await?.into_inner().tokens.unwrap();
+        self.tokens.push(tokens.clone());
+        Ok(tokens)
+    }
+
+    async fn logout(&mut self, token: &str) {
+        self.auth.logout(v1::LogoutRequest { refresh_token: token.into() }).await.unwrap();
+    }
+
+    async fn change_password(&mut self, token: &str, current: &str, new: &str) -> Result<(), Status> {
+        let request = v1::ChangePasswordRequest { current_password: current.into(), new_password: new.into() };
+        self.account.change_password(bearer(token, request)).await.map(|_| ())
+    }
+
+    /// Every RPC as it is meant.
+    async fn use_it(&mut self) {
+        self.register(EMAIL, PASSWORD).await.unwrap();
+        let first = self.login(EMAIL, PASSWORD).await.unwrap();
+        let second = self.login(EMAIL, PASSWORD).await.unwrap();
+        let third = self.login(EMAIL, PASSWORD).await.unwrap();
+        let renewed = self.refresh(&first.refresh_token).await.unwrap();
+        let access = &renewed.access_token;
+        let verify = v1::VerifyRequest { token: access.clone(), audience: vec!["vouchsafe".into()], consistency: 2 };
+        assert!(self.auth.verify(verify).await.unwrap().into_inner().active);
+        self.account.get_account(bearer(access, v1::GetAccountRequest {})).await.unwrap();
+        self.account.list_sessions(bearer(access, v1::ListSessionsRequest::default())).await.unwrap();
+        let one = v1::RevokeSessionRequest { session_id: second.session_id };
+        self.account.revoke_session(bearer(access, one)).await.unwrap();
+        self.account.revoke_other_sessions(bearer(access, v1::RevokeOtherSessionsRequest {})).await.unwrap();
+        self.change_password(access, PASSWORD, NEW_PASSWORD).await.unwrap();
+        self.logout(&third.refresh_token).await;
+        self.logout(&renewed.refresh_token).await;
+    }
+
+    /// Every RPC as it is not.
+    async fn misuse_it(&mut self) {
+        self.register(EMAIL, PASSWORD).await.unwrap_err();
+        self.register(&format!("{EMAIL} {TYPED}"), "canary").await.unwrap_err();
+        for (identifier, password) in
+            [(EMAIL, WRONG_PASSWORD), (UNKNOWN, PASSWORD), (TYPED, PASSWORD), ("x", &PASSWORD.repeat(100))]
+        {
+            self.login(identifier, password).await.unwrap_err();
+        }
+        let good = self.login(EMAIL, NEW_PASSWORD).await.unwrap();
+        for token in [GARBAGE, &good.access_token, &format!("{}x", good.refresh_token)] {
+            self.refresh(token).await.unwrap_err();
+            self.logout(token).await;
+        }
+        for token in [GARBAGE, &good.refresh_token, NEW_PASSWORD, &format!("{}x", good.access_token)] {
+            let request = v1::VerifyRequest { token: token.to_owned(), audience: vec![], consistency: 0 };
+            assert!(!self.auth.verify(request).await.unwrap().into_inner().active);
+            self.account.get_account(bearer(token, v1::GetAccountRequest {})).await.unwrap_err();
+        }
+        let access = &good.access_token;
+        self.change_password(access, WRONG_PASSWORD, PASSWORD).await.unwrap_err();
+        self.change_password(access, NEW_PASSWORD, "canary").await.unwrap_err();
+        for secret in [GARBAGE, &good.refresh_token, access, NEW_PASSWORD] {
+            let one = v1::RevokeSessionRequest { session_id: secret.to_owned() };
+            self.account.revoke_session(bearer(access, one)).await.unwrap_err();
+            let page = v1::ListSessionsRequest { page_size: 1, page_token: secret.to_owned() };
+            self.account.list_sessions(bearer(access, page)).await.unwrap_err();
+            let request = v1::LoginRequest {
+                audience: vec![secret.to_owned()],
+                scope: secret.to_owned(),
+                device: Some(v1::Device { name: format!("{secret}\n") }),
+                ..login_request(EMAIL, NEW_PASSWORD)
+            };
+            self.auth.login(request).await.unwrap_err();
+        }
+        // A replay.
+        let next = self.refresh(&good.refresh_token).await.unwrap();
+        self.refresh(&next.refresh_token).await.unwrap();
+        assert_eq!(reason(&self.refresh(&good.refresh_token).await.unwrap_err()), "REFRESH_TOKEN_REUSED");
+    }
+
+    /// Faults of ours, whose causes go to the log.
+    async fn break_it(&mut self, database: &TestDatabase) {
+        let good = self.login(EMAIL, NEW_PASSWORD).await.unwrap();
+        database.execute("ALTER TABLE audit_events RENAME TO elsewhere").await;
+        for failed in [
+            self.register("canary.other@example.com", PASSWORD).await.unwrap_err(),
+            self.login(EMAIL, NEW_PASSWORD).await.unwrap_err(),
+            self.login(TYPED, WRONG_PASSWORD).await.unwrap_err(),
+            self.change_password(&good.access_token, NEW_PASSWORD, PASSWORD).await.unwrap_err(),
+        ] {
+            assert_eq!(reason(&failed), "INTERNAL");
+        }
+        database.execute("ALTER TABLE elsewhere RENAME TO audit_events").await;
+        database.execute(&format!("UPDATE sessions SET amr = '{{\"{DAMAGED}\": 1}}'")).await;
+        assert_eq!(reason(&self.refresh(&good.refresh_token).await.unwrap_err()), "INTERNAL");
+        database.execute(&format!("UPDATE users SET password_hash = '$argon2id${DAMAGED}'")).await;
+        assert_eq!(reason(&self.login(EMAIL, NEW_PASSWORD).await.unwrap_err()), "INTERNAL");
+    }
+}
+
+async fn no_secret_is_written_down_anywhere(backend: Backend) {
+    let format = if backend == Backend::Sqlite { "json" } else { "pretty" };
+    let database = Arc::new(TestDatabase::migrated(backend).await);
+    let process = Process::start(&database, format).await;
+    let channel = process.connect().await;
+    let (auth, account) = (AuthServiceClient::new(channel.clone()), AccountServiceClient::new(channel));
+    let mut caller = Caller { auth, account, tokens: Vec::new() };
+    caller.use_it().await;
+    caller.misuse_it().await;
+    let hash = database.texts("SELECT password_hash FROM users").await.swap_remove(0);
+    assert!(hash.starts_with("$argon2id$"));
+    caller.break_it(&database).await;
+    let tokens = std::mem::take(&mut caller.tokens);
+    drop(caller);
+    let log = process.stop().await;
+    for noise in ["TRACE", "/vouchsafe.v1.AccountService/ChangePassword", "call failed", "replayed", "h2"] {
+        assert!(log.contains(noise), "{noise}: too little was logged for this to prove anything");
+    }
+
+    let parts = |token: &str| token.split('.').map(str::to_owned).filter(|p| p.len() > 60).collect::<Vec<_>>();
+    let mut secrets: Vec<String> =
+        [PASSWORD, NEW_PASSWORD, WRONG_PASSWORD, TYPED, GARBAGE, MASTER_KEY].map(String::from).into();
+    secrets.push("canary-password".into());
+    secrets.extend(tokens.iter().flat_map(|t| [parts(&t.access_token), parts(&t.refresh_token)].concat()));
+    assert!(secrets.len() > 30, "the tokens are among them");
+    // The header of every token is the same and no secret.
+    secrets.retain(|secret| !tokens[0].access_token.starts_with(secret.as_str()));
+    let mut unlogged = secrets.clone();
+    unlogged.extend(
+        ["$argon2", DAMAGED, "PRIVATE KEY", "Canary.Mailbox", "canary.mailbox", "canary.stranger", "canary.other"]
+            .map(String::from),
+    );
+    unlogged.push(hash.rsplit('$').next().unwrap().to_owned());
+    if let Location::Postgres(url) = database.location() {
+        unlogged.push(url.expose().to_owned());
+        unlogged.push(url.expose().split(['@', ':']).nth(2).unwrap().to_owned());
+    }
+    for secret in &unlogged {
+        let line = log.lines().find(|line| line.contains(secret.as_str()));
+        assert_eq!(line, None, "{secret}");
+    }
+    assert_nothing_is_stored(&database, &secrets).await;
+    database.remove().await;
+}
+
+async fn assert_nothing_is_stored(database: &TestDatabase, secrets: &[String]) {
+    let holds = |dump: &[u8], text: &str| dump.windows(text.len()).any(|window| window == text.as_bytes());
+    for table in ["users", "sessions", "feed", "signing_keys", "refresh_keys", "data_keys", "audit_events"] {
+        let dump = database.dump(table).await;
+        assert!(!dump.is_empty(), "{table}");
+        for secret in secrets {
+            assert!(!holds(&dump, secret), "{secret} in {table}");
+        }
+    }
+    // In the audit trail nothing personal is in plain sight either.
+    let trail = database.dump("audit_events").await;
+    assert!(holds(&trail, "login.failed") && holds(&trail, "unknown_identifier"));
+    for personal in ["anary.", "mailbox", "stranger", "canary-agent", "127.0.0.1"] {
+        assert!(!holds(&trail, personal), "{personal} in the audit trail");
+    }
+}

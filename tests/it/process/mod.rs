@@ -2,6 +2,7 @@
 
 mod client;
 mod harness;
+mod lines;
 mod proxy;
 mod tools;
 mod web;

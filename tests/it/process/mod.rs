@@ -15,6 +15,7 @@ mod drain;
 mod embedded;
 mod http;
 mod keys;
+mod log;
 mod peers;
 mod restart;
 mod rolling;

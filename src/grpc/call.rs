@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn timeouts_of_the_protocol_are_understood() {
-        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_hours(99_999_999)));
         assert_eq!(parse_timeout("5m"), Some(Duration::from_millis(5)));
         for bad in ["", "5", "S", "123456789S", "+5S", "-5S", "5 S", "5X", "5é"] {
             assert_eq!(parse_timeout(bad), None, "{bad:?}");

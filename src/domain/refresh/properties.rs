@@ -170,7 +170,7 @@ proptest! {
                 Step::Wait { micros } => {
                     // The newest answer has not come: ask again before its window closes.
                     let later = world.now.plus(Duration::from_micros(micros));
-                    let last_chance = world.family.made_at.plus(WINDOW - Duration::from_millis(1));
+                    let last_chance = world.family.made_at.plus(WINDOW.checked_sub(Duration::from_millis(1)).unwrap());
                     if known < world.family.generation && later > last_chance {
                         world.now = world.now.max(last_chance);
                         known = world.refresh(known)?.expect("a retry is answered");

@@ -12,13 +12,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader},
+    io::AsyncWriteExt as _,
     process::{Child, Command},
-    sync::watch,
     time::timeout,
 };
 use vouchsafe::store::Location;
 
+use super::lines::Lines;
 use crate::support::{Backend, MASTER_KEY, PASSWORD, TestDatabase};
 
 /// The program under test.
@@ -252,36 +252,6 @@ fn ports(line: &str) -> Option<(SocketAddr, SocketAddr)> {
         line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?.parse().ok()
     };
     Some((field("grpc")?, field("http")?))
-}
-
-/// The lines of a stream, as they come.
-#[derive(Clone)]
-pub(super) struct Lines(watch::Receiver<Vec<String>>);
-
-impl Lines {
-    fn follow(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
-        let (sender, receiver) = watch::channel(Vec::new());
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(stream).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                sender.send_modify(|all| all.push(line));
-            }
-        });
-        Self(receiver)
-    }
-
-    pub(super) fn so_far(&self) -> Vec<String> {
-        self.0.borrow().clone()
-    }
-
-    /// The first line that is so, once there is one.
-    pub(super) async fn wait(&self, is_so: impl Fn(&str) -> bool) -> String {
-        let mut lines = self.0.clone();
-        let found = timeout(BOUND, lines.wait_for(|all| all.iter().any(|line| is_so(line)))).await;
-        let found = found.unwrap_or_else(|_| panic!("the line does not come: {:#?}", self.so_far()));
-        let all = found.unwrap_or_else(|_| panic!("the process ended: {:#?}", self.so_far()));
-        all.iter().find(|line| is_so(line)).unwrap().clone()
-    }
 }
 
 /// Asks again until there is an answer, with a bound.

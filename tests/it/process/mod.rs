@@ -2,6 +2,7 @@
 
 mod client;
 mod harness;
+mod lines;
 mod proxy;
 mod tools;
 mod web;
@@ -14,6 +15,7 @@ mod drain;
 mod embedded;
 mod http;
 mod keys;
+mod log;
 mod peers;
 mod restart;
 mod rolling;

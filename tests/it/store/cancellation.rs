@@ -122,7 +122,7 @@ pub(super) async fn a_caller_who_goes_away_leaves_no_half_effect(w: Arc<World>) 
     at_once(800, |i| some_verb(Arc::clone(&w), i)).await;
 
     // Before anything else is asked of the connections: the next transaction would cover up for one left open.
-    let quiet = tokio::time::timeout(Duration::from_secs(60), wait_until_no_transaction_is_open(&w)).await;
+    let quiet = tokio::time::timeout(Duration::from_mins(1), wait_until_no_transaction_is_open(&w)).await;
     quiet.expect("a connection came back inside an open transaction");
 
     // Every connection is still good: all of them at once, and more calls than there are connections.

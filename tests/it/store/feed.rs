@@ -13,8 +13,8 @@ use super::{
 };
 
 /// How long an entry lives beyond the longest access token.
-const MARGIN: Duration = Duration::from_secs(120);
-const MINUTE: Duration = Duration::from_secs(60);
+const MARGIN: Duration = Duration::from_mins(2);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Ends that many sessions, one after the other.
 async fn revoke(w: &World, count: usize) {

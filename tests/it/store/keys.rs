@@ -17,12 +17,12 @@ use vouchsafe::{
 
 use super::world::{World, at_once};
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 /// A month each, published a day ahead.
 pub(super) const POLICY: RotationPolicy =
-    RotationPolicy { period: Duration::from_secs(30 * 86_400), lead: Duration::from_secs(86_400) };
+    RotationPolicy { period: Duration::from_hours(720), lead: Duration::from_hours(24) };
 /// Beyond the life of the last token.
-const MARGIN: Duration = Duration::from_secs(120);
+const MARGIN: Duration = Duration::from_mins(2);
 
 /// A key to publish.
 pub(super) fn key(kid: &str) -> NewSigningKey {
@@ -57,10 +57,10 @@ pub(super) async fn the_first_signing_key_signs_at_once(w: Arc<World>) {
 }
 
 pub(super) async fn a_successor_is_published_one_lead_before_the_period_ends(w: Arc<World>) {
-    w.store.announce_access_ttl(Duration::from_secs(300)).await.unwrap();
+    w.store.announce_access_ttl(Duration::from_mins(5)).await.unwrap();
     rotate(&w, "a", Rotate::IfDue).await;
     let begin = w.clock.now();
-    w.clock.set(begin.plus(POLICY.period - POLICY.lead).minus(Duration::from_micros(1)));
+    w.clock.set(begin.plus(POLICY.period.checked_sub(POLICY.lead).unwrap()).minus(Duration::from_micros(1)));
     let before = w.everything().await;
     assert!(!rotate(&w, "b", Rotate::IfDue).await, "not due");
     assert_eq!(w.everything().await, before);
@@ -73,13 +73,13 @@ pub(super) async fn a_successor_is_published_one_lead_before_the_period_ends(w: 
     assert_eq!(new, KeyLife::successor(w.clock.now(), POLICY.lead));
     assert_eq!(new.activate_time, takeover);
     assert_eq!(old.retire_time, Some(takeover), "the old key signs until the new one does");
-    assert_eq!(old.remove_time, Some(takeover.plus(Duration::from_secs(300) + MARGIN)));
+    assert_eq!(old.remove_time, Some(takeover.plus(Duration::from_mins(5) + MARGIN)));
 }
 
 pub(super) async fn a_rotation_by_order_does_not_wait_until_it_is_due(w: Arc<World>) {
     for kid in ["a", "b", "c"] {
         assert!(rotate(&w, kid, Rotate::Now).await);
-        w.wait(Duration::from_secs(60));
+        w.wait(Duration::from_mins(1));
     }
     let (first, second, third) = (life(&w, "a").await, life(&w, "b").await, life(&w, "c").await);
     assert_eq!(first.retire_time, Some(second.activate_time));
@@ -122,7 +122,7 @@ pub(super) async fn of_20_nodes_that_find_a_signing_key_due_one_publishes(w: Arc
     let nodes = [Arc::clone(&w.store), w.another_node().await];
     assert_eq!(rotations_of(&w, &nodes, "first").await, 1);
     assert_eq!(rotations_of(&w, &nodes, "none").await, 0);
-    w.wait(POLICY.period - POLICY.lead);
+    w.wait(POLICY.period.checked_sub(POLICY.lead).unwrap());
     assert_eq!(rotations_of(&w, &nodes, "second").await, 1);
     nodes[1].close().await;
     assert_eq!(w.count("key.published").await, 2);
@@ -155,7 +155,7 @@ pub(super) async fn refresh_keys_are_numbered_and_sealed_for_their_number(w: Arc
     let begin = w.clock.now();
     assert!(rotate_refresh(&*w.store, Rotate::IfDue).await);
     assert!(!rotate_refresh(&*w.store, Rotate::IfDue).await, "not due");
-    w.wait(POLICY.period - POLICY.lead);
+    w.wait(POLICY.period.checked_sub(POLICY.lead).unwrap());
     assert!(rotate_refresh(&*w.store, Rotate::IfDue).await);
     assert!(rotate_refresh(&*w.store, Rotate::Now).await);
     let keys = w.store.refresh_keys().await.unwrap();

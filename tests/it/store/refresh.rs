@@ -22,7 +22,7 @@ pub(super) async fn the_current_generation_rotates(w: Arc<World>) {
     let ada = w.user("ada").await;
     let session = w.sign_in(ada).await;
     for generation in 0..3 {
-        w.wait(Duration::from_secs(300));
+        w.wait(Duration::from_mins(5));
         let attempt = RefreshAttempt { key_id: 7 + generation, ..w.attempt(session, generation) };
         let live = granted(w.store.refresh(attempt).await.unwrap());
         let made_at = w.clock.now();
@@ -39,7 +39,7 @@ pub(super) async fn a_lost_answer_is_given_again_bit_for_bit(w: Arc<World>) {
     let session = w.sign_in(ada).await;
     let first = w.granted(session, 0).await;
     let before = w.everything().await;
-    for wait in [Duration::ZERO, Duration::from_secs(3), WINDOW - Duration::from_secs(3)] {
+    for wait in [Duration::ZERO, Duration::from_secs(3), WINDOW.checked_sub(Duration::from_secs(3)).unwrap()] {
         w.wait(wait);
         // Another key signs meanwhile.
         let attempt = RefreshAttempt { key_id: 99, ..w.attempt(session, 0) };
@@ -134,9 +134,9 @@ pub(super) async fn a_session_that_never_was_is_unknown(w: Arc<World>) {
 pub(super) async fn an_idle_session_expires_at_the_moment_the_policy_says(w: Arc<World>) {
     let ada = w.user("ada").await;
     let session = w.sign_in(ada).await;
-    w.wait(POLICY.idle - Duration::from_micros(1));
+    w.wait(POLICY.idle.checked_sub(Duration::from_micros(1)).unwrap());
     w.granted(session, 0).await;
-    w.wait(POLICY.idle - Duration::from_micros(1));
+    w.wait(POLICY.idle.checked_sub(Duration::from_micros(1)).unwrap());
     w.granted(session, 1).await;
     let shorter = SessionPolicy { idle: Duration::ZERO, ..POLICY };
     let attempt = RefreshAttempt { policy: shorter, ..w.attempt(session, 2) };
@@ -152,7 +152,7 @@ pub(super) async fn a_busy_session_expires_in_the_end(w: Arc<World>) {
     let session = w.sign_in(ada).await;
     let end = w.clock.now().plus(POLICY.absolute);
     for generation in 0..3 {
-        w.wait(POLICY.idle - Duration::from_secs(1));
+        w.wait(POLICY.idle.checked_sub(Duration::from_secs(1)).unwrap());
         w.granted(session, generation).await;
     }
     w.clock.set(end.minus(Duration::from_micros(1)));

@@ -59,7 +59,7 @@ impl TestDatabase {
         if let Some(content) = content {
             std::fs::write(&path, content).unwrap();
         }
-        let options = SqliteConnectOptions::new().filename(&path).busy_timeout(Duration::from_secs(60));
+        let options = SqliteConnectOptions::new().filename(&path).busy_timeout(Duration::from_mins(1));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(options);
         Self { location: Location::Sqlite(path), back_door: BackDoor::Sqlite { pool, folder } }
     }

@@ -21,7 +21,8 @@ CREATE TABLE users (
     display_name TEXT NOT NULL,
     password_hash TEXT,
     password_time BIGINT,
-    state TEXT NOT NULL CHECK (state IN ('active', 'suspended')),
+    -- 'active' or 'suspended'. Not checked here, so that a further word needs no new table on SQLite.
+    state TEXT NOT NULL,
     -- Sessions and tokens that carry a smaller epoch are dead.
     epoch BIGINT NOT NULL,
     create_time BIGINT NOT NULL,
@@ -73,6 +74,7 @@ CREATE TABLE sessions (
 -- No indexed column changes at a refresh, so that the row can be updated in place.
 CREATE INDEX sessions_by_user ON sessions (user_id, id);
 CREATE INDEX sessions_by_absolute_expiry ON sessions (absolute_expire_time);
+CREATE INDEX sessions_by_end ON sessions (end_time) WHERE end_time IS NOT NULL;
 
 -- What tokens must stop saying. The head row is locked until commit, so that numbers follow commits without gaps.
 CREATE TABLE feed_head (

@@ -21,7 +21,7 @@ pub mod seal;
 mod hkdf;
 mod vault;
 
-pub use clock::{SystemClock, monotonic_now};
+pub use clock::{machine_date, monotonic_now};
 pub use entropy::SystemEntropy;
 pub use identifier_hash::IdentifierHasher;
 pub use password_pool::{Argon2Params, HashError, PasswordPool, PoolConfig, PoolError, QueueStats, Verdict};

@@ -12,8 +12,15 @@ pub const OWN_AUDIENCE: &str = "vouchsafe";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AudienceError {
     /// Not a name we accept.
-    #[error("{0:?} is not a name: use 1 to 255 visible ASCII characters without quotes or backslashes")]
+    #[error("has {0:?}, which is not a name: use 1 to 255 visible ASCII characters without quotes or backslashes")]
     Malformed(String),
+}
+
+impl AudienceError {
+    /// Shows the beginning: it may be as long as the message.
+    fn malformed(text: &str) -> Self {
+        Self::Malformed(text.chars().take(64).collect())
+    }
 }
 
 fn is_name(text: &str) -> bool {
@@ -37,7 +44,7 @@ impl TryFrom<String> for Audience {
     type Error = AudienceError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if is_name(&text) { Ok(Self(text)) } else { Err(AudienceError::Malformed(text)) }
+        if is_name(&text) { Ok(Self(text)) } else { Err(AudienceError::malformed(&text)) }
     }
 }
 
@@ -77,7 +84,7 @@ impl TryFrom<String> for Scope {
         let mut tokens: Vec<String> = Vec::new();
         for token in text.split(' ').filter(|t| !t.is_empty()) {
             if !is_name(token) {
-                return Err(AudienceError::Malformed(token.to_owned()));
+                return Err(AudienceError::malformed(token));
             }
             if !tokens.iter().any(|t| t == token) {
                 tokens.push(token.to_owned());

@@ -3,6 +3,8 @@
 //! Events are facts about an act that happened; they are written in the transaction of its effect. Personal data is kept
 //! apart from the rest so that it can be erased without touching the event.
 
+use std::fmt;
+
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -25,7 +27,7 @@ pub enum Actor {
 }
 
 /// Where a request came from and how it can be found in the logs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     /// `x-request-id`.
     pub request_id: String,
@@ -33,6 +35,13 @@ pub struct Origin {
     pub ip_address: String,
     /// The client's agent. Personal data.
     pub user_agent: String,
+}
+
+impl fmt::Debug for Origin {
+    /// Without what is personal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin").field("request_id", &self.request_id).finish_non_exhaustive()
+    }
 }
 
 /// What happened.
@@ -52,6 +61,8 @@ pub enum Act {
         /// A keyed hash of what was typed, if no account has it: people type passwords there.
         identifier_hash: Option<String>,
     },
+    /// A signed-in user gave a wrong password where one is asked for again.
+    ReauthenticationFailed,
     /// A password was set for the first time or replaced.
     PasswordChanged,
     /// The hash of an unchanged password was renewed with today's parameters.
@@ -126,6 +137,7 @@ impl Act {
             Self::Registered => "user.registered",
             Self::LoggedIn { .. } => "login.succeeded",
             Self::LoginFailed { .. } => "login.failed",
+            Self::ReauthenticationFailed => "reauthentication.failed",
             Self::PasswordChanged => "password.changed",
             Self::PasswordRehashed => "password.rehashed",
             Self::SessionEnded { .. } => "session.ended",
@@ -139,7 +151,7 @@ impl Act {
 
     /// Whether the act was a success for whoever attempted it.
     pub const fn succeeded(&self) -> bool {
-        !matches!(self, Self::LoginFailed { .. })
+        !matches!(self, Self::LoginFailed { .. } | Self::ReauthenticationFailed)
     }
 }
 

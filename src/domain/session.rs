@@ -49,7 +49,7 @@ impl EndReason {
 pub struct Grant {
     /// Whose session it is.
     pub user: UserId,
-    /// The user's epoch when the password was checked. The session dies when the user's epoch moves past it.
+    /// The user's epoch when the session began. The session dies when the user's epoch moves past it.
     pub epoch: i64,
     /// The client that signed in.
     pub client_id: String,

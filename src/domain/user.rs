@@ -58,7 +58,7 @@ impl Label {
             return Err(LabelError);
         }
         let label: String = text.trim().nfc().collect();
-        if label.chars().count() > 128 || label.chars().any(char::is_control) {
+        if label.chars().count() > 128 || label.chars().any(is_unfit) {
             return Err(LabelError);
         }
         Ok(Self(label))
@@ -66,7 +66,7 @@ impl Label {
 
     /// A label out of metadata that a caller does not control word for word: cut and cleaned instead of refused.
     pub fn lossy(text: &str) -> Self {
-        let clean: String = text.chars().filter(|c| !c.is_control()).take(512).collect();
+        let clean: String = text.chars().filter(|c| !is_unfit(*c)).take(512).collect();
         Self(clean.trim().nfc().take(128).collect())
     }
 
@@ -79,6 +79,12 @@ impl Label {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Characters that control a display instead of being shown: among them those that reverse the direction of what follows.
+fn is_unfit(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 impl fmt::Debug for Label {
@@ -219,6 +225,7 @@ mod tests {
     fn labels_are_bounded_and_clean() {
         assert_eq!(Label::parse("  Ada's laptop ").unwrap().as_str(), "Ada's laptop");
         assert!(Label::parse("a\nb").is_err());
+        assert!(Label::parse("a\u{202e}b").is_err());
         assert!(Label::parse(&"x".repeat(129)).is_err());
         assert_eq!(Label::lossy(&format!("a\u{1b}[31m{}", "x".repeat(900))).as_str().chars().count(), 128);
     }

@@ -37,7 +37,7 @@ impl AccountService for Handlers {
         &self,
         request: Request<v1::RevokeSessionRequest>,
     ) -> Result<Response<v1::RevokeSessionResponse>, Status> {
-        let (caller, context) = (principal(&request)?, context(&request)?);
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
         let v1::RevokeSessionRequest { session_id } = request.into_inner();
         let session = convert::session_id(&session_id).map_err(ServiceError::from)?;
         self.service.revoke_session(caller, session, &context).await?;
@@ -48,7 +48,7 @@ impl AccountService for Handlers {
         &self,
         request: Request<v1::RevokeOtherSessionsRequest>,
     ) -> Result<Response<v1::RevokeOtherSessionsResponse>, Status> {
-        let (caller, context) = (principal(&request)?, context(&request)?);
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
         self.service.revoke_other_sessions(caller, &context).await?;
         Ok(Response::new(v1::RevokeOtherSessionsResponse {}))
     }
@@ -57,7 +57,7 @@ impl AccountService for Handlers {
         &self,
         request: Request<v1::ChangePasswordRequest>,
     ) -> Result<Response<v1::ChangePasswordResponse>, Status> {
-        let (caller, context) = (principal(&request)?, context(&request)?);
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
         let (current, new) = convert::change_password(request.into_inner()).map_err(ServiceError::from)?;
         self.service.change_password(caller, current, new, &context).await?;
         Ok(Response::new(v1::ChangePasswordResponse {}))

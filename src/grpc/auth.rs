@@ -8,14 +8,14 @@ use crate::{pb::v1, pb::v1::auth_service_server::AuthService, service::ServiceEr
 #[tonic::async_trait]
 impl AuthService for Handlers {
     async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<v1::RegisterResponse>, Status> {
-        let context = context(&request)?;
+        let context = context(&request, &self.service)?;
         let command = convert::register(request.into_inner()).map_err(ServiceError::from)?;
         let user = self.service.register(command, &context).await?;
         Ok(Response::new(v1::RegisterResponse { user: Some(convert::user(user)) }))
     }
 
     async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::LoginResponse>, Status> {
-        let context = context(&request)?;
+        let context = context(&request, &self.service)?;
         let command = convert::login(request.into_inner(), &context.origin, self.service.policy())?;
         let tokens = self.service.login(command, &context).await?;
         let outcome = v1::login_response::Outcome::Tokens(convert::token_pair(&tokens));
@@ -23,7 +23,7 @@ impl AuthService for Handlers {
     }
 
     async fn refresh(&self, request: Request<v1::RefreshRequest>) -> Result<Response<v1::RefreshResponse>, Status> {
-        let context = context(&request)?;
+        let context = context(&request, &self.service)?;
         let v1::RefreshRequest { refresh_token } = request.into_inner();
         let token = convert::token("refresh_token", refresh_token).map_err(ServiceError::from)?;
         let tokens = self.service.refresh(&token, &context).await?;
@@ -48,7 +48,7 @@ impl AuthService for Handlers {
     }
 
     async fn logout(&self, request: Request<v1::LogoutRequest>) -> Result<Response<v1::LogoutResponse>, Status> {
-        let context = context(&request)?;
+        let context = context(&request, &self.service)?;
         let v1::LogoutRequest { refresh_token } = request.into_inner();
         let token = convert::token("refresh_token", refresh_token).map_err(ServiceError::from)?;
         self.service.logout(&token, &context).await?;

@@ -183,10 +183,13 @@ impl Shared {
     }
 }
 
-/// The context that [`CallLayer`] gave the call.
-pub(super) fn context<T>(request: &tonic::Request<T>) -> Result<RequestContext, ServiceError> {
-    let context = request.extensions().get::<RequestContext>().cloned();
-    context.ok_or_else(|| ServiceError::internal("a call reached its handler without a context"))
+/// The context that [`CallLayer`] gave the call. The call arrives only now, with its message: whoever opens a stream and
+/// sends the message later has not been waiting for us.
+pub(super) fn context<T>(request: &tonic::Request<T>, service: &Service) -> Result<RequestContext, ServiceError> {
+    let Some(context) = request.extensions().get::<RequestContext>() else {
+        return Err(ServiceError::internal("a call reached its handler without a context"));
+    };
+    Ok(RequestContext { arrived: service.clock().now(), ..context.clone() })
 }
 
 /// The caller that [`CallLayer`] admitted.

@@ -110,12 +110,10 @@ pub(super) fn change_password(request: v1::ChangePasswordRequest) -> Result<(Pas
 pub(super) fn page(request: v1::ListSessionsRequest) -> Result<(Option<SessionId>, u32), FieldViolations> {
     let v1::ListSessionsRequest { page_size, page_token } = request;
     let mut violations = FieldViolations::new();
-    let size = match page_size {
-        0 => Some(20),
-        size => violations.check(
-            "page_size",
-            u32::try_from(size).ok().filter(|s| *s <= 100).ok_or("is out of range: use 1 to 100, or 0 for 20"),
-        ),
+    let size = match u32::try_from(page_size) {
+        Ok(0) => Some(20),
+        Ok(size) => Some(size.min(100)),
+        Err(_) => violations.check("page_size", Err("is negative: use 1 to 100, or 0 for 20")),
     };
     let before = if page_token.is_empty() {
         Some(None)

@@ -83,10 +83,11 @@ impl From<ServiceError> for Status {
             }
             ServiceError::Unavailable { cause } => {
                 tracing::warn!(cause, "call refused: unavailable");
-                let mut details = info(R::StoreUnavailable);
-                details.set_retry_info(Some(OUTAGE_RETRY));
-                let text = "a store this answer depends on is not available: nothing was changed, try again";
-                Status::with_error_details(Code::Unavailable, text, details)
+                unavailable()
+            }
+            ServiceError::UnknownRefreshKey { id } => {
+                tracing::debug!(id, "call refused: unknown refresh key");
+                unavailable()
             }
             ServiceError::Internal { cause } => {
                 tracing::error!(cause, "call failed");
@@ -98,6 +99,13 @@ impl From<ServiceError> for Status {
             }
         }
     }
+}
+
+fn unavailable() -> Status {
+    let mut details = info(ErrorReason::StoreUnavailable);
+    details.set_retry_info(Some(OUTAGE_RETRY));
+    let text = "a store this answer depends on is not available: try again";
+    Status::with_error_details(Code::Unavailable, text, details)
 }
 
 fn invalid(violations: Vec<domain::field::FieldViolation>) -> Status {

@@ -14,11 +14,9 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, &'static str) 
     if !app.serving() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
     }
-    match app.service.ready().await {
-        Ok(()) => (StatusCode::OK, "ready\n"),
-        Err(error) => {
-            tracing::debug!(%error, "not ready");
-            (StatusCode::SERVICE_UNAVAILABLE, "database unavailable\n")
-        }
+    if app.service.is_ready() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "database unavailable\n")
     }
 }

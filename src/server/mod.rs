@@ -83,7 +83,7 @@ pub struct Node {
 /// See [`StartError`].
 pub async fn migrate(settings: &Settings) -> Result<(), StartError> {
     prepare_data_dir(settings)?;
-    Ok(store::migrate(&location(settings), &options(settings)).await?)
+    Ok(store::migrate(&location(settings)).await?)
 }
 
 /// Binds both ports.
@@ -110,7 +110,7 @@ impl Backstage {
         let master = Arc::new(MasterKey::parse(master_key(settings, &*ambient.entropy)?.expose())?);
         let (location, options) = (location(settings), options(settings));
         if settings.database.migrate_on_start {
-            store::migrate(&location, &options).await?;
+            store::migrate(&location).await?;
         }
         let observer = Arc::new(Observer::new());
         let around = Surroundings {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Service;
@@ -10,6 +10,8 @@ use crate::domain::audit::Actor;
 
 /// How often the feed is read without being asked.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause before a task that failed is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How often the key schedule is looked at.
 const KEYS_INTERVAL: Duration = Duration::from_secs(30);
 /// How often what has expired is deleted.
@@ -28,9 +30,9 @@ impl Background {
     /// Starts them.
     pub fn start(service: &Arc<Service>) -> Self {
         let background = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        background.spawn(Arc::clone(service).follow_feed());
-        background.spawn(Arc::clone(service).follow_keys());
-        background.spawn(Arc::clone(service).purge());
+        background.spawn("feed", service, Service::follow_feed);
+        background.spawn("keys", service, Service::follow_keys);
+        background.spawn("purge", service, Service::purge);
         background
     }
 
@@ -41,10 +43,23 @@ impl Background {
         self.tasks.wait().await;
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        // Dropped between two steps: what a step changes, it changes in a transaction of its own task.
-        self.tasks.spawn(async move { stop.run_until_cancelled(task).await });
+    /// Runs a task until it is stopped, and starts it again should it panic: without it the node would go blind.
+    fn spawn<F>(&self, name: &'static str, service: &Arc<Service>, task: fn(Arc<Service>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (stop, service) = (self.stop.clone(), Arc::clone(service));
+        self.tasks.spawn(async move {
+            loop {
+                // Dropped between two steps: what a step changes, it changes in a transaction of its own task.
+                let run = tokio::spawn(stop.clone().run_until_cancelled_owned(task(Arc::clone(&service))));
+                match run.await {
+                    Ok(_) => return,
+                    Err(panic) => tracing::error!(%panic, name, "background task failed, starting it again"),
+                }
+                sleep(RESTART_PAUSE).await;
+            }
+        });
     }
 }
 

@@ -3,10 +3,7 @@
 use super::{Principal, RequestContext, Service, ServiceError, sessions::own_act};
 use crate::{
     crypto::Verdict,
-    domain::{
-        audit::{Act, LoginFailure},
-        password::Password,
-    },
+    domain::{audit::Act, password::Password},
     store::port::Change,
 };
 
@@ -24,8 +21,7 @@ impl Service {
         };
         if self.passwords.verify(current, found.password_hash, self.hash_deadline(context)).await? == Verdict::Mismatch
         {
-            let act = Act::LoginFailed { cause: LoginFailure::WrongPassword, identifier_hash: None };
-            self.store.record(own_act(caller, act, context)).await?;
+            self.store.record(own_act(caller, Act::ReauthenticationFailed, context)).await?;
             return Err(ServiceError::InvalidCredentials);
         }
         let hash = self.passwords.hash(new, self.random(), self.hash_deadline(context)).await?;

@@ -65,11 +65,17 @@ pub enum ServiceError {
     /// The caller's deadline passed.
     #[error("deadline exceeded")]
     DeadlineExceeded,
-    /// Something that the answer depends on is away. Nothing was changed.
+    /// Something that the answer depends on is away. If it went away during a commit, the change may have been made.
     #[error("unavailable: {cause}")]
     Unavailable {
         /// What is away.
         cause: String,
+    },
+    /// A refresh token names a key that is not known here (yet). Whether the token is good cannot be told.
+    #[error("unknown refresh key {id}")]
+    UnknownRefreshKey {
+        /// The key's number; anybody can write any.
+        id: i64,
     },
     /// A fault of ours.
     #[error("internal: {cause}")]

@@ -4,20 +4,18 @@
 //! reading the feed: before it serves, each second, and whenever a caller wants the strong answer.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Mutex, Notify};
 use uuid::Uuid;
 
 use crate::{
+    crypto::monotonic_now,
     domain::{
         revocation::{FeedEntry, Revocation},
-        time::{Clock, Timestamp},
+        time::Clock,
     },
     store::{
         StoreError,
@@ -69,8 +67,6 @@ impl CommitObserver for Observer {
 struct Cursor {
     incarnation: Option<Uuid>,
     number: i64,
-    /// When the last complete reading began.
-    began: Timestamp,
 }
 
 /// The follower of the feed.
@@ -79,8 +75,8 @@ pub struct Feed {
     observer: Arc<Observer>,
     clock: Arc<dyn Clock>,
     cursor: Mutex<Cursor>,
-    /// Up to which moment the list is known to be complete, in microseconds since the epoch.
-    complete: AtomicI64,
+    /// When the last complete reading began. By the monotonic clock: the other one is corrected by these very readings.
+    complete: RwLock<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Feed {
@@ -92,7 +88,7 @@ impl std::fmt::Debug for Feed {
 impl Feed {
     /// A follower that has read nothing yet: call [`Feed::catch_up`] before serving.
     pub fn new(store: Arc<dyn Store>, observer: Arc<Observer>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, observer, clock, cursor: Mutex::default(), complete: AtomicI64::new(i64::MIN) }
+        Self { store, observer, clock, cursor: Mutex::default(), complete: RwLock::default() }
     }
 
     /// What tokens must not say.
@@ -100,9 +96,13 @@ impl Feed {
         &self.observer.revocations
     }
 
-    /// How long ago the list was known to be complete.
-    pub fn staleness(&self, now: Timestamp) -> Duration {
-        now.since(Timestamp::from_micros(self.complete.load(Ordering::Acquire)))
+    /// How long ago the list was known to be complete. For ever, before the first reading.
+    pub fn staleness(&self) -> Duration {
+        self.last_complete().map_or(Duration::MAX, |began| monotonic_now().saturating_duration_since(began))
+    }
+
+    fn last_complete(&self) -> Option<Instant> {
+        *self.complete.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves when the set of signing keys has changed since the last time.
@@ -115,15 +115,14 @@ impl Feed {
     /// # Errors
     /// The store's; what was read so far stays.
     pub async fn catch_up(&self) -> Result<(), StoreError> {
-        let came = self.clock.now();
+        let came = monotonic_now();
         let mut cursor = self.cursor.lock().await;
-        if cursor.began > came {
+        if self.last_complete().is_some_and(|began| began > came) {
             return Ok(());
         }
-        let began = self.clock.now();
+        let began = monotonic_now();
         self.read_to_end(&mut cursor).await?;
-        cursor.began = began;
-        self.complete.fetch_max(began.as_micros(), Ordering::AcqRel);
+        *self.complete.write().unwrap_or_else(PoisonError::into_inner) = Some(began);
         Ok(())
     }
 
@@ -140,7 +139,7 @@ impl Feed {
             if cursor.incarnation.is_some_and(|known| known != page.incarnation) || page.head < cursor.number {
                 tracing::warn!(head = page.head, read = cursor.number, "the feed has another history, reading it anew");
                 // What was revoked under the old history stays revoked: forgetting would need a reason, keeping needs none.
-                *cursor = Cursor { incarnation: Some(page.incarnation), ..Cursor::default() };
+                *cursor = Cursor { incarnation: Some(page.incarnation), number: 0 };
                 self.observer.keys_changed.notify_one();
                 continue;
             }

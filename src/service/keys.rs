@@ -220,7 +220,7 @@ impl KeyChain {
         }
         let keys = self.keys.load();
         let Some(key) = keys.refresh.get(&id) else {
-            return Err(ServiceError::Unavailable { cause: format!("refresh key {id} is not known here") });
+            return Err(ServiceError::UnknownRefreshKey { id });
         };
         parsed.verify(&key.key).map_err(|_| ServiceError::RefreshTokenInvalid)
     }

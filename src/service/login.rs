@@ -1,12 +1,16 @@
 //! `Login`: checks a password and begins a session.
 
+use std::sync::Arc;
+
+use tracing::Instrument as _;
+
 use super::{IssuedTokens, RequestContext, Service, ServiceError};
 use crate::{
-    crypto::Verdict,
+    crypto::{Verdict, monotonic_now},
     domain::{
         audience::{Audience, Scope},
         audit::{Act, Actor, AuditEvent, LoginFailure},
-        id::SessionId,
+        id::{SessionId, UserId},
         password::Password,
         session::{DeviceInfo, Grant},
         user::{Credentials, Identifier, PhcString, UserState},
@@ -17,8 +21,8 @@ use crate::{
 /// How often a sign-in starts over because the account changed while its password was checked.
 const TRIES: u32 = 2;
 
-/// A sign-in as it was asked for.
-#[derive(Clone, Debug)]
+/// A sign-in as it was asked for. Not `Debug`: people type passwords into the wrong field.
+#[derive(Clone)]
 pub struct LoginCommand {
     /// What was typed; perhaps nobody's.
     pub identifier: String,
@@ -32,48 +36,55 @@ pub struct LoginCommand {
     pub scope: Scope,
 }
 
+/// A password that was the right one.
+struct Checked {
+    user: UserId,
+    hash: PhcString,
+    outdated: bool,
+}
+
 impl Service {
     /// Signs a user in. Unknown, suspended and passwordless accounts and wrong passwords cost the same hash and get the same
     /// answer.
-    pub async fn login(&self, command: LoginCommand, context: &RequestContext) -> Result<IssuedTokens, ServiceError> {
+    pub async fn login(
+        self: &Arc<Self>,
+        command: LoginCommand,
+        context: &RequestContext,
+    ) -> Result<IssuedTokens, ServiceError> {
         for _ in 0..TRIES {
-            let credentials = self.check_password(&command, context).await?;
-            let session = self.new_session(&command, &credentials)?;
+            let checked = self.check_password(&command, context).await?;
+            let session = self.new_session(&command, &checked)?;
             let event = AuditEvent {
-                actor: Actor::User(credentials.user),
-                subject: Some(credentials.user),
+                actor: Actor::User(checked.user),
+                subject: Some(checked.user),
                 act: Act::LoggedIn { session: session.id },
                 origin: context.origin.clone(),
             };
             if let Some(live) = self.store.create_session(session, self.policy.sessions, event).await? {
+                if checked.outdated {
+                    tokio::spawn(Arc::clone(self).rehash(command.password, checked, context.clone()).in_current_span());
+                }
                 return self.issue(&live);
             }
         }
-        Err(ServiceError::InvalidCredentials)
+        Err(ServiceError::Conflict)
     }
 
-    async fn check_password(
-        &self,
-        command: &LoginCommand,
-        context: &RequestContext,
-    ) -> Result<Credentials, ServiceError> {
+    async fn check_password(&self, command: &LoginCommand, context: &RequestContext) -> Result<Checked, ServiceError> {
         let credentials = match Identifier::parse(&command.identifier) {
             Some(identifier) => self.store.find_credentials(identifier).await?,
             None => None,
         };
         let stored = credentials.as_ref().and_then(|c| c.password_hash.clone());
-        let verdict =
-            self.passwords.verify(command.password.clone(), stored.clone(), self.hash_deadline(context)).await?;
-        let cause = match (&credentials, verdict) {
-            (None, _) => LoginFailure::UnknownIdentifier,
-            (Some(_), Verdict::Mismatch) => LoginFailure::WrongPassword,
-            (Some(Credentials { state: UserState::Suspended, .. }), Verdict::Match { .. }) => LoginFailure::Suspended,
-            (Some(found), Verdict::Match { outdated }) => {
-                if outdated && let Some(stored) = stored {
-                    self.rehash(command, found, stored, context).await;
-                }
-                return Ok(found.clone());
-            }
+        let deadline = self.hash_deadline(context);
+        let verdict = self.passwords.verify(command.password.clone(), stored.clone(), deadline).await?;
+        let cause = match (&credentials, stored, verdict) {
+            (None, ..) => LoginFailure::UnknownIdentifier,
+            (Some(found), Some(hash), Verdict::Match { outdated }) => match found.state {
+                UserState::Active => return Ok(Checked { user: found.user, hash, outdated }),
+                UserState::Suspended => LoginFailure::Suspended,
+            },
+            (Some(_), ..) => LoginFailure::WrongPassword,
         };
         self.store.record(self.failure(cause, credentials.as_ref(), command, context)).await?;
         Err(ServiceError::InvalidCredentials)
@@ -96,31 +107,32 @@ impl Service {
         }
     }
 
-    /// Renews a hash that was made with other parameters than today's. A sign-in does not fail for it.
-    async fn rehash(&self, command: &LoginCommand, found: &Credentials, old: PhcString, context: &RequestContext) {
-        let new = match self.passwords.hash(command.password.clone(), self.random(), self.hash_deadline(context)).await
-        {
+    /// Renews a hash that was made with other parameters than today's, after its owner has been answered.
+    async fn rehash(self: Arc<Self>, password: Password, checked: Checked, context: RequestContext) {
+        let deadline = monotonic_now() + self.policy.hash_wait;
+        let new = match self.passwords.hash(password, self.random(), deadline).await {
             Ok(new) => new,
             Err(error) => return tracing::debug!(%error, "password not rehashed this time"),
         };
+        let Checked { user, hash: old, outdated: _ } = checked;
         let event = AuditEvent {
             actor: Actor::System,
-            subject: Some(found.user),
+            subject: Some(user),
             act: Act::PasswordRehashed,
-            origin: context.origin.clone(),
+            origin: context.origin,
         };
-        if let Err(error) = self.store.rehash_password(found.user, old, new, event).await {
+        if let Err(error) = self.store.rehash_password(user, old, new, event).await {
             tracing::warn!(%error, "password not rehashed this time");
         }
     }
 
-    fn new_session(&self, command: &LoginCommand, credentials: &Credentials) -> Result<NewSession, ServiceError> {
+    fn new_session(&self, command: &LoginCommand, checked: &Checked) -> Result<NewSession, ServiceError> {
         let now = self.clock.now();
         Ok(NewSession {
             id: SessionId::new(now, &self.random()),
             grant: Grant {
-                user: credentials.user,
-                epoch: credentials.epoch,
+                user: checked.user,
+                epoch: 0,
                 client_id: self.policy.client_id.clone(),
                 audience: command.audience.clone(),
                 scope: command.scope.clone(),
@@ -128,6 +140,7 @@ impl Service {
                 amr: vec!["pwd".to_owned()],
                 acr: "aal1".to_owned(),
             },
+            checked_hash: checked.hash.clone(),
             device: command.device.clone(),
             key_id: self.keys.refresh_key_in_force(now)?,
         })

@@ -12,7 +12,10 @@ impl Service {
             Err(ServiceError::RefreshTokenInvalid) => return Ok(()),
             Err(error) => return Err(error),
         };
-        self.store.end_session(claims.session, None, EndReason::Logout, context.origin.clone()).await?;
+        if !self.store.end_session(claims.session, None, EndReason::Logout, context.origin.clone()).await? {
+            // Another node ended it. This one must know before it says that the tokens are refused.
+            self.feed.catch_up().await?;
+        }
         Ok(())
     }
 }

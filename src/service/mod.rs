@@ -1,6 +1,9 @@
 //! The use cases, a file each. They own the order of effects: check, decide, effect, answer.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     crypto::{IdentifierHasher, PasswordPool, monotonic_now},
@@ -39,6 +42,9 @@ pub use register::{RegisterCommand, new_user};
 pub use sessions::SessionList;
 pub use tokens::IssuedTokens;
 pub use verify::{Consistency, Verification};
+
+/// A node that has not read the feed for this long should get no calls. The feed is read each second.
+const READY_STALENESS: Duration = Duration::from_secs(4);
 
 /// The identity service. One for a process, shared by all calls.
 pub struct Service {
@@ -105,12 +111,10 @@ impl Service {
         &*self.clock
     }
 
-    /// Whether the service could answer a sign-in now.
-    ///
-    /// # Errors
-    /// `Unavailable` if the database does not answer.
-    pub async fn ready(&self) -> Result<(), ServiceError> {
-        Ok(self.store.ping().await?)
+    /// Whether calls should be sent here: whether the database answered a moment ago. Asks nobody, so that probes cost
+    /// nothing.
+    pub fn is_ready(&self) -> bool {
+        self.feed.staleness() < READY_STALENESS
     }
 
     /// Waits for effects under way, then lets go of the database and the hashing threads.

@@ -46,11 +46,10 @@ impl Service {
     }
 
     fn check(&self, token: &SecretString, audience: &[Audience]) -> Result<Verification, ServiceError> {
-        let now = self.clock.now();
-        if self.feed.staleness(now) > self.policy.max_staleness {
+        if self.feed.staleness() > self.policy.max_staleness {
             return Err(ServiceError::Unavailable { cause: "the revocation list is too old".into() });
         }
-        let keys = self.keys.verification_keys();
+        let (keys, now) = (self.keys.verification_keys(), self.clock.now());
         Ok(self.verifier.verify_for(audience, token.expose(), &keys, self.feed.revocations(), now))
     }
 }

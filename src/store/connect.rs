@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sqlx::{
-    SqlSafeStr as _,
+    Connection as _, SqlSafeStr as _,
     migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
 
@@ -62,16 +62,10 @@ impl std::fmt::Debug for Surroundings {
 /// # Errors
 /// `Unavailable` if the database does not answer, `Schema` if it does not fit.
 pub async fn open(location: &Location, options: &Options, around: Surroundings) -> Result<Arc<dyn Store>, StoreError> {
-    check_schema(location, options).await?;
+    check_schema(location).await?;
     Ok(match location {
-        Location::Sqlite(path) => {
-            let (write, read) = sqlite::open(path, options).await?;
-            Arc::new(sqlite::Database::new(write, read, around))
-        }
-        Location::Postgres(url) => {
-            let (write, read) = postgres::open(url, options).await?;
-            Arc::new(postgres::Database::new(write, read, around))
-        }
+        Location::Sqlite(path) => Arc::new(sqlite::Database::new(sqlite::open(path, options), around)),
+        Location::Postgres(url) => Arc::new(postgres::Database::new(postgres::open(url, options)?, around)),
     })
 }
 
@@ -79,20 +73,18 @@ pub async fn open(location: &Location, options: &Options, around: Surroundings) 
 ///
 /// # Errors
 /// `Unavailable`, or `Schema` if the schema is newer than this program can read, or a migration was changed or left half done.
-pub async fn migrate(location: &Location, options: &Options) -> Result<(), StoreError> {
+pub async fn migrate(location: &Location) -> Result<(), StoreError> {
     match location {
         Location::Sqlite(path) => {
-            let (write, read) = sqlite::open(path, options).await?;
-            let result = run_on_sqlite(&write).await;
-            read.close().await;
-            write.close().await;
-            result
+            let mut connection = sqlite::connect(path).await?;
+            migrate_sqlite(&mut connection).await?;
+            Ok(connection.close().await?)
         }
         Location::Postgres(url) => {
-            let (pool, _) = postgres::open(url, options).await?;
-            let result = run_on_postgres(&pool).await;
-            pool.close().await;
-            result
+            let mut connection = postgres::connect(url).await?;
+            // The migrator locks Postgres by itself.
+            run::<postgres::Db>(&postgres::migrator(), &mut connection).await?;
+            Ok(connection.close().await?)
         }
     }
 }
@@ -101,20 +93,19 @@ pub async fn migrate(location: &Location, options: &Options) -> Result<(), Store
 ///
 /// # Errors
 /// `Schema` saying what to do; `Unavailable`.
-pub async fn check_schema(location: &Location, options: &Options) -> Result<(), StoreError> {
+pub async fn check_schema(location: &Location) -> Result<(), StoreError> {
     let found = match location {
         Location::Sqlite(path) => {
-            let (write, read) = sqlite::open(path, options).await?;
-            let found = read_versions_of(&write).await;
-            read.close().await;
-            write.close().await;
-            found?
+            let mut connection = sqlite::connect(path).await?;
+            let found = read_versions::<sqlite::Db>(&mut connection).await?;
+            connection.close().await?;
+            found
         }
         Location::Postgres(url) => {
-            let (pool, _) = postgres::open(url, options).await?;
-            let found = read_versions_of(&pool).await;
-            pool.close().await;
-            found?
+            let mut connection = postgres::connect(url).await?;
+            let found = read_versions::<postgres::Db>(&mut connection).await?;
+            connection.close().await?;
+            found
         }
     };
     match found {
@@ -152,16 +143,17 @@ struct Versions {
     oldest_reader: i64,
 }
 
-/// The migrator locks Postgres by itself.
-async fn run_on_postgres(pool: &sqlx::Pool<postgres::Db>) -> Result<(), StoreError> {
-    let mut connection = pool.acquire().await?;
-    run::<postgres::Db>(&postgres::migrator(), &mut connection).await
-}
-
 /// The migrator has no lock for SQLite, so that two at once would both find nothing applied: the write lock is taken first.
-async fn run_on_sqlite(pool: &sqlx::Pool<sqlite::Db>) -> Result<(), StoreError> {
-    let mut transaction = pool.begin_with(sqlite::BEGIN).await?;
+async fn migrate_sqlite(connection: &mut sqlite::Conn) -> Result<(), StoreError> {
+    let mut transaction = connection.begin_with(sqlite::BEGIN).await?;
     run::<sqlite::Db>(&sqlite::migrator(), &mut transaction).await?;
+    let orphans = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *transaction).await?;
+    if !orphans.is_empty() {
+        return Err(StoreError::Schema(format!(
+            "the migration would leave {} rows without what they refer to",
+            orphans.len()
+        )));
+    }
     Ok(transaction.commit().await?)
 }
 
@@ -193,17 +185,6 @@ where
         )),
         other => StoreError::Internal(other.into()),
     })
-}
-
-async fn read_versions_of<D>(pool: &sqlx::Pool<D>) -> Result<Option<Versions>, StoreError>
-where
-    D: sqlx::Database,
-    for<'c> &'c mut D::Connection: sqlx::Executor<'c, Database = D>,
-    D::Arguments: sqlx::IntoArguments<D>,
-    for<'r> (i64,): sqlx::FromRow<'r, D::Row>,
-{
-    let mut connection = pool.acquire().await?;
-    read_versions::<D>(&mut connection).await
 }
 
 /// What the database says of its schema; `None` if it has none.

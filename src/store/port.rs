@@ -99,8 +99,10 @@ pub trait UserStore: Send + Sync + 'static {
 pub struct NewSession {
     /// The id.
     pub id: SessionId,
-    /// What sign-in fixes.
+    /// What sign-in fixes. Its epoch is taken from the account's row.
     pub grant: Grant,
+    /// The hash that the password was checked against: the account must still have it.
+    pub checked_hash: PhcString,
     /// Where it was.
     pub device: DeviceInfo,
     /// The HMAC key of its first refresh token.
@@ -166,7 +168,7 @@ pub struct SessionPage {
 /// Sessions and their refresh-token families.
 #[async_trait]
 pub trait SessionStore: Send + Sync + 'static {
-    /// Begins a session, if the account is still active and its epoch still that of the grant. `None`: it is not.
+    /// Begins a session, if the account is still active and its password still the one that was checked. `None`: it is not.
     async fn create_session(
         &self,
         new: NewSession,
@@ -314,9 +316,6 @@ pub trait FeedStore: Send + Sync + 'static {
 pub trait AuditStore: Send + Sync + 'static {
     /// Records an event that changed nothing, for instance a failed sign-in.
     async fn record(&self, event: AuditEvent) -> Result<(), StoreError>;
-
-    /// Whether the database answers.
-    async fn ping(&self) -> Result<(), StoreError>;
 
     /// Waits for transactions under way and closes every connection.
     async fn close(&self);

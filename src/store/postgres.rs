@@ -1,12 +1,14 @@
 //! The store on Postgres.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, PgConnection, Postgres,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+
+use tokio::time::timeout;
 
 use super::{StoreError, connect::Options};
 use crate::domain::secret::SecretString;
@@ -21,6 +23,9 @@ pub(super) const BEGIN: &str = "BEGIN";
 
 /// The word in test names and logs.
 pub(super) const NAME: &str = "postgres";
+
+/// How long the database may take to accept a connection at the start.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Locks the selected row until the transaction ends.
 macro_rules! for_update {
@@ -47,7 +52,7 @@ macro_rules! database_time {
 #[expect(clippy::duplicate_mod, reason = "one set of queries, compiled once for each database")]
 mod queries;
 
-pub(super) use queries::Database;
+pub(super) use queries::{Database, Pools};
 
 /// The migrations, compiled in.
 pub(super) fn migrator() -> Migrator {
@@ -72,15 +77,23 @@ fn connect_options(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
         .disable_statement_logging())
 }
 
-/// Opens a pool; connects once to find out whether the database is there.
-pub(super) async fn open(
-    url: &SecretString,
-    options: &Options,
-) -> Result<(sqlx::Pool<Db>, sqlx::Pool<Db>), StoreError> {
-    let pool = PgPoolOptions::new()
-        .max_connections(options.max_connections)
-        .acquire_timeout(options.acquire_timeout)
-        .connect_with(connect_options(url)?)
-        .await?;
-    Ok((pool.clone(), pool))
+/// One connection. Not out of a pool, because a pool hides why it has none.
+pub(super) async fn connect(url: &SecretString) -> Result<Conn, StoreError> {
+    match timeout(CONNECT_LIMIT, connect_options(url)?.connect()).await {
+        Ok(connection) => Ok(connection?),
+        Err(_) => Err(StoreError::Unavailable("it did not accept a connection in time".into())),
+    }
+}
+
+/// The pools, empty at first.
+pub(super) fn open(url: &SecretString, options: &Options) -> Result<Pools, StoreError> {
+    let connect = connect_options(url)?;
+    let pool = |connections| {
+        PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_lazy_with(connect.clone())
+    };
+    let for_calls = pool(options.max_connections);
+    Ok(Pools { write: for_calls.clone(), read: for_calls, feed: pool(1) })
 }

@@ -46,7 +46,7 @@ macro_rules! database_time {
 #[expect(clippy::duplicate_mod, reason = "one set of queries, compiled once for each database")]
 mod queries;
 
-pub(super) use queries::Database;
+pub(super) use queries::{Database, Pools};
 
 /// The migrations, compiled in.
 pub(super) fn migrator() -> Migrator {
@@ -67,17 +67,19 @@ fn connect_options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// Opens one writing connection, because SQLite has one writer, and a pool of readers.
-pub(super) async fn open(path: &Path, options: &Options) -> Result<(sqlx::Pool<Db>, sqlx::Pool<Db>), StoreError> {
-    let write = SqlitePoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(options.acquire_timeout)
-        .connect_with(connect_options(path))
-        .await?;
-    let read = SqlitePoolOptions::new()
-        .max_connections(options.max_connections.min(8))
-        .acquire_timeout(options.acquire_timeout)
-        .connect_with(connect_options(path))
-        .await?;
-    Ok((write, read))
+/// One connection for changing the schema. Foreign keys are off: to change a table is to drop the old one, and nothing that
+/// refers to it shall go along. What they demand is checked before the change is committed.
+pub(super) async fn connect(path: &Path) -> Result<Conn, StoreError> {
+    Ok(connect_options(path).foreign_keys(false).connect().await?)
+}
+
+/// One writing connection, because SQLite has one writer, and pools of readers; all empty at first.
+pub(super) fn open(path: &Path, options: &Options) -> Pools {
+    let pool = |connections| {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_lazy_with(connect_options(path))
+    };
+    Pools { write: pool(1), read: pool(options.max_connections.min(8)), feed: pool(1) }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Database, Tx};
+use super::{Database, Pools, Tx};
 use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
@@ -21,16 +21,13 @@ impl AuditStore for Database {
         self.transaction("record", event, |tx, event| Box::pin(tx.audit(event))).await
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.read).await?;
-        Ok(())
-    }
-
     async fn close(&self) {
         self.tasks.close();
         self.tasks.wait().await;
-        self.read.close().await;
-        self.write.close().await;
+        let Pools { write, read, feed } = &self.pools;
+        feed.close().await;
+        read.close().await;
+        write.close().await;
     }
 }
 
@@ -127,6 +124,7 @@ fn session(act: &Act) -> Option<SessionId> {
         Act::OtherSessionsEnded { spared } => *spared,
         Act::Registered
         | Act::LoginFailed { .. }
+        | Act::ReauthenticationFailed
         | Act::PasswordChanged
         | Act::PasswordRehashed
         | Act::RoleAssigned { .. }
@@ -145,6 +143,7 @@ fn detail(act: &Act) -> serde_json::Value {
         Act::KeyPublished { key } => json!({ "key": key }),
         Act::Registered
         | Act::LoggedIn { .. }
+        | Act::ReauthenticationFailed
         | Act::PasswordChanged
         | Act::PasswordRehashed
         | Act::OtherSessionsEnded { .. } => json!({}),

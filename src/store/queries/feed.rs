@@ -29,17 +29,23 @@ struct FeedRow {
 #[async_trait]
 impl FeedStore for Database {
     async fn read_feed(&self, after: i64, limit: u32) -> Result<FeedPage, StoreError> {
-        // One statement, one snapshot: the head is not older than the entries.
-        let rows: Vec<FeedRow> = sqlx::query_as(concat!(
-            "SELECT h.incarnation, h.number AS head, ",
-            database_time!(),
-            " AS database_time, f.number, f.revocation, f.time, f.expire_time \
-             FROM feed_head h LEFT JOIN feed f ON f.number > $1 WHERE h.id = 1 ORDER BY f.number LIMIT $2"
-        ))
-        .bind(after)
-        .bind(i64::from(limit))
-        .fetch_all(&self.read)
-        .await?;
+        let rows = self.reading(&self.pools.feed, (after, limit), |conn, (after, limit)| {
+            Box::pin(async move {
+                // One statement, one snapshot: the head is not older than the entries.
+                let rows: Vec<FeedRow> = sqlx::query_as(concat!(
+                    "SELECT h.incarnation, h.number AS head, ",
+                    database_time!(),
+                    " AS database_time, f.number, f.revocation, f.time, f.expire_time \
+                     FROM feed_head h LEFT JOIN feed f ON f.number > $1 WHERE h.id = 1 ORDER BY f.number LIMIT $2"
+                ))
+                .bind(*after)
+                .bind(i64::from(*limit))
+                .fetch_all(conn)
+                .await?;
+                Ok(rows)
+            })
+        });
+        let rows = rows.await?;
         let Some(first) = rows.first() else {
             return Err(StoreError::corrupt("feed_head", "id", "the row is missing"));
         };

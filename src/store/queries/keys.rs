@@ -27,13 +27,11 @@ use crate::{
 #[async_trait]
 impl KeyStore for Database {
     async fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StoreError> {
-        let mut connection = self.read.acquire().await?;
-        read_signing_keys(&mut connection).await
+        self.reading(&self.pools.read, (), |conn, ()| Box::pin(read_signing_keys(conn))).await
     }
 
     async fn refresh_keys(&self) -> Result<Vec<RefreshKeyRow>, StoreError> {
-        let mut connection = self.read.acquire().await?;
-        read_refresh_keys(&mut connection).await
+        self.reading(&self.pools.read, (), |conn, ()| Box::pin(read_refresh_keys(conn))).await
     }
 
     async fn rotate_signing_key(

@@ -19,18 +19,28 @@ mod sessions;
 mod transaction;
 mod users;
 
+/// The connections of a store.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Pools {
+    /// For transactions.
+    pub(in crate::store) write: Pool<Db>,
+    /// For what only reads. May be the same.
+    pub(in crate::store) read: Pool<Db>,
+    /// For following the feed, of its own: calls that hold every other connection must not make a node blind.
+    pub(in crate::store) feed: Pool<Db>,
+}
+
 /// A store on one database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Database {
-    write: Pool<Db>,
-    read: Pool<Db>,
+    pools: Pools,
     tasks: TaskTracker,
     around: Arc<Surroundings>,
 }
 
 impl Database {
-    /// A store on open pools; both may be the same.
-    pub(in crate::store) fn new(write: Pool<Db>, read: Pool<Db>, around: Surroundings) -> Self {
-        Self { write, read, tasks: TaskTracker::new(), around: Arc::new(around) }
+    /// A store on open pools.
+    pub(in crate::store) fn new(pools: Pools, around: Surroundings) -> Self {
+        Self { pools, tasks: TaskTracker::new(), around: Arc::new(around) }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         id::{SessionId, UserId},
         refresh::Family,
         revocation::Revocation,
-        session::{EndReason, Session, SessionPolicy},
+        session::{EndReason, Grant, Session, SessionPolicy},
         time::Timestamp,
     },
     store::{
@@ -32,8 +32,8 @@ impl SessionStore for Database {
     ) -> Result<Option<LiveSession>, StoreError> {
         self.transaction("create_session", (new, policy, event), |tx, (new, policy, event)| {
             Box::pin(async move {
-                let user: Option<(String, i64, Json<Vec<String>>)> = sqlx::query_as(concat!(
-                    "SELECT u.state, u.epoch, ",
+                let user: Option<(String, i64, Option<String>, Json<Vec<String>>)> = sqlx::query_as(concat!(
+                    "SELECT u.state, u.epoch, u.password_hash, ",
                     roles_of_user!(),
                     " FROM users u WHERE u.id = $1",
                     // A password change that is under way comes before or after this sign-in, never between its steps.
@@ -42,11 +42,11 @@ impl SessionStore for Database {
                 .bind(new.grant.user)
                 .fetch_optional(tx.conn())
                 .await?;
-                let Some((state, epoch, Json(roles))) = user else { return Ok(None) };
-                if state != "active" || epoch != new.grant.epoch {
+                let Some((state, epoch, hash, Json(roles))) = user else { return Ok(None) };
+                if state != "active" || hash.as_deref() != Some(new.checked_hash.expose()) {
                     return Ok(None);
                 }
-                let session = begun(new, policy, tx.now());
+                let session = begun(new, epoch, policy, tx.now());
                 insert(tx, &session).await?;
                 tx.audit(event).await?;
                 Ok(Some(LiveSession { session, roles }))
@@ -103,38 +103,55 @@ impl SessionStore for Database {
 
     async fn list_sessions(&self, page: SessionPage) -> Result<Vec<Session>, StoreError> {
         let now = self.around.clock.now();
-        let before = page.before.unwrap_or(SessionId::from_uuid(uuid::Uuid::max()));
-        sqlx::query_as::<Db, SessionRow>(concat!(
-            "SELECT ",
-            session_columns!(),
-            " FROM sessions s JOIN users u ON u.id = s.user_id AND u.epoch = s.epoch AND u.state = 'active' \
-             WHERE s.user_id = $1 AND s.id < $2 AND s.end_time IS NULL AND s.last_used_time > $3 \
-             AND s.absolute_expire_time > $4 ORDER BY s.id DESC LIMIT $5"
-        ))
-        .bind(page.user)
-        .bind(before)
-        .bind(now.minus(page.policy.idle))
-        .bind(now)
-        .bind(i64::from(page.limit))
-        .fetch_all(&self.read)
-        .await?
-        .into_iter()
-        .map(Session::try_from)
-        .collect()
-    }
-
-    async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError> {
-        self.transaction("purge_sessions", before, |tx, before| {
+        self.reading(&self.pools.read, (page, now), |conn, (page, now)| {
             Box::pin(async move {
-                let purged = sqlx::query("DELETE FROM sessions WHERE absolute_expire_time < $1 OR end_time < $1")
-                    .bind(*before)
-                    .execute(tx.conn())
-                    .await?;
-                Ok(purged.rows_affected())
+                sqlx::query_as::<Db, SessionRow>(concat!(
+                    "SELECT ",
+                    session_columns!(),
+                    " FROM sessions s JOIN users u ON u.id = s.user_id AND u.epoch = s.epoch AND u.state = 'active' \
+                     WHERE s.user_id = $1 AND s.id < $2 AND s.end_time IS NULL AND s.last_used_time > $3 \
+                     AND s.absolute_expire_time > $4 ORDER BY s.id DESC LIMIT $5"
+                ))
+                .bind(page.user)
+                .bind(page.before.unwrap_or(SessionId::from_uuid(uuid::Uuid::max())))
+                .bind(now.minus(page.policy.idle))
+                .bind(*now)
+                .bind(i64::from(page.limit))
+                .fetch_all(conn)
+                .await?
+                .into_iter()
+                .map(Session::try_from)
+                .collect()
             })
         })
         .await
     }
+
+    async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        loop {
+            let batch =
+                self.transaction("purge_sessions", before, |tx, before| Box::pin(purge_batch(tx, *before))).await?;
+            purged += batch;
+            if batch == 0 {
+                return Ok(purged);
+            }
+        }
+    }
+}
+
+/// Deletes some sessions that ended or ran out before `before`: so few that nobody waits long for the rows, or on SQLite for
+/// the write lock.
+async fn purge_batch(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
+    let mut purged = 0;
+    for query in [
+        "DELETE FROM sessions WHERE id IN \
+         (SELECT id FROM sessions WHERE absolute_expire_time < $1 ORDER BY absolute_expire_time LIMIT 500)",
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE end_time < $1 ORDER BY end_time LIMIT 500)",
+    ] {
+        purged += sqlx::query(query).bind(before).execute(tx.conn()).await?.rows_affected();
+    }
+    Ok(purged)
 }
 
 impl Tx {
@@ -159,10 +176,10 @@ impl Tx {
     }
 }
 
-fn begun(new: &NewSession, policy: &SessionPolicy, now: Timestamp) -> Session {
+fn begun(new: &NewSession, epoch: i64, policy: &SessionPolicy, now: Timestamp) -> Session {
     Session {
         id: new.id,
-        grant: new.grant.clone(),
+        grant: Grant { epoch, ..new.grant.clone() },
         device: new.device.clone(),
         create_time: now,
         last_used_time: now,

@@ -2,7 +2,8 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use sqlx::Transaction;
+use sqlx::{Pool, pool::PoolConnection};
+use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use super::{BEGIN, Conn, Database, Db, NAME};
@@ -24,21 +25,44 @@ const FEED_MARGIN: Duration = Duration::from_mins(2);
 /// How long a signing key outlives the last token it signed, for the same reasons.
 pub(super) const KEY_MARGIN_MICROS: i64 = 120_000_000;
 
+/// Longest a transaction may take before its connection is given up. Beyond every limit the server sets itself, so it strikes
+/// only when the server is not heard from.
+const TRANSACTION_LIMIT: Duration = Duration::from_secs(35);
+
+/// The same for a read.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// The same for a rollback.
+const ROLLBACK_LIMIT: Duration = Duration::from_secs(5);
+
+const COMMIT: &str = "COMMIT";
+const ROLLBACK: &str = "ROLLBACK";
+
 /// The body of a transaction.
 pub(super) type Body<'t, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 't>>;
 
-/// A transaction under way.
+/// A transaction under way, on a connection of its own. Dropped before its end, it takes the connection with it: whatever
+/// state that is in, nobody else shall have it.
 pub(super) struct Tx {
-    transaction: Transaction<'static, Db>,
+    connection: PoolConnection<Db>,
+    settled: bool,
     revocations: Vec<Revocation>,
     abandoned: bool,
     around: Arc<Surroundings>,
 }
 
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
 impl Tx {
     /// Where the statements go.
     pub(super) fn conn(&mut self) -> &mut Conn {
-        &mut self.transaction
+        &mut self.connection
     }
 
     /// The present moment.
@@ -62,15 +86,31 @@ impl Tx {
         self.abandoned = true;
     }
 
-    /// Rolls back if the transaction was abandoned; otherwise numbers the feed entries and commits. The head row is taken last, so that it is held for as short as can be.
-    async fn finish(mut self) -> Result<Vec<FeedEntry>, StoreError> {
-        if self.abandoned {
-            self.transaction.rollback().await?;
-            return Ok(Vec::new());
-        }
-        let entries = self.append_feed().await?;
-        self.transaction.commit().await?;
-        Ok(entries)
+    /// Begins, runs `body`, and commits unless it was abandoned. The feed entries are numbered last, so that the head row is
+    /// held for as short as can be.
+    async fn run<A, T, F>(&mut self, args: &A, body: &F) -> Result<(T, Vec<FeedEntry>), StoreError>
+    where
+        F: for<'t> Fn(&'t mut Self, &'t A) -> Body<'t, T>,
+    {
+        self.command(BEGIN).await?;
+        let value = body(self, args).await?;
+        let entries = if self.abandoned { Vec::new() } else { self.append_feed().await? };
+        self.command(if self.abandoned { ROLLBACK } else { COMMIT }).await?;
+        self.settled = true;
+        Ok((value, entries))
+    }
+
+    /// Rolls back after a failure, so that the connection can be used again. If that fails too, it is closed: SQLite, for
+    /// one, rolls back by itself when the disk is full and then refuses to do it again.
+    async fn leave(&mut self) {
+        let rolled_back = timeout(ROLLBACK_LIMIT, self.command(ROLLBACK)).await;
+        self.settled = matches!(rolled_back, Ok(Ok(())));
+    }
+
+    /// A statement that begins or ends a transaction.
+    async fn command(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        sqlx::raw_sql(sql).execute(self.conn()).await?;
+        Ok(())
     }
 
     async fn append_feed(&mut self) -> Result<Vec<FeedEntry>, StoreError> {
@@ -142,13 +182,54 @@ impl Database {
     where
         F: for<'t> Fn(&'t mut Tx, &'t A) -> Body<'t, T>,
     {
-        let transaction = self.write.begin_with(BEGIN).await?;
-        let mut tx = Tx { transaction, revocations: Vec::new(), abandoned: false, around: Arc::clone(&self.around) };
-        let value = body(&mut tx, args).await?;
-        let entries = tx.finish().await?;
-        if !entries.is_empty() {
-            self.around.observer.committed(&entries);
+        let mut tx = Tx {
+            connection: self.pools.write.acquire().await?,
+            settled: false,
+            revocations: Vec::new(),
+            abandoned: false,
+            around: Arc::clone(&self.around),
+        };
+        match timeout(TRANSACTION_LIMIT, tx.run(args, body)).await {
+            Ok(Ok((value, entries))) => {
+                // Given back before anybody is told, so that whoever acts on it finds a connection.
+                drop(tx);
+                if !entries.is_empty() {
+                    self.around.observer.committed(&entries);
+                }
+                Ok(value)
+            }
+            Ok(Err(error)) => {
+                tx.leave().await;
+                Err(error)
+            }
+            Err(_) => Err(too_slow()),
         }
-        Ok(value)
     }
+
+    /// Runs `body` on a connection for reading, in a task of its own: a statement that its caller gave up on is finished, and
+    /// one that takes too long is given up together with its connection.
+    pub(super) async fn reading<A, T, F>(&self, pool: &Pool<Db>, args: A, body: F) -> Result<T, StoreError>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'t> Fn(&'t mut Conn, &'t A) -> Body<'t, T> + Send + Sync + 'static,
+    {
+        let pool = pool.clone();
+        let read = async move {
+            let mut connection = pool.acquire().await?;
+            if let Ok(read) = timeout(READ_LIMIT, body(&mut connection, &args)).await {
+                return read;
+            }
+            connection.close_on_drop();
+            Err(too_slow())
+        };
+        match self.tasks.spawn(read.in_current_span()).await {
+            Ok(result) => result,
+            Err(gone) => Err(StoreError::Internal(gone.into())),
+        }
+    }
+}
+
+fn too_slow() -> StoreError {
+    StoreError::Unavailable("it did not answer in time".into())
 }

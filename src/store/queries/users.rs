@@ -46,39 +46,51 @@ impl UserStore for Database {
     }
 
     async fn get_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        sqlx::query_as::<Db, UserRow>(concat!(
-            "SELECT u.id, u.email, u.email_key, u.email_verified_time, u.username, u.display_name, u.state, u.epoch, \
-             u.create_time, u.update_time, ",
-            roles_of_user!(),
-            " AS roles FROM users u WHERE u.id = $1"
-        ))
-        .bind(id)
-        .fetch_optional(&self.read)
-        .await?
-        .map(User::try_from)
-        .transpose()
+        self.reading(&self.pools.read, id, |conn, id| {
+            Box::pin(async move {
+                sqlx::query_as::<Db, UserRow>(concat!(
+                    "SELECT u.id, u.email, u.email_key, u.email_verified_time, u.username, u.display_name, u.state, \
+                     u.epoch, u.create_time, u.update_time, ",
+                    roles_of_user!(),
+                    " AS roles FROM users u WHERE u.id = $1"
+                ))
+                .bind(*id)
+                .fetch_optional(conn)
+                .await?
+                .map(User::try_from)
+                .transpose()
+            })
+        })
+        .await
     }
 
     async fn find_credentials(&self, identifier: Identifier) -> Result<Option<Credentials>, StoreError> {
-        let (query, key) = match &identifier {
-            Identifier::Email(email) => {
-                ("SELECT id, state, epoch, password_hash FROM users WHERE email_key = $1", email.key())
-            }
-            Identifier::Username(name) => {
-                ("SELECT id, state, epoch, password_hash FROM users WHERE username = $1", name.as_str())
-            }
-        };
-        let row = sqlx::query_as::<Db, CredentialsRow>(query).bind(key).fetch_optional(&self.read).await?;
-        row.map(Credentials::try_from).transpose()
+        self.reading(&self.pools.read, identifier, |conn, identifier| {
+            Box::pin(async move {
+                let query = match identifier {
+                    Identifier::Email(email) => {
+                        sqlx::query_as("SELECT id, state, epoch, password_hash FROM users WHERE email_key = $1")
+                            .bind(email.key())
+                    }
+                    Identifier::Username(name) => {
+                        sqlx::query_as("SELECT id, state, epoch, password_hash FROM users WHERE username = $1")
+                            .bind(name.as_str())
+                    }
+                };
+                credentials(query.fetch_optional(conn).await?)
+            })
+        })
+        .await
     }
 
     async fn get_credentials(&self, id: UserId) -> Result<Option<Credentials>, StoreError> {
-        let row =
-            sqlx::query_as::<Db, CredentialsRow>("SELECT id, state, epoch, password_hash FROM users WHERE id = $1")
-                .bind(id)
-                .fetch_optional(&self.read)
-                .await?;
-        row.map(Credentials::try_from).transpose()
+        self.reading(&self.pools.read, id, |conn, id| {
+            Box::pin(async move {
+                let query = sqlx::query_as("SELECT id, state, epoch, password_hash FROM users WHERE id = $1").bind(*id);
+                credentials(query.fetch_optional(conn).await?)
+            })
+        })
+        .await
     }
 
     async fn change_password(
@@ -173,6 +185,10 @@ impl Tx {
     }
 }
 
+fn credentials(row: Option<CredentialsRow>) -> Result<Option<Credentials>, StoreError> {
+    row.map(Credentials::try_from).transpose()
+}
+
 /// Whether the row went in; not if a unique key is taken.
 async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, StoreError> {
     let NewUser { user, password_hash } = new;
@@ -196,10 +212,21 @@ async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, StoreError> {
     Ok(inserted.rows_affected() == 1)
 }
 
+/// Which unique key was in the way.
 async fn which_is_taken(tx: &mut Tx, user: &User) -> Result<CreateUser, StoreError> {
     let email: Option<(UserId,)> = sqlx::query_as("SELECT id FROM users WHERE email_key = $1")
         .bind(user.email.key())
         .fetch_optional(tx.conn())
         .await?;
-    Ok(if email.is_some() { CreateUser::EmailTaken } else { CreateUser::UsernameTaken })
+    if email.is_some() {
+        return Ok(CreateUser::EmailTaken);
+    }
+    let name: Option<(UserId,)> = sqlx::query_as("SELECT id FROM users WHERE username = $1")
+        .bind(user.username.as_ref().map(Username::as_str))
+        .fetch_optional(tx.conn())
+        .await?;
+    match name {
+        Some(_) => Ok(CreateUser::UsernameTaken),
+        None => Err(StoreError::Unavailable("the account that was in the way is gone, try again".into())),
+    }
 }

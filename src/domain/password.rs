@@ -21,7 +21,7 @@ pub enum PasswordError {
     #[error("is too long: use at most {MAX_BYTES} bytes")]
     TooLong,
     /// Nothing was sent.
-    #[error("is empty: send the password")]
+    #[error("is empty")]
     Empty,
 }
 

@@ -89,3 +89,8 @@ pub fn decide(family: &Family, presented: Presented, window: Duration, now: Time
     }
     if p == current - 2 { Decision::Redeliver } else { Decision::Overtaken }
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

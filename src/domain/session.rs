@@ -11,7 +11,7 @@ use super::{
 };
 
 /// How coarse `last_used_time` is shown, so that it does not help a thief to keep within the owner's habits.
-pub const LAST_USED_GRAIN: Duration = Duration::from_secs(15 * 60);
+pub const LAST_USED_GRAIN: Duration = Duration::from_mins(15);
 
 /// How long sessions live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -232,8 +232,10 @@ pub(super) fn user(user: User) -> v1::User {
 }
 
 pub(super) fn session(session: Session, policy: &SessionPolicy, current: SessionId) -> v1::Session {
-    let expire_time = session.expire_time(policy);
-    let Session { id, grant: _, device, create_time, last_used_time, absolute_expire_time: _, family: _ } = session;
+    // Rounded first: an exact expiry would tell the exact last use.
+    let last_used_time = session.last_used_time.rounded_down(LAST_USED_GRAIN).max(session.create_time);
+    let expire_time = Session { last_used_time, ..session.clone() }.expire_time(policy);
+    let Session { id, grant: _, device, create_time, last_used_time: _, absolute_expire_time: _, family: _ } = session;
     let DeviceInfo { name, user_agent, ip_address } = device;
     v1::Session {
         id: id.to_string(),
@@ -241,7 +243,7 @@ pub(super) fn session(session: Session, policy: &SessionPolicy, current: Session
         user_agent: user_agent.as_str().to_owned(),
         ip_address: ip_address.as_str().to_owned(),
         create_time: Some(timestamp(create_time)),
-        last_used_time: Some(timestamp(last_used_time.rounded_down(LAST_USED_GRAIN))),
+        last_used_time: Some(timestamp(last_used_time)),
         expire_time: Some(timestamp(expire_time)),
         current: id == current,
     }

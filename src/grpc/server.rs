@@ -88,13 +88,11 @@ impl Server {
         }
         stop.cancel();
         // An idle client holds its connection for ever; the bound is ours to keep.
-        match timeout(limits.drain, &mut server).await {
-            Ok(ended) => ended.map_err(io::Error::other),
-            Err(_) => {
-                tracing::info!("connections still open after the drain, closing them");
-                Ok(())
-            }
+        if let Ok(ended) = timeout(limits.drain, &mut server).await {
+            return ended.map_err(io::Error::other);
         }
+        tracing::info!("connections still open after the drain, closing them");
+        Ok(())
     }
 }
 
@@ -132,7 +130,7 @@ fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let tuned = socket
         .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60))));
+        .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_mins(1))));
     if let Err(error) = tuned {
         tracing::debug!(%error, "socket options not set");
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::App;
 
 /// Longest a verifier may keep the keys without asking again.
-const MAX_AGE: Duration = Duration::from_secs(300);
+const MAX_AGE: Duration = Duration::from_mins(5);
 
 pub(super) async fn jwks(State(app): State<App>, headers: HeaderMap) -> Response {
     answer(&app, &headers, "application/jwk-set+json", &app.service.keys().verification_keys().to_jwks())

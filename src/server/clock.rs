@@ -78,7 +78,7 @@ mod tests {
     fn the_clock_takes_over_the_databases_time() {
         let clock = DatabaseClock::new();
         let sent = clock.now();
-        let hour = std::time::Duration::from_secs(3_600);
+        let hour = std::time::Duration::from_hours(1);
         clock.observe(sent, sent.plus(hour));
         assert!(clock.now() >= sent.plus(hour).minus(std::time::Duration::from_secs(1)));
     }

@@ -153,8 +153,8 @@ mod tests {
         let database = dir.path().join("vouchsafe.db");
         let made = master_key(dir.path(), &database, &SystemEntropy).unwrap();
         assert!(MasterKey::parse(made.expose()).is_ok());
-        let mode = fs::metadata(dir.path().join(MASTER_KEY_FILE)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let permissions = fs::metadata(dir.path().join(MASTER_KEY_FILE)).unwrap().permissions();
+        assert_eq!(permissions.mode() & 0o777, 0o600);
         assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap(), made);
         fs::set_permissions(dir.path().join(MASTER_KEY_FILE), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(master_key(dir.path(), &database, &SystemEntropy), Err(DataDirError::BadKey { .. })));

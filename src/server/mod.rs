@@ -2,78 +2,33 @@
 //!
 //! The node takes its listeners, clock and shutdown from outside, so that tests run the very server that operators run.
 
-use std::{path::PathBuf, sync::Arc, thread};
+use std::{path::PathBuf, sync::Arc};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Backend, MasterKey as MasterKeySetting, RegistrationMode, Settings},
-    crypto::{Argon2Params, IdentifierHasher, MasterKey, MasterKeyError, PasswordPool, PoolConfig, PoolError, Vault},
+    config::{Backend, MasterKey as MasterKeySetting, Settings},
+    crypto::{IdentifierHasher, MasterKey, PasswordPool, PoolConfig, Vault},
     domain::{
         secret::{Entropy, SecretString},
-        session::SessionPolicy,
-        signing_key::RotationPolicy,
         time::Clock,
     },
     grpc::{CallLayer, CallPolicy, Limits, Server},
     http,
-    service::{Background, Feed, KeyChain, KeyError, Observer, Parts, Policy, Service},
-    store::{self, Location, Options, StoreError, Surroundings, port::Store},
+    service::{Background, Feed, KeyChain, Observer, Parts, Policy, Service},
+    store::{self, Surroundings, port::Store},
 };
 
 mod clock;
 mod data_dir;
+mod error;
+mod from_settings;
 
 pub use clock::DatabaseClock;
 pub use data_dir::{DataDirError, DataDirLock};
-
-/// Why a node did not start, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The data directory.
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    /// The master key.
-    #[error("keys.master_key is not usable: {0}")]
-    MasterKey(#[from] MasterKeyError),
-    /// The database.
-    #[error("{}", database_advice(.0))]
-    Store(#[from] StoreError),
-    /// The keys in the database.
-    #[error(transparent)]
-    Keys(#[from] KeyError),
-    /// The hashing threads.
-    #[error(transparent)]
-    Passwords(#[from] PoolError),
-    /// A hash for the command line.
-    #[error("the password was not hashed: {0}")]
-    Hash(crate::crypto::HashError),
-    /// The issuer.
-    #[error("issuer is not usable: {0}")]
-    Issuer(#[from] crate::verifier::PolicyError),
-    /// A port.
-    #[error(
-        "cannot listen on {address} ({setting}): {problem}: stop the program that uses it, or choose another with --set {setting}=127.0.0.1:PORT"
-    )]
-    Listen {
-        /// The setting that chose it.
-        setting: &'static str,
-        /// The address.
-        address: std::net::SocketAddr,
-        /// What the system says.
-        problem: std::io::Error,
-    },
-}
-
-fn database_advice(error: &StoreError) -> String {
-    match error {
-        StoreError::Unavailable(_) => {
-            format!("{error}: check that the database runs and that database.url reaches it, then start again")
-        }
-        StoreError::Schema(_) | StoreError::Corrupt { .. } | StoreError::Internal(_) => error.to_string(),
-    }
-}
+pub use error::StartError;
+use from_settings::{location, options, policy, pool_config};
 
 /// Where the time and the random bytes of a node come from.
 #[derive(Clone)]
@@ -120,20 +75,6 @@ pub struct Node {
     ambient: Ambient,
     settings: Settings,
     _lock: Option<DataDirLock>,
-}
-
-/// Where the settings say that the database is.
-pub fn location(settings: &Settings) -> Location {
-    match &settings.database.backend {
-        Backend::Sqlite { file, .. } => Location::Sqlite(file.clone()),
-        Backend::Postgres { url } => Location::Postgres(SecretString::new(url.expose().to_owned())),
-    }
-}
-
-/// How the settings say that connections are held.
-pub fn options(settings: &Settings) -> Options {
-    let database = &settings.database;
-    Options { max_connections: database.max_connections, acquire_timeout: database.acquire_timeout }
 }
 
 /// Brings the schema up to date.
@@ -278,41 +219,6 @@ fn master_key(settings: &Settings, entropy: &dyn Entropy) -> Result<SecretString
     })
 }
 
-fn policy(settings: &Settings) -> Policy {
-    let Settings { issuer, http, tokens, sessions, keys, registration, passwords, .. } = settings;
-    Policy {
-        issuer: issuer.clone(),
-        public_url: http.public_url.clone(),
-        algorithm: tokens.algorithm,
-        access_ttl: tokens.access_ttl,
-        audiences: tokens.audiences.clone(),
-        default_audience: tokens.default_audience.clone(),
-        scopes: tokens.scopes.clone(),
-        client_id: tokens.client_id.clone(),
-        sessions: SessionPolicy { idle: sessions.idle_timeout, absolute: sessions.absolute_timeout },
-        redelivery_window: sessions.redelivery_window,
-        rotation: RotationPolicy { period: keys.rotation_period, lead: keys.publish_lead },
-        registration_open: registration.mode == RegistrationMode::Open,
-        max_staleness: tokens.max_staleness,
-        hash_wait: passwords.max_wait,
-    }
-}
-
-fn pool_config(settings: &Settings) -> PoolConfig {
-    let passwords = &settings.passwords;
-    let spare = || thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));
-    PoolConfig {
-        threads: passwords.threads.map_or_else(spare, std::num::NonZeroUsize::get),
-        queue: passwords.queue,
-        niceness: passwords.niceness.into(),
-        params: Argon2Params {
-            memory_kib: passwords.memory_kib,
-            iterations: passwords.iterations,
-            parallelism: passwords.parallelism,
-        },
-    }
-}
-
 /// Hashes one password outside a running node, for the command line.
 ///
 /// # Errors
@@ -324,6 +230,6 @@ pub async fn hash_password(
 ) -> Result<crate::domain::user::PhcString, StartError> {
     let pool = PasswordPool::start(PoolConfig { threads: 1, queue: 1, niceness: 0, ..pool_config(settings) })?;
     let salt = crate::domain::secret::random(&*ambient.entropy);
-    let deadline = crate::crypto::monotonic_now() + std::time::Duration::from_secs(60);
+    let deadline = crate::crypto::monotonic_now() + std::time::Duration::from_mins(1);
     pool.hash(password, salt, deadline).await.map_err(StartError::Hash)
 }

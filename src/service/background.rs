@@ -13,9 +13,9 @@ const FEED_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the key schedule is looked at.
 const KEYS_INTERVAL: Duration = Duration::from_secs(30);
 /// How often what has expired is deleted.
-const PURGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 /// How long a session that ended is remembered, so that its holder is told so rather than that it is unknown.
-const SESSION_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const SESSION_RETENTION: Duration = Duration::from_hours(7 * 24);
 
 /// The background tasks of a service.
 #[derive(Debug)]

@@ -145,14 +145,14 @@ impl Feed {
                 continue;
             }
             cursor.incarnation = Some(page.incarnation);
-            if self.apply(cursor, page) {
+            if self.apply(cursor, &page) {
                 return Ok(());
             }
         }
     }
 
     /// Whether the end was reached.
-    fn apply(&self, cursor: &mut Cursor, page: FeedPage) -> bool {
+    fn apply(&self, cursor: &mut Cursor, page: &FeedPage) -> bool {
         for entry in &page.entries {
             self.observer.take_in(entry);
         }

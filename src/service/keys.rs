@@ -4,7 +4,6 @@
 //! signs, so every node and verifier has it by then.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -15,67 +14,27 @@ use std::{
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
+pub use self::load::KeyError;
+use self::load::{Keys, SigningKey, read, refresh_key_context, signing_key_context};
 use super::{Policy, ServiceError};
 use crate::{
-    crypto::{
-        MasterKey, ParsedRefreshToken, RefreshClaims, RefreshTokenKey, SealContext, SealError, refresh_token::mint,
-    },
+    crypto::{MasterKey, ParsedRefreshToken, RefreshClaims, refresh_token::mint},
     domain::{
         audit::Actor,
         id::SessionId,
         refresh::Family,
-        secret::{Entropy, SecretKey, SecretString, random},
+        secret::{Entropy, SecretString, random},
         signing_key::{Algorithm, KeyLife, KeyState},
         time::{Clock, Timestamp},
     },
     jose::{KeySet, SigningKeyPair},
-    store::{
-        StoreError,
-        port::{NewSigningKey, RefreshKeyRow, Rotate, SigningKeyRow, Store},
-    },
+    store::port::{NewSigningKey, Rotate, Store},
 };
+
+mod load;
 
 /// An unknown refresh-key number is looked up at most this often, for all callers together: forged tokens name any number.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Why the keys could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// The store's.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The keys were sealed under another master key.
-    #[error(
-        "the master key does not open the keys in this database: configure the master key this database was created with \
-         (setting keys.master_key)"
-    )]
-    WrongMasterKey,
-    /// A row is damaged.
-    #[error("key {key} in the database is damaged: {problem}")]
-    Damaged {
-        /// Its `kid` or number.
-        key: String,
-        /// What is wrong.
-        problem: String,
-    },
-}
-
-struct SigningKey {
-    pair: SigningKeyPair,
-    algorithm: Algorithm,
-    life: KeyLife,
-}
-
-struct RefreshKey {
-    key: RefreshTokenKey,
-    life: KeyLife,
-}
-
-struct Keys {
-    signing: Vec<SigningKey>,
-    verification: Arc<KeySet>,
-    refresh: BTreeMap<i64, RefreshKey>,
-}
 
 /// A key as verifiers and operators see it.
 #[derive(Clone, Debug, Serialize)]
@@ -278,63 +237,5 @@ impl KeyChain {
             KeyError::Store(error) => error.into(),
             KeyError::WrongMasterKey | KeyError::Damaged { .. } => ServiceError::internal(error),
         })
-    }
-}
-
-const fn signing_key_context(kid: &[u8]) -> SealContext<'_> {
-    SealContext { table: "signing_keys", row: kid, column: "private_key_sealed" }
-}
-
-const fn refresh_key_context(id: &[u8]) -> SealContext<'_> {
-    SealContext { table: "refresh_keys", row: id, column: "key_sealed" }
-}
-
-async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) -> Result<Keys, KeyError> {
-    let mut signing = Vec::new();
-    for row in store.signing_keys().await? {
-        if row.life.state(now) != KeyState::Removed {
-            signing.push(open_signing_key(&row, master)?);
-        }
-    }
-    let mut refresh = BTreeMap::new();
-    for row in store.refresh_keys().await? {
-        refresh.insert(row.id, open_refresh_key(&row, master)?);
-    }
-    let publics = signing.iter().map(|k| k.pair.public_key().clone()).collect();
-    let verification = KeySet::from_keys(publics)
-        .map_err(|problem| KeyError::Damaged { key: "(all)".to_owned(), problem: problem.to_string() })?;
-    Ok(Keys { signing, verification: Arc::new(verification), refresh })
-}
-
-fn open_signing_key(row: &SigningKeyRow, master: &MasterKey) -> Result<SigningKey, KeyError> {
-    let damaged = |problem: String| KeyError::Damaged { key: row.kid.clone(), problem };
-    let pkcs8 = master
-        .open(signing_key_context(row.kid.as_bytes()), &row.private_key_sealed)
-        .map_err(|error| seal_error(&row.kid, error))?;
-    let pair = SigningKeyPair::from_pkcs8(row.algorithm, &pkcs8).map_err(|e| damaged(e.to_string()))?;
-    if pair.public_key().kid() != row.kid {
-        return Err(damaged("it is another key than its id says".to_owned()));
-    }
-    Ok(SigningKey { pair, algorithm: row.algorithm, life: row.life })
-}
-
-fn open_refresh_key(row: &RefreshKeyRow, master: &MasterKey) -> Result<RefreshKey, KeyError> {
-    let name = format!("refresh-{}", row.id);
-    let damaged =
-        |problem: &dyn std::fmt::Display| KeyError::Damaged { key: name.clone(), problem: problem.to_string() };
-    let bytes = master
-        .open(refresh_key_context(&row.id.to_be_bytes()), &row.key_sealed)
-        .map_err(|error| seal_error(&name, error))?;
-    let secret = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| damaged(&"it has the wrong length"))?;
-    let key = RefreshTokenKey::new(row.id, &SecretKey::new(secret)).map_err(|e| damaged(&e))?;
-    Ok(RefreshKey { key, life: row.life })
-}
-
-fn seal_error(key: &str, error: SealError) -> KeyError {
-    match error {
-        SealError::WrongKey { .. } => KeyError::WrongMasterKey,
-        SealError::UnknownFormat(_) | SealError::Corrupt => {
-            KeyError::Damaged { key: key.to_owned(), problem: error.to_string() }
-        }
     }
 }

@@ -97,7 +97,7 @@ pub async fn migrate(location: &Location, options: &Options) -> Result<(), Store
     }
 }
 
-/// Whether this program and the database's schema fit, without changing anything.
+/// Whether this program and the database's schema fit. Changes no schema.
 ///
 /// # Errors
 /// `Schema` saying what to do; `Unavailable`.

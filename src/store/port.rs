@@ -253,7 +253,7 @@ pub enum Rotate {
 /// The keys of the service.
 #[async_trait]
 pub trait KeyStore: Send + Sync + 'static {
-    /// Every signing key not yet removed.
+    /// Every signing key not yet purged.
     async fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StoreError>;
 
     /// Every refresh key.

@@ -43,6 +43,7 @@ macro_rules! database_time {
 }
 
 #[path = "queries/mod.rs"]
+#[expect(clippy::duplicate_mod, reason = "one set of queries, compiled once for each database")]
 mod queries;
 
 pub(super) use queries::Database;

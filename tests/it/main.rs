@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod docs;
 mod hostile;
+mod process;
 mod rpc;
+mod store;
 mod support;

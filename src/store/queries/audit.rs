@@ -89,11 +89,18 @@ impl Tx {
         sealed.map(Some).map_err(|problem| StoreError::corrupt("data_keys", "key_sealed", problem))
     }
 
-    /// The sealed data key of `owner`. A user without one has been erased: nothing personal is kept any more.
+    /// The sealed data key of `owner`. A user without one has been erased: nothing personal is kept any more. The nil key of
+    /// those who are no user is made when it is first needed.
     async fn data_key(&mut self, owner: Uuid) -> Result<Option<Vec<u8>>, StoreError> {
-        if owner.is_nil() {
-            self.create_data_key(owner).await?;
+        let found = self.find_data_key(owner).await?;
+        if found.is_some() || !owner.is_nil() {
+            return Ok(found);
         }
+        self.create_data_key(owner).await?;
+        self.find_data_key(owner).await
+    }
+
+    async fn find_data_key(&mut self, owner: Uuid) -> Result<Option<Vec<u8>>, StoreError> {
         let key: Option<(Vec<u8>,)> = sqlx::query_as("SELECT key_sealed FROM data_keys WHERE owner_id = $1")
             .bind(owner)
             .fetch_optional(self.conn())

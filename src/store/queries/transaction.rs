@@ -19,7 +19,7 @@ use crate::{
 const TRIES: u32 = 6;
 
 /// Beyond the life of the longest access token, for leeway, lag and skew.
-const FEED_MARGIN: Duration = Duration::from_secs(120);
+const FEED_MARGIN: Duration = Duration::from_mins(2);
 
 /// How long a signing key outlives the last token it signed, for the same reasons.
 pub(super) const KEY_MARGIN_MICROS: i64 = 120_000_000;

@@ -11,7 +11,7 @@ use crate::{
         audit::AuditEvent,
         id::{SessionId, UserId},
         revocation::Revocation,
-        user::{Credentials, Identifier, PhcString, User},
+        user::{Credentials, Identifier, PhcString, User, Username},
     },
     store::{
         StoreError,
@@ -185,7 +185,7 @@ async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, StoreError> {
     .bind(user.email.as_typed())
     .bind(user.email.key())
     .bind(user.email_verified_time)
-    .bind(user.username.as_ref().map(|n| n.as_str()))
+    .bind(user.username.as_ref().map(Username::as_str))
     .bind(user.display_name.as_str())
     .bind(password_hash.expose())
     .bind(user.create_time)

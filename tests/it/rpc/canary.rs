@@ -266,18 +266,17 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
 }
 
 async fn assert_nothing_is_stored(database: &TestDatabase, secrets: &[String]) {
-    let holds = |dump: &[u8], text: &str| dump.windows(text.len()).any(|window| window == text.as_bytes());
     for table in ["users", "sessions", "feed", "signing_keys", "refresh_keys", "data_keys", "audit_events"] {
         let dump = database.dump(table).await;
         assert!(!dump.is_empty(), "{table}");
         for secret in secrets {
-            assert!(!holds(&dump, secret), "{secret} in {table}");
+            assert!(!dump.contains(secret.as_str()), "{secret} in {table}");
         }
     }
     // In the audit trail nothing personal is in plain sight either.
     let trail = database.dump("audit_events").await;
-    assert!(holds(&trail, "login.failed") && holds(&trail, "unknown_identifier"));
+    assert!(trail.contains("login.failed") && trail.contains("unknown_identifier"));
     for personal in ["anary.", "mailbox", "stranger", "canary-agent", "127.0.0.1"] {
-        assert!(!holds(&trail, personal), "{personal} in the audit trail");
+        assert!(!trail.contains(personal), "{personal} in the audit trail");
     }
 }

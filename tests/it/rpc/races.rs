@@ -93,11 +93,10 @@ async fn nothing_minted_for_a_session_outlives_its_end(backend: Backend) {
         assert_eq!(node.verify(&tokens.access_token).await.inactive_reason(), InactiveReason::Revoked);
         for refresher in refreshers {
             let (received, refused) = refresher.await.unwrap();
-            // Two callers who refresh independently look like owner and thief: one may have overtaken the other, and a
-            // replay may have come first.
-            let reason_given = reason(&refused);
-            let known = ["SESSION_REVOKED", "REFRESH_TOKEN_REUSED", "REFRESH_OVERTAKEN"].contains(&&*reason_given);
-            assert!(known, "{refused:?}");
+            // Two callers who refresh independently look like owner and thief: a replay may have come first, or one of them
+            // may have been overtaken by the other on the way.
+            let reasons = ["SESSION_REVOKED", "REFRESH_TOKEN_REUSED", "REFRESH_OVERTAKEN"];
+            assert!(reasons.contains(&&*reason(&refused)), "{refused:?}");
             in_between += received.len() - 1;
             for pair in received {
                 let verified = node.verify(&pair.access_token).await;

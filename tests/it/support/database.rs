@@ -10,12 +10,9 @@ use sqlx::{
 };
 use tempfile::TempDir;
 use uuid::Uuid;
-use vouchsafe::{
-    domain::secret::SecretString,
-    store::{Location, Options},
-};
+use vouchsafe::{domain::secret::SecretString, store::Location};
 
-use super::template::{self, OPTIONS};
+use super::template;
 
 /// Which adapter a test runs against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +59,7 @@ impl TestDatabase {
         if let Some(content) = content {
             std::fs::write(&path, content).unwrap();
         }
-        let options = SqliteConnectOptions::new().filename(&path).busy_timeout(Duration::from_secs(60));
+        let options = SqliteConnectOptions::new().filename(&path).busy_timeout(Duration::from_mins(1));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(options);
         Self { location: Location::Sqlite(path), back_door: BackDoor::Sqlite { pool, folder } }
     }
@@ -81,11 +78,6 @@ impl TestDatabase {
     /// Where it is.
     pub(crate) fn location(&self) -> &Location {
         &self.location
-    }
-
-    /// How to hold connections to it.
-    pub(crate) fn options(&self) -> &'static Options {
-        &OPTIONS
     }
 
     /// Deletes it.
@@ -147,9 +139,9 @@ impl TestDatabase {
         }
     }
 
-    /// Everything in a table, byte for byte, for looking whether something is in it.
-    pub(crate) async fn dump(&self, table: &str) -> Vec<u8> {
-        match &self.back_door {
+    /// Everything in a table, with what is no visible ASCII escaped, for looking whether something is in it.
+    pub(crate) async fn dump(&self, table: &str) -> String {
+        let bytes: Vec<u8> = match &self.back_door {
             BackDoor::Sqlite { pool, .. } => {
                 let sql = AssertSqlSafe(format!("SELECT * FROM {table}"));
                 let rows = sqlx::query(sql).fetch_all(pool).await.unwrap();
@@ -170,7 +162,8 @@ impl TestDatabase {
                 }
                 bytes
             }
-        }
+        };
+        bytes.escape_ascii().to_string()
     }
 
     /// The back door of a Postgres, for what only Postgres can be asked.

@@ -7,5 +7,8 @@ mod template;
 pub(crate) mod wire;
 
 pub(crate) use database::{Backend, TestDatabase};
-pub(crate) use node::{MASTER_KEY, PASSWORD, TestNode, TestNodeBuilder, bearer, fields, login_request, reason, until};
+pub(crate) use node::{
+    MASTER_KEY, PASSWORD, TestNode, TestNodeBuilder, bearer, fields, login_request, reason, stolen_key, until,
+};
 pub(crate) use surroundings::{ManualClock, RecordingObserver, RecordingVault, TestEntropy};
+pub(crate) use template::OPTIONS;

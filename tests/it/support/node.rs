@@ -225,23 +225,9 @@ impl TestNode {
         }
     }
 
-    /// The key that signs its tokens, as only the holder of the master key can read it.
+    /// The key that signs its tokens.
     pub(crate) async fn signing_key(&self) -> SigningKeyPair {
-        let hex = if self.database.postgres_pool().is_some() {
-            "encode(private_key_sealed, 'hex')"
-        } else {
-            "hex(private_key_sealed)"
-        };
-        let row = async |column: &str| {
-            let sql = format!("SELECT {column} FROM signing_keys ORDER BY activate_time DESC LIMIT 1");
-            self.database.texts(&sql).await.swap_remove(0)
-        };
-        let (kid, algorithm, hex) = (row("kid").await, row("algorithm").await, row(hex).await);
-        let sealed: Vec<u8> =
-            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
-        let context = SealContext { table: "signing_keys", row: kid.as_bytes(), column: "private_key_sealed" };
-        let document = MasterKey::parse(MASTER_KEY).unwrap().open(context, &sealed).unwrap();
-        SigningKeyPair::from_pkcs8(algorithm.parse().unwrap(), &document).unwrap()
+        stolen_key(&self.database).await
     }
 
     /// How many audit events satisfy a condition.
@@ -293,4 +279,21 @@ pub(crate) fn fields(status: &Status) -> Vec<String> {
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut question: impl FnMut() -> F) {
     let asking = async { while !question().await {} };
     assert!(timeout(Duration::from_mins(1), asking).await.is_ok(), "never: {what}");
+}
+
+/// The key that signs tokens, as only the holder of database and master key can read it.
+pub(crate) async fn stolen_key(database: &TestDatabase) -> SigningKeyPair {
+    let hex = match database.postgres_pool() {
+        Some(_) => "encode(private_key_sealed, 'hex')",
+        None => "hex(private_key_sealed)",
+    };
+    let row = async |column: &str| {
+        let sql = format!("SELECT {column} FROM signing_keys ORDER BY activate_time DESC LIMIT 1");
+        database.texts(&sql).await.swap_remove(0)
+    };
+    let (kid, algorithm, hex) = (row("kid").await, row("algorithm").await, row(hex).await);
+    let sealed: Vec<u8> = (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
+    let context = SealContext { table: "signing_keys", row: kid.as_bytes(), column: "private_key_sealed" };
+    let document = MasterKey::parse(MASTER_KEY).unwrap().open(context, &sealed).unwrap();
+    SigningKeyPair::from_pkcs8(algorithm.parse().unwrap(), &document).unwrap()
 }

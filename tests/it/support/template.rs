@@ -18,7 +18,7 @@ use vouchsafe::{
 const TEMPLATE_LOCK: i64 = 0x766f_7563;
 
 /// How the tests hold connections: few, since many tests share a server, and patient, since they share two cores.
-pub(super) const OPTIONS: Options = Options { max_connections: 6, acquire_timeout: Duration::from_secs(60) };
+pub(crate) const OPTIONS: Options = Options { max_connections: 6, acquire_timeout: Duration::from_mins(1) };
 
 /// The bytes of a migrated SQLite file.
 pub(super) async fn sqlite_file() -> &'static [u8] {

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Breaks ten security rules, one at a time, and demands that a test goes red each time.
+
+Works on a copy of the last commit under target/mutations, never on your files. The tests it names that need Postgres are not
+used, so nothing has to be started: python3 scripts/mutations.py [NAME ...]
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+COPY = ROOT / "target" / "mutations" / "tree"
+
+# (name, file, what stands there, what to put instead, cargo test arguments)
+MUTATIONS = [
+    ("late-redelivery-is-free", "src/domain/refresh.rs",
+     "presented.arrived <= family.made_at.plus(window) || family.late_now",
+     "true",
+     ["--lib", "domain::refresh"]),
+    ("replay-is-overtaken", "src/domain/refresh.rs",
+     "if presented.arrived >= family.made_at {",
+     "if false {",
+     ["--lib", "domain::refresh"]),
+    ("sign-in-ignores-the-epoch", "src/store/queries/sessions.rs",
+     'if state != "active" || epoch != new.grant.epoch {',
+     'if state != "active" {',
+     ["--test", "it", "store::sqlite"]),
+    ("ended-session-is-not-revoked", "src/store/queries/sessions.rs",
+     "self.revoke(Revocation::Session { session });",
+     "",
+     ["--test", "it", "store::sqlite"]),
+    ("refusal-commits", "src/store/queries/transaction.rs",
+     "self.abandoned = true;",
+     "",
+     ["--test", "it", "store::sqlite"]),
+    ("transaction-dies-with-its-caller", "src/store/queries/transaction.rs",
+     "let task = self.tasks.spawn(async move { this.run(name, &args, body).await }.instrument(span));\n        match task.await {",
+     "let task: Result<_, tokio::task::JoinError> = Ok(this.run(name, &args, body).instrument(span).await);\n        match task {",
+     ["--test", "it", "store::sqlite"]),
+    ("refresh-token-unauthenticated", "src/crypto/refresh_token.rs",
+     "aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_ref(), mac)\n"
+     "            .map_err(|_| RefreshTokenError::Forged)?;",
+     "let _ = (expected, mac);",
+     ["--lib", "crypto::refresh_token"]),
+    ("expiry-not-checked", "src/verifier/check.rs",
+     "if now >= claims.expire_time.plus(leeway) {",
+     "if false {",
+     ["--lib", "verifier::check"]),
+    ("any-audience-administers", "src/service/verify.rs",
+     "match self.check(token, &[own])? {",
+     "let _ = own;\n        match self.check(token, &[])? {",
+     ["--test", "it", "sqlite"]),
+    ("suspended-signs-in", "src/service/login.rs",
+     "(Some(Credentials { state: UserState::Suspended, .. }), Verdict::Match { .. }) => LoginFailure::Suspended,",
+     "",
+     ["--test", "it", "sqlite"]),
+]
+
+
+def run(*command, **options):
+    return subprocess.run(command, cwd=COPY, **options)
+
+
+def prepare():
+    """A clean copy of the last commit, with a build folder that survives between runs."""
+    if not COPY.exists():
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(COPY)], check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    run("git", "fetch", "--quiet", "origin", check=True)
+    run("git", "checkout", "--quiet", "--force", "--detach", head, check=True)
+
+
+def caught_by(mutation):
+    """The tests that go red with the rule broken."""
+    _, file, old, new, tests = mutation
+    path = COPY / file
+    text = path.read_text()
+    if text.count(old) != 1:
+        sys.exit(f"{file}: expected once, found {text.count(old)} times: {old!r}")
+    path.write_text(text.replace(old, new))
+    try:
+        environment = os.environ | {"CARGO_TARGET_DIR": str(COPY.parent / "build"), "RUSTFLAGS": "-Awarnings"}
+        build = run("cargo", "build", "--quiet", "--tests", "--locked", env=environment, capture_output=True, text=True)
+        if build.returncode != 0:
+            sys.exit(f"{file} does not compile with the rule broken:\n{build.stderr[-2000:]}")
+        kind, *filters = tests
+        names = [kind, filters.pop(0)] if kind == "--test" else [kind]
+        result = run("cargo", "test", "--locked", *names, "--", *filters, env=environment, capture_output=True, text=True,
+                     timeout=900)
+        red = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("test ") and line.endswith("FAILED")]
+        return red or (["(the run as a whole)"] if result.returncode else [])
+    finally:
+        path.write_text(text)
+
+
+def main():
+    wanted = sys.argv[1:]
+    unknown = set(wanted) - {name for name, *_ in MUTATIONS}
+    if unknown:
+        sys.exit(f"no such mutation: {', '.join(sorted(unknown))}")
+    prepare()
+    survivors = 0
+    for mutation in MUTATIONS:
+        if wanted and mutation[0] not in wanted:
+            continue
+        red = caught_by(mutation)
+        survivors += not red
+        more = f" and {len(red) - 1} more" if len(red) > 1 else ""
+        print(f"caught    {mutation[0]}: {red[0]}{more}" if red else f"SURVIVED  {mutation[0]}", flush=True)
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()

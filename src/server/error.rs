@@ -1,0 +1,56 @@
+//! Why a node did not start.
+
+use super::DataDirError;
+use crate::{
+    crypto::{HashError, MasterKeyError, PoolError},
+    service::KeyError,
+    store::StoreError,
+    verifier::PolicyError,
+};
+
+/// Why a node did not start, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The master key.
+    #[error("keys.master_key is not usable: {0}")]
+    MasterKey(#[from] MasterKeyError),
+    /// The database.
+    #[error("{}", database_advice(.0))]
+    Store(#[from] StoreError),
+    /// The keys in the database.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The hashing threads.
+    #[error(transparent)]
+    Passwords(#[from] PoolError),
+    /// A hash for the command line.
+    #[error("the password was not hashed: {0}")]
+    Hash(HashError),
+    /// The issuer.
+    #[error("issuer is not usable: {0}")]
+    Issuer(#[from] PolicyError),
+    /// A port.
+    #[error(
+        "cannot listen on {address} ({setting}): {problem}: stop the program that uses it, or choose another with --set {setting}=127.0.0.1:PORT"
+    )]
+    Listen {
+        /// The setting that chose it.
+        setting: &'static str,
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        problem: std::io::Error,
+    },
+}
+
+fn database_advice(error: &StoreError) -> String {
+    match error {
+        StoreError::Unavailable(_) => {
+            format!("{error}: check that the database runs and that database.url reaches it, then start again")
+        }
+        StoreError::Schema(_) | StoreError::Corrupt { .. } | StoreError::Internal(_) => error.to_string(),
+    }
+}

@@ -1,0 +1,55 @@
+//! What is written down must be true.
+
+use std::path::Path;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// `vouchsafe config reference` prints the table that belongs there.
+#[test]
+fn the_readme_lists_the_settings_as_they_are() {
+    let (readme, table) = (read("README.md"), vouchsafe::config::markdown_table());
+    let missing: Vec<_> = table.lines().filter(|row| !readme.lines().any(|line| line == *row)).collect();
+    assert!(missing.is_empty(), "not in README.md:\n{}", missing.join("\n"));
+    assert!(readme.contains(&table), "README.md has every row, but not one after the other");
+}
+
+/// Every migration that has landed, and what it was then. A database remembers the migrations it was made with, and refuses
+/// a program that has them otherwise: a change is a new migration, and a new line here.
+const LANDED: [(&str, &str); 2] = [
+    ("postgres/0001_initial.sql", "0fbe2a156122ae6780e21edef45037e7e7db53a0f033c6c8a4039ff5539bb819"),
+    ("sqlite/0001_initial.sql", "47fb79b1585eb34622e0ddb9ce84282fe1b2d634d4031ffec8f133ced7026b22"),
+];
+
+#[test]
+fn a_migration_never_changes_once_it_has_landed() {
+    for (name, landed) in LANDED {
+        let hash = digest(&SHA256, read(&format!("migrations/{name}")).as_bytes());
+        assert_eq!(hex(hash.as_ref()), landed, "{name} has changed: undo that, and write a new migration instead");
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+#[test]
+fn every_migration_is_recorded() {
+    let mut found = Vec::new();
+    for database in ["postgres", "sqlite"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(database);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            found.push(format!("{database}/{}", entry.unwrap().file_name().display()));
+        }
+    }
+    found.sort();
+    assert_eq!(found, LANDED.map(|(name, _)| name));
+}

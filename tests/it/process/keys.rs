@@ -1,0 +1,92 @@
+//! `vouchsafe keys`, beside a running server: a rotation that no verifier notices.
+
+use serde_json::Value;
+
+use super::{
+    client::{Client, kid},
+    harness::{Place, until},
+    web::published_kids,
+};
+use crate::{rpc::on_both_databases, support::Backend};
+
+on_both_databases!(keys_are_listed, a_rotation_reaches_the_running_server, a_new_key_waits_until_it_is_known);
+
+async fn listed(place: &Place) -> Vec<Value> {
+    let json = place.run(&["keys", "list", "--output", "json"]).await.ok();
+    serde_json::from_str(&json).unwrap()
+}
+
+async fn keys_are_listed(backend: Backend) {
+    let place = Place::new(backend).await;
+    let server = place.serve().await;
+    let kids = published_kids(&server).await;
+    assert_eq!(kids.len(), 1);
+    let table = place.run(&["keys", "list"]).await.ok();
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][..3], ["KID", "ALGORITHM", "STATE"]);
+    assert_eq!((rows.len(), &rows[1][..3]), (2, &[kids[0].as_str(), "ES256", "active"][..]));
+    let keys = listed(&place).await;
+    assert_eq!((keys.len(), keys[0]["kid"].as_str(), keys[0]["state"].as_str()), (1, Some(&*kids[0]), Some("active")));
+    let jwk = keys[0]["jwk"].as_object().unwrap();
+    assert!(!jwk.contains_key("d"), "{jwk:?}");
+    server.stop().await;
+    place.remove().await;
+}
+
+/// The new key is published at once and signs after the lead; old tokens verify before, then, and after.
+async fn a_rotation_reaches_the_running_server(backend: Backend) {
+    let place = Place::new(backend).await.set("keys.publish_lead", "1s");
+    let server = place.serve().await;
+    let client = Client::of(&server).await;
+    let before = client.join("ada@example.com").await;
+    let old = published_kids(&server).await;
+    let rotated = place.run(&["keys", "rotate"]).await.ok();
+    assert_eq!(rotated.lines().count(), 3, "{rotated}");
+    let keys = listed(&place).await;
+    let new = keys.iter().map(|key| key["kid"].as_str().unwrap()).find(|kid| *kid != old[0]).unwrap().to_owned();
+    assert!(rotated.contains(&new), "{rotated}");
+
+    until("the new key is published", async || published_kids(&server).await.contains(&new).then_some(())).await;
+    let after = until("the new key signs", async || {
+        let tokens = client.login("ada@example.com").await.unwrap();
+        // Whichever signed it, it verifies.
+        client.claims(&tokens.access_token).await;
+        (kid(&tokens.access_token) == new).then_some(tokens)
+    })
+    .await;
+    assert_eq!(kid(&before.access_token), old[0]);
+    client.claims(&before.access_token).await;
+    let renewed = client.refresh(&before.refresh_token).await.unwrap();
+    assert_eq!(kid(&renewed.access_token), new);
+    assert!(published_kids(&server).await.contains(&old[0]), "the old key has live tokens");
+    let states: Vec<_> = listed(&place).await.iter().map(|key| key["state"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(states, ["retired", "active"]);
+    server.stop().await;
+
+    let server = place.serve().await;
+    let client = Client::of(&server).await;
+    for token in [&before.access_token, &after.access_token, &renewed.access_token] {
+        client.claims(token).await;
+    }
+    client.refresh(&renewed.refresh_token).await.unwrap();
+    server.stop().await;
+    place.remove().await;
+}
+
+/// With a lead that outlasts the test the new key does not sign, however often one looks; and the JWKS says how long it may
+/// be kept accordingly.
+async fn a_new_key_waits_until_it_is_known(backend: Backend) {
+    let place = Place::new(backend).await;
+    let server = place.serve().await;
+    let client = Client::of(&server).await;
+    let first = client.join("ada@example.com").await;
+    place.run(&["keys", "rotate"]).await.ok();
+    until("the new key is published", async || (published_kids(&server).await.len() == 2).then_some(())).await;
+    for _ in 0..5 {
+        assert_eq!(kid(&client.login("ada@example.com").await.unwrap().access_token), kid(&first.access_token));
+    }
+    let states: Vec<_> = listed(&place).await.iter().map(|key| key["state"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(states, ["active", "published"]);
+    server.stop().await;
+    place.remove().await;
+}

@@ -1,0 +1,25 @@
+//! The program as operators and callers meet it: a process of its own, its command line, its ports, and its death.
+
+mod client;
+mod harness;
+mod lines;
+mod proxy;
+mod tools;
+mod web;
+
+mod admin;
+mod backends_killed;
+mod cancelled;
+mod database_away;
+mod drain;
+mod embedded;
+mod http;
+mod keys;
+mod log;
+mod peers;
+mod restart;
+mod rolling;
+mod settings;
+mod start;
+mod token;
+mod tour;

@@ -1,0 +1,73 @@
+//! Access tokens at other people's verifiers: PyJWT and joserfc, with the keys fetched over HTTP.
+
+use serde_json::Value;
+
+use super::{
+    client::Client,
+    harness::{Ended, ISSUER, Place, finish},
+    tools::python,
+    web::get,
+};
+use crate::{hostile, support::Backend};
+
+const PEERS: [&str; 2] = ["verify_pyjwt.py", "verify_joserfc.py"];
+
+async fn verdict(peer: &str, jwks: &str, issuer: &str, audience: &str, token: &str) -> Ended {
+    finish(python(peer, &[jwks, issuer, audience]), token).await
+}
+
+async fn peers_agree(algorithm: &str) {
+    let place = Place::new(Backend::Sqlite).await.set("tokens.algorithm", algorithm);
+    let server = place.serve().await;
+    let client = Client::of(&server).await;
+    let signed_in = client.join("ada@example.com").await;
+    let renewed = client.refresh(&signed_in.refresh_token).await.unwrap();
+    let jwks = place.file("jwks.json", get(&server, "/.well-known/jwks.json").await.body);
+    for peer in PEERS {
+        for token in [&signed_in.access_token, &renewed.access_token] {
+            let claims: Value =
+                serde_json::from_str(&verdict(peer, &jwks, ISSUER, "vouchsafe", token).await.ok()).unwrap();
+            assert_eq!(claims["sub"], client.claims(token).await.subject);
+            assert_eq!(claims, hostile::payload_of(token));
+        }
+        let token = &renewed.access_token;
+        let tampered = tampered(token);
+        for (issuer, audience, token) in [
+            (ISSUER, "vouchsafe", &tampered),
+            (ISSUER, "orders", token),
+            ("https://other.test", "vouchsafe", token),
+            (ISSUER, "vouchsafe", &renewed.refresh_token),
+        ] {
+            let said = verdict(peer, &jwks, issuer, audience, token).await.refused();
+            assert!(said.starts_with("refused: "), "{peer}: {said}");
+        }
+    }
+    let other = Place::new(Backend::Sqlite).await.set("tokens.algorithm", algorithm);
+    let other_server = other.serve().await;
+    let others = other.file("jwks.json", get(&other_server, "/.well-known/jwks.json").await.body);
+    for peer in PEERS {
+        verdict(peer, &others, ISSUER, "vouchsafe", &renewed.access_token).await.refused();
+    }
+    for (server, place) in [(server, place), (other_server, other)] {
+        server.stop().await;
+        place.remove().await;
+    }
+}
+
+/// The token with another subject under its signature.
+fn tampered(token: &str) -> String {
+    let mut claims = hostile::payload_of(token);
+    claims["sub"] = "00000000-0000-7000-8000-000000000000".into();
+    let parts: Vec<_> = token.split('.').collect();
+    format!("{}.{}.{}", parts[0], hostile::encode(claims.to_string()), parts[2])
+}
+
+#[tokio::test]
+async fn peers_verify_es256() {
+    peers_agree("ES256").await;
+}
+
+#[tokio::test]
+async fn peers_verify_eddsa() {
+    peers_agree("EdDSA").await;
+}

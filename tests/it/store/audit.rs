@@ -1,0 +1,175 @@
+//! The audit trail: an event for every effect, none without, and nothing personal in plain sight.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+use vouchsafe::{
+    domain::{
+        audit::{Act, Actor, AuditEvent, LoginFailure, Origin},
+        id::UserId,
+        session::EndReason,
+        time::Clock as _,
+        user::PhcString,
+    },
+    store::{StoreError, port::RefreshOutcome},
+};
+
+use super::world::{ADDRESS, AGENT, World, origin};
+
+pub(super) async fn an_event_says_who_did_what_to_whom(w: Arc<World>) {
+    let (ada, admin) = (w.user("ada").await, w.user("admin").await);
+    let event = AuditEvent {
+        actor: Actor::User(admin),
+        subject: Some(ada),
+        act: Act::RoleAssigned { role: "auditor".into() },
+        origin: origin(),
+    };
+    w.store.record(event).await.unwrap();
+    assert_eq!(w.details("role.assigned").await, [serde_json::json!({ "role": "auditor" })]);
+    let (ada, admin) = (w.database.id(ada.as_uuid()), w.database.id(admin.as_uuid()));
+    let row = format!(
+        "SELECT COUNT(*) FROM audit_events WHERE act = 'role.assigned' AND succeeded AND actor = 'user' \
+         AND actor_id = {admin} AND subject_id = {ada} AND session_id IS NULL AND request_id = 'request-1' \
+         AND time = {}",
+        w.clock.now().as_micros()
+    );
+    assert_eq!(w.database.integer(&row).await, 1);
+}
+
+pub(super) async fn a_failed_sign_in_is_recorded_as_a_failure(w: Arc<World>) {
+    let cause = LoginFailure::UnknownIdentifier;
+    let act = Act::LoginFailed { cause, identifier_hash: Some("0123abcd".into()) };
+    w.store.record(w.event(None, act)).await.unwrap();
+    assert_eq!(
+        w.details("login.failed").await,
+        [serde_json::json!({ "cause": "unknown_identifier", "identifier_hash": "0123abcd" })]
+    );
+    let row = "SELECT COUNT(*) FROM audit_events WHERE NOT succeeded AND actor = 'anonymous' AND actor_id IS NULL \
+               AND subject_id IS NULL";
+    assert_eq!(w.database.integer(row).await, 1);
+}
+
+pub(super) async fn every_actor_has_a_word(w: Arc<World>) {
+    let actors = [Actor::Anonymous, Actor::User(w.user("ada").await), Actor::Operator, Actor::System];
+    for actor in actors {
+        let event = AuditEvent { actor, subject: None, act: Act::PasswordChanged, origin: Origin::default() };
+        w.store.record(event).await.unwrap();
+    }
+    let words = w.database.texts("SELECT actor FROM audit_events WHERE act = 'password.changed' ORDER BY actor").await;
+    assert_eq!(words, ["anonymous", "operator", "system", "user"]);
+}
+
+pub(super) async fn every_act_that_names_a_session_is_found_by_it(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let session = w.sign_in(ada).await;
+    let (id, generation) = (w.database.id(session.as_uuid()), 3);
+    for act in [
+        Act::SessionEnded { session, reason: EndReason::Logout },
+        Act::OtherSessionsEnded { spared: Some(session) },
+        Act::LateRedelivery { session, generation },
+        Act::RefreshStateLost { session, generation },
+    ] {
+        w.store.record(w.event(Some(ada), act)).await.unwrap();
+    }
+    let found = w.database.integer(&format!("SELECT COUNT(*) FROM audit_events WHERE session_id = {id}")).await;
+    assert_eq!(found, 5, "the sign-in among them");
+}
+
+pub(super) async fn the_whole_life_of_an_account_is_in_the_trail_once(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let (first, second) = (w.sign_in(ada).await, w.sign_in(ada).await);
+    w.granted(first, 0).await;
+    w.granted(first, 1).await;
+    assert_eq!(w.refresh(first, 0).await, RefreshOutcome::Replayed);
+    let event = w.event(Some(ada), Act::PasswordChanged);
+    w.store.change_password(ada, 0, PhcString::new("new".into()), second, event).await.unwrap();
+    assert!(w.end(second, Some(ada)).await);
+    let acts = w.database.texts("SELECT act FROM audit_events ORDER BY act").await;
+    let expected =
+        ["login.succeeded", "login.succeeded", "password.changed", "session.ended", "session.ended", "user.registered"];
+    assert_eq!(acts, expected);
+}
+
+pub(super) async fn personal_data_is_sealed_under_the_key_of_its_subject(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let session = w.sign_in(ada).await;
+    w.granted(session, 5).await;
+    w.store.record(w.event(None, Act::PasswordChanged)).await.unwrap();
+    w.end(session, Some(ada)).await;
+
+    let sealings = w.vault.sealings();
+    assert_eq!(sealings.len(), 5);
+    for (sealing, owner) in sealings.iter().zip([ada, ada, ada, UserId::from_uuid(Uuid::nil()), ada]) {
+        assert_eq!(sealing.owner, *owner.as_uuid(), "nil for those who are no user");
+        let personal: serde_json::Value = serde_json::from_str(&sealing.personal).unwrap();
+        assert_eq!(personal, serde_json::json!({ "ip_address": ADDRESS, "user_agent": AGENT }));
+        let marker = w.database.id(sealing.event.as_uuid());
+        let row = format!("SELECT COUNT(*) FROM audit_events WHERE id = {marker} AND personal_sealed IS NOT NULL");
+        assert_eq!(w.database.integer(&row).await, 1, "the event's own id is sealed in");
+    }
+    for (table, rows) in w.everything().await {
+        for personal in [ADDRESS, AGENT] {
+            assert!(!rows.contains(personal), "{personal} in {table}");
+        }
+    }
+    assert!(w.database.dump("audit_events").await.contains("request-1"), "the search finds what is there");
+    assert_eq!(w.database.integer("SELECT COUNT(*) FROM data_keys").await, 2, "ada's and the nil one");
+}
+
+pub(super) async fn an_event_without_personal_data_seals_none(w: Arc<World>) {
+    let origin = Origin { request_id: "request-2".into(), ..Origin::default() };
+    let event = AuditEvent { actor: Actor::System, subject: None, act: Act::PasswordChanged, origin };
+    w.store.record(event).await.unwrap();
+    assert_eq!(w.vault.sealings(), []);
+    assert_eq!(w.database.integer("SELECT COUNT(*) FROM audit_events WHERE personal_sealed IS NULL").await, 1);
+    assert_eq!(w.database.integer("SELECT COUNT(*) FROM data_keys").await, 0);
+}
+
+pub(super) async fn nothing_personal_is_kept_of_an_erased_user(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let session = w.sign_in(ada).await;
+    let id = w.database.id(ada.as_uuid());
+    assert_eq!(w.database.execute(&format!("DELETE FROM data_keys WHERE owner_id = {id}")).await, 1);
+    assert!(w.end(session, Some(ada)).await);
+    let row = "SELECT COUNT(*) FROM audit_events WHERE act = 'session.ended' AND personal_sealed IS NULL";
+    assert_eq!(w.database.integer(row).await, 1, "the event is there, the person is not");
+    assert_eq!(w.database.integer("SELECT COUNT(*) FROM data_keys").await, 0, "and no key comes back");
+}
+
+/// The last step of every effect here is an event that cannot be written. So the effect must not be there either.
+pub(super) async fn an_effect_whose_event_fails_does_not_happen(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let (session, other) = (w.sign_in(ada).await, w.sign_in(ada).await);
+    w.granted(session, 0).await;
+    w.granted(session, 1).await;
+    let id = w.database.id(ada.as_uuid());
+    let nonsense = w.database.bytes("00");
+    let damage = format!("UPDATE data_keys SET key_sealed = {nonsense} WHERE owner_id = {id}");
+    assert_eq!(w.database.execute(&damage).await, 1);
+
+    let before = w.everything().await;
+    let corrupt = |error: StoreError| match error {
+        StoreError::Corrupt { table: "data_keys", column: "key_sealed", .. } => {}
+        error => panic!("{error}"),
+    };
+    let event = |act| w.event(Some(ada), act);
+    let (old, new) = (PhcString::new("hash of ada".into()), PhcString::new("new".into()));
+    let reason = EndReason::Logout;
+    corrupt(w.store.end_session(session, None, reason, origin()).await.unwrap_err());
+    corrupt(w.store.end_session(session, Some(ada), reason, origin()).await.unwrap_err());
+    let others = event(Act::OtherSessionsEnded { spared: Some(session) });
+    corrupt(w.store.end_other_sessions(ada, session, others).await.unwrap_err());
+    let changed = event(Act::PasswordChanged);
+    corrupt(w.store.change_password(ada, 0, new.clone(), session, changed).await.unwrap_err());
+    corrupt(w.store.rehash_password(ada, old, new, event(Act::PasswordRehashed)).await.unwrap_err());
+    let begun = w.new_session(ada, 0);
+    let begins = event(Act::LoggedIn { session: begun.id });
+    corrupt(w.store.create_session(begun, super::world::POLICY, begins).await.unwrap_err());
+    corrupt(w.store.refresh(w.attempt(session, 0)).await.unwrap_err());
+    corrupt(w.store.refresh(w.attempt(session, 9)).await.unwrap_err());
+    corrupt(w.store.record(event(Act::PasswordChanged)).await.unwrap_err());
+    assert_eq!(w.everything().await, before);
+    assert_eq!(w.observer.entries(), []);
+    w.granted(session, 2).await;
+    w.granted(other, 0).await;
+}

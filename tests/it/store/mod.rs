@@ -1,0 +1,146 @@
+//! The conformance suite of the durable store: one set of tests, run on every adapter.
+//!
+//! A test is a function of a [`world::World`]; `suite!` makes of it one test for each adapter, named after both. A
+//! function that is not in the list below is dead code, which the lints refuse.
+
+mod accounts;
+mod audit;
+mod cancellation;
+mod feed;
+mod keys;
+mod passwords;
+mod refresh;
+mod refresh_races;
+mod schema;
+mod sessions;
+mod world;
+
+macro_rules! suite {
+    ($($file:ident { $($test:ident)* })*) => {
+        suite!(@adapter sqlite Sqlite $($($file $test)*)*);
+        suite!(@adapter postgres Postgres $($($file $test)*)*);
+    };
+    (@adapter $adapter:ident $backend:ident $($file:ident $test:ident)*) => {
+        mod $adapter {
+            $(
+                #[test]
+                fn $test() {
+                    super::world::run(crate::support::Backend::$backend, super::$file::$test);
+                }
+            )*
+        }
+    };
+}
+
+suite! {
+    accounts {
+        an_account_is_found_again_as_it_was_created
+        an_account_needs_neither_user_name_nor_roles
+        get_user_lists_roles_in_order
+        an_unknown_id_is_nobody
+        create_user_reports_taken_email
+        create_user_reports_taken_user_name
+        of_50_creations_of_one_address_exactly_one_succeeds
+        of_50_creations_of_one_user_name_exactly_one_succeeds
+        concurrent_creations_of_different_accounts_all_succeed
+        an_account_with_an_unknown_role_leaves_nothing_behind
+        credentials_are_found_by_address_user_name_and_id
+        credentials_say_that_an_account_is_suspended_or_has_no_password
+        a_word_that_no_version_writes_is_a_corrupt_row_and_not_a_missing_one
+    }
+    audit {
+        an_event_says_who_did_what_to_whom
+        a_failed_sign_in_is_recorded_as_a_failure
+        every_actor_has_a_word
+        every_act_that_names_a_session_is_found_by_it
+        the_whole_life_of_an_account_is_in_the_trail_once
+        personal_data_is_sealed_under_the_key_of_its_subject
+        an_event_without_personal_data_seals_none
+        nothing_personal_is_kept_of_an_erased_user
+        an_effect_whose_event_fails_does_not_happen
+    }
+    cancellation {
+        a_caller_who_goes_away_leaves_no_half_effect
+        a_task_that_is_aborted_does_not_take_its_transaction_along
+        the_database_answers_a_ping
+        a_closed_store_is_unavailable_and_not_empty
+        closing_waits_for_what_is_under_way
+    }
+    feed {
+        a_new_feed_is_empty
+        fifty_revocations_at_once_get_the_numbers_1_to_50
+        a_reader_never_sees_a_gap_below_the_head
+        the_feed_is_read_page_by_page
+        a_revocation_that_failed_leaves_no_number
+        an_entry_lives_as_long_as_the_longest_access_token_and_a_margin
+        purging_keeps_the_head_and_the_numbers
+        a_longer_life_of_tokens_prolongs_the_life_of_retired_keys
+    }
+    keys {
+        the_first_signing_key_signs_at_once
+        a_successor_is_published_one_lead_before_the_period_ends
+        a_rotation_by_order_does_not_wait_until_it_is_due
+        a_change_of_algorithm_is_due_at_once
+        of_20_nodes_that_find_a_signing_key_due_one_publishes
+        a_key_is_deleted_when_its_last_token_has_expired
+        refresh_keys_are_numbered_and_sealed_for_their_number
+        of_20_nodes_that_find_a_refresh_key_due_one_publishes
+        twenty_orders_at_once_are_twenty_refresh_keys_with_consecutive_numbers
+    }
+    passwords {
+        a_password_change_ends_every_other_session
+        a_password_change_with_an_old_epoch_changes_nothing
+        a_password_change_from_a_session_that_is_not_alive_changes_nothing
+        a_password_change_of_a_suspended_account_changes_nothing
+        of_20_password_changes_at_once_exactly_one_is_done
+        a_sign_in_with_the_old_password_does_not_outlive_the_change
+        the_spared_session_refreshes_through_a_password_change
+        a_rehash_replaces_the_hash_and_nothing_else
+    }
+    refresh {
+        the_current_generation_rotates
+        a_lost_answer_is_given_again_bit_for_bit
+        a_late_redelivery_counts_and_is_audited_once_per_generation
+        late_at_three_generations_in_a_row_is_a_replay
+        a_replay_ends_that_session_only
+        an_overtaken_refresh_does_nothing
+        a_newer_generation_than_the_row_knows_goes_on_and_is_audited
+        a_session_that_never_was_is_unknown
+        an_idle_session_expires_at_the_moment_the_policy_says
+        a_busy_session_expires_in_the_end
+        a_suspended_user_refreshes_nothing
+        a_change_of_roles_is_in_the_next_refresh
+    }
+    refresh_races {
+        fifty_callers_at_once_get_one_successor
+        a_hundred_callers_at_once_get_one_successor
+        of_50_replays_at_once_one_is_the_verdict
+        of_50_late_redeliveries_at_once_one_counts
+        nothing_is_granted_after_a_logout_was_acknowledged
+        nothing_is_granted_after_a_password_change_was_acknowledged
+    }
+    schema {
+        a_database_without_schema_is_sent_to_migrate
+        a_schema_for_newer_programs_asks_for_one
+        a_newer_schema_that_this_program_can_read_is_welcome
+        a_half_done_schema_is_sent_to_migrate_or_to_its_backup
+        a_migration_in_another_form_is_refused
+        migrating_again_changes_nothing
+        nodes_that_migrate_at_once_do_it_once
+        a_database_that_is_not_there_is_unavailable
+    }
+    sessions {
+        a_session_begins_as_sign_in_fixed_it
+        no_session_begins_for_whom_it_must_not
+        sessions_are_listed_newest_first_page_by_page
+        only_live_sessions_are_listed
+        an_expired_session_is_not_listed
+        ending_a_session_revokes_its_tokens_once
+        only_its_owner_ends_a_session_from_a_list
+        of_20_ends_of_one_session_exactly_one_is_the_end
+        ending_the_other_sessions_spares_one_and_the_password
+        ending_the_other_sessions_from_one_that_is_not_alive_changes_nothing
+        a_session_is_forgotten_after_its_end
+        the_reason_of_an_end_is_kept
+    }
+}

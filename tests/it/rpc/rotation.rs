@@ -104,6 +104,7 @@ async fn no_valid_token_is_refused_while_keys_change(backend: Backend) {
             .await
             .unwrap();
         world.settle().await;
+        world.scheduler.keys.reload(&*world.scheduler.store).await.unwrap();
         if step % 6 == 0 {
             cached = fetch(node).await;
         }
@@ -127,6 +128,8 @@ async fn no_valid_token_is_refused_while_keys_change(backend: Backend) {
         for (age, tokens) in issued.iter().rev().enumerate() {
             let said = node.verify(&tokens.access_token).await.inactive_reason();
             let there = verifier.verify(&tokens.access_token, &cached, &RevocationSet::new(), now);
+            let fresh = world.scheduler.keys.verification_keys();
+            let anew = verifier.verify(&tokens.access_token, &fresh, &RevocationSet::new(), now);
             // A minute is six steps.
             if age == 6 {
                 assert_eq!(said, InactiveReason::Expired, "step {step}");
@@ -134,6 +137,7 @@ async fn no_valid_token_is_refused_while_keys_change(backend: Backend) {
             }
             assert_eq!(said, InactiveReason::Unspecified, "step {step}: a token of {age} steps ago");
             assert!(there.is_ok(), "step {step}: a token of {age} steps ago, elsewhere: {there:?}");
+            assert!(anew.is_ok(), "step {step}: a token of {age} steps ago, by whoever reads the keys now: {anew:?}");
         }
     }
     assert!(signed_with.len() >= 3, "{} keys signed: nothing was tested", signed_with.len());

@@ -162,7 +162,7 @@ pub(super) async fn an_effect_whose_event_fails_does_not_happen(w: Arc<World>) {
     let changed = event(Act::PasswordChanged);
     corrupt(w.store.change_password(ada, 0, new.clone(), session, changed).await.unwrap_err());
     corrupt(w.store.rehash_password(ada, old, new, event(Act::PasswordRehashed)).await.unwrap_err());
-    let begun = w.new_session(ada, 0);
+    let begun = w.new_session(ada, w.hash_of(ada).await);
     let begins = event(Act::LoggedIn { session: begun.id });
     corrupt(w.store.create_session(begun, super::world::POLICY, begins).await.unwrap_err());
     corrupt(w.store.refresh(w.attempt(session, 0)).await.unwrap_err());

@@ -62,7 +62,6 @@ suite! {
     cancellation {
         a_caller_who_goes_away_leaves_no_half_effect
         a_task_that_is_aborted_does_not_take_its_transaction_along
-        the_database_answers_a_ping
         a_closed_store_is_unavailable_and_not_empty
         closing_waits_for_what_is_under_way
     }

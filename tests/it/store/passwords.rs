@@ -104,7 +104,7 @@ pub(super) async fn a_sign_in_with_the_old_password_does_not_outlive_the_change(
                 assert_eq!(change(&w, ada, 0, spared).await, Change::Done);
                 return None;
             }
-            w.sign_in_at(ada, 0).await
+            w.sign_in_with(ada, "hash of ada").await
         }
     })
     .await;

@@ -1,14 +1,14 @@
 //! Migrations, and what a program says to a database that does not fit it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use vouchsafe::{
     domain::secret::SecretString,
-    store::{Location, Options, StoreError, check_schema, migrate},
+    store::{Location, StoreError, check_schema, migrate},
 };
 
 use super::world::{World, at_once};
-use crate::support::{Backend, OPTIONS, TestDatabase};
+use crate::support::{Backend, TestDatabase};
 
 fn advice(error: StoreError) -> String {
     match error {
@@ -19,11 +19,11 @@ fn advice(error: StoreError) -> String {
 
 impl TestDatabase {
     async fn check(&self) -> Result<(), StoreError> {
-        check_schema(self.location(), &OPTIONS).await
+        check_schema(self.location()).await
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
-        migrate(self.location(), &OPTIONS).await
+        migrate(self.location()).await
     }
 }
 
@@ -111,8 +111,7 @@ pub(super) async fn a_database_that_is_not_there_is_unavailable(w: Arc<World>) {
         // A port that nobody can listen on.
         Location::Postgres(_) => Location::Postgres(SecretString::new("postgres://x:y@127.0.0.1:1/z".into())),
     };
-    let options = Options { max_connections: 1, acquire_timeout: Duration::from_millis(200) };
-    for error in [check_schema(&nowhere, &options).await.unwrap_err(), migrate(&nowhere, &options).await.unwrap_err()] {
+    for error in [check_schema(&nowhere).await.unwrap_err(), migrate(&nowhere).await.unwrap_err()] {
         assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
         assert!(!error.to_string().contains("x:y"), "no password in an error");
     }

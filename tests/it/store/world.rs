@@ -188,7 +188,7 @@ impl World {
     }
 
     /// A session to begin; its id is later than every one before if the clock has moved on a millisecond.
-    pub(super) fn new_session(&self, user: UserId, epoch: i64) -> NewSession {
+    pub(super) fn new_session(&self, user: UserId, checked: PhcString) -> NewSession {
         let now = self.clock.now();
         let mut random_bytes = [0; 10];
         self.entropy.fill(&mut random_bytes);
@@ -196,7 +196,7 @@ impl World {
             id: SessionId::new(now, &random_bytes),
             grant: Grant {
                 user,
-                epoch,
+                epoch: 0,
                 client_id: "first-party".into(),
                 audience: vec![
                     "vouchsafe".to_owned().try_into().unwrap(),
@@ -207,6 +207,7 @@ impl World {
                 amr: vec!["pwd".into()],
                 acr: "1".into(),
             },
+            checked_hash: checked,
             device: DeviceInfo {
                 name: Label::parse("Ada's laptop").unwrap(),
                 user_agent: Label::parse("ua").unwrap(),
@@ -216,17 +217,23 @@ impl World {
         }
     }
 
-    /// Begins a session, if the user's epoch is `epoch`.
-    pub(super) async fn sign_in_at(&self, user: UserId, epoch: i64) -> Option<LiveSession> {
-        let new = self.new_session(user, epoch);
+    /// The hash of a user's password as it is now.
+    pub(super) async fn hash_of(&self, user: UserId) -> PhcString {
+        self.store.get_credentials(user).await.unwrap().unwrap().password_hash.unwrap()
+    }
+
+    /// Begins a session, if the user's password is the one with this hash.
+    pub(super) async fn sign_in_with(&self, user: UserId, hash: &str) -> Option<LiveSession> {
+        let new = self.new_session(user, PhcString::new(hash.into()));
         let event = self.event(Some(user), Act::LoggedIn { session: new.id });
         self.store.create_session(new, POLICY, event).await.unwrap()
     }
 
-    /// Begins a session of a user whose epoch is 0, a millisecond after the one before.
+    /// Begins a session of a user, a millisecond after the one before.
     pub(super) async fn sign_in(&self, user: UserId) -> SessionId {
         self.wait(Duration::from_millis(1));
-        self.sign_in_at(user, 0).await.expect("the account is active").session.id
+        let hash = self.hash_of(user).await;
+        self.sign_in_with(user, hash.expose()).await.expect("the account is active").session.id
     }
 
     /// A refresh that arrives now.

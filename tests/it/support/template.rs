@@ -27,7 +27,7 @@ pub(super) async fn sqlite_file() -> &'static [u8] {
         .get_or_init(|| async {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("template.db");
-            migrate(&Location::Sqlite(path.clone()), &OPTIONS).await.unwrap();
+            migrate(&Location::Sqlite(path.clone())).await.unwrap();
             std::fs::read(path).unwrap()
         })
         .await
@@ -77,7 +77,7 @@ pub(super) async fn postgres_template() -> &'static str {
             run(&mut server, "DROP DATABASE IF EXISTS vouchsafe_template_unfinished WITH (FORCE)".into()).await;
             run(&mut server, "CREATE DATABASE vouchsafe_template_unfinished".into()).await;
             let unfinished = Location::Postgres(SecretString::new(url_of("vouchsafe_template_unfinished")));
-            migrate(&unfinished, &OPTIONS).await.unwrap();
+            migrate(&unfinished).await.unwrap();
             // A connection that is being closed would be in the way of the renaming.
             let others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
                           WHERE datname = 'vouchsafe_template_unfinished'";

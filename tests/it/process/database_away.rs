@@ -27,6 +27,13 @@ async fn until_ready(server: &Server) {
     until("ready again", async || (get(server, "/readyz").await.status == 200).then_some(())).await;
 }
 
+/// The node says so once it has not heard from the database for a few seconds.
+async fn until_unready(server: &Server) {
+    let answer =
+        until("not ready", async || Some(get(server, "/readyz").await).filter(|ready| ready.status != 200)).await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (503, "database unavailable\n"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_the_database_burns_no_token() {
     let (place, proxy) = behind_a_proxy().await;
@@ -47,8 +54,7 @@ async fn an_outage_of_the_database_burns_no_token() {
         assert_outage(&client.check(&tokens.access_token, Consistency::Strong).await.unwrap_err());
         client.claims(&tokens.access_token).await;
         client.inactive(&left.access_token).await;
-        let ready = get(&server, "/readyz").await;
-        assert_eq!((ready.status.as_u16(), ready.body.as_str()), (503, "database unavailable\n"));
+        until_unready(&server).await;
         assert_eq!(get(&server, "/livez").await.status, 200);
         assert_eq!(published_kids(&server).await, kids);
 
@@ -102,7 +108,7 @@ async fn calls_end_when_the_database_says_nothing() {
     }
     client.claims(&tokens.access_token).await;
     assert_eq!(get(&server, "/livez").await.status, 200);
-    assert_eq!(get(&server, "/readyz").await.status, 503);
+    until_unready(&server).await;
     proxy.set(Link::Up);
     until_ready(&server).await;
     client.refresh(&tokens.refresh_token).await.unwrap();

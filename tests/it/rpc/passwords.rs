@@ -52,7 +52,7 @@ async fn a_wrong_current_password_changes_nothing(backend: Backend) {
     let refused = node.change_password(&current.access_token, PASSWORD, "fourteen chars").await.unwrap_err();
     assert_eq!(fields(&refused), ["new_password"]);
     assert_eq!(node.events("act = 'password.changed'").await, 0);
-    assert_eq!(node.events("act = 'login.failed'").await, 1, "a guess is on record");
+    assert_eq!(node.events("act = 'reauthentication.failed'").await, 1, "a guess is on record");
     assert_alive(&node, &other).await;
     assert_alive(&node, &current).await;
     let refused = node.try_login(login_request("ada@example.com", NEW)).await.unwrap_err();

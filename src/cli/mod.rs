@@ -5,7 +5,7 @@ use std::{fmt::Display, io::Write, process::ExitCode, sync::Arc};
 
 use crate::{
     config::{self, Settings, Sources},
-    crypto::SystemEntropy,
+    crypto::{SystemEntropy, machine_date},
     server::{Ambient, DatabaseClock},
     telemetry,
 };
@@ -80,7 +80,7 @@ fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<
 
 /// The time and the random bytes of a real process.
 fn ambient() -> Ambient {
-    Ambient { clock: Arc::new(DatabaseClock::new()), entropy: Arc::new(SystemEntropy) }
+    Ambient { clock: Arc::new(DatabaseClock::new(machine_date())), entropy: Arc::new(SystemEntropy) }
 }
 
 /// Writes to standard output. A reader that went away is an error, not a panic.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    crypto::{machine_date, monotonic_now},
+    crypto::monotonic_now,
     domain::time::{Clock, Timestamp},
 };
 
@@ -40,21 +40,14 @@ struct Hands {
 }
 
 impl DatabaseClock {
-    /// A clock that goes by the machine until it hears from the database.
-    pub fn new() -> Self {
-        let (started, date) = (monotonic_now(), machine_date());
-        Self { started, hands: Mutex::new(Hands { origin: date, latest: date, observed: None }) }
+    /// A clock that goes by the machine's `date` until it hears from the database.
+    pub fn new(date: Timestamp) -> Self {
+        Self { started: monotonic_now(), hands: Mutex::new(Hands { origin: date, latest: date, observed: None }) }
     }
 
     fn with_hands<T>(&self, look: impl FnOnce(&mut Hands, Duration) -> T) -> T {
         let mut hands = self.hands.lock().unwrap_or_else(PoisonError::into_inner);
         look(&mut hands, monotonic_now().saturating_duration_since(self.started))
-    }
-}
-
-impl Default for DatabaseClock {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -178,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_real_one_shows_the_present() {
-        let clock = DatabaseClock::new();
+        let clock = DatabaseClock::new(at(1_800_000_000));
         let sent = clock.now();
         clock.observe(sent, sent.plus(HOUR));
         assert!(clock.now() >= sent.plus(HOUR));

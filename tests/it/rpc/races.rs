@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use tokio::sync::Barrier;
+use tokio_util::sync::CancellationToken;
 use vouchsafe::pb::v1::{self, InactiveReason};
 
 use super::on_both_databases;
-use crate::support::{Backend, PASSWORD, TestNode, login_request, reason};
+use crate::support::{Backend, PASSWORD, TestNode, bearer, login_request, reason, wire};
 
 on_both_databases!(
     no_sign_in_with_the_old_password_outlives_its_change,
     nothing_minted_for_a_session_outlives_its_end,
     of_two_changes_of_a_password_one_wins_whole,
+    nobody_can_keep_the_owner_from_signing_in,
+    a_call_arrives_with_its_message
 );
 
 /// Refreshes from the newest token on, and gives every pair that was received, until it is refused.
@@ -150,5 +153,51 @@ async fn of_two_changes_of_a_password_one_wins_whole(backend: Backend) {
         assert!(node.try_login(login_request("ada@example.com", &loser)).await.is_err());
         old.clone_from(new);
     }
+    Arc::into_inner(node).unwrap().remove().await;
+}
+
+/// Whoever holds an access token can end other sessions as often as they like. That must not end sign-ins under way.
+async fn nobody_can_keep_the_owner_from_signing_in(backend: Backend) {
+    let node = Arc::new(TestNode::start(backend).await);
+    node.register("ada@example.com").await;
+    let thief = node.login("ada@example.com").await;
+    let stop = CancellationToken::new();
+    let loops: Vec<_> = (0..2)
+        .map(|_| {
+            let (node, stop, token) = (node.clone(), stop.clone(), thief.access_token.clone());
+            tokio::spawn(async move {
+                let mut ended = 0;
+                while !stop.is_cancelled() {
+                    let request = bearer(&token, v1::RevokeOtherSessionsRequest {});
+                    node.account().await.revoke_other_sessions(request).await.unwrap();
+                    ended += 1;
+                }
+                ended
+            })
+        })
+        .collect();
+    for _ in 0..30 {
+        node.try_login(login_request("ada@example.com", PASSWORD)).await.unwrap();
+    }
+    stop.cancel();
+    for ended in loops {
+        assert!(ended.await.unwrap() > 0);
+    }
+    Arc::into_inner(node).unwrap().remove().await;
+}
+
+/// A thief who opens the call early and sends the stolen token later has not been waiting since the beginning.
+async fn a_call_arrives_with_its_message(backend: Backend) {
+    let node = Arc::new(TestNode::start(backend).await);
+    node.register("ada@example.com").await;
+    let tokens = node.login("ada@example.com").await;
+    let late = async {
+        let owner = node.refresh(&tokens.refresh_token).await.unwrap();
+        let owner = node.refresh(&owner.refresh_token).await.unwrap();
+        node.refresh(&owner.refresh_token).await.unwrap();
+        wire::frame(&v1::RefreshRequest { refresh_token: tokens.refresh_token.clone() })
+    };
+    let answer = wire::late_call(node.grpc, "/vouchsafe.v1.AuthService/Refresh", late).await;
+    assert_eq!(reason(&answer.status()), "REFRESH_TOKEN_REUSED");
     Arc::into_inner(node).unwrap().remove().await;
 }

@@ -1,9 +1,13 @@
 //! Two nodes on one Postgres: what one revokes, the other refuses. (An embedded database has one node.)
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Barrier;
-use vouchsafe::pb::v1::{self, InactiveReason};
+use vouchsafe::{
+    crypto::machine_date,
+    pb::v1::{self, InactiveReason},
+    server::DatabaseClock,
+};
 
 use crate::support::{Backend, PASSWORD, TestDatabase, TestNode, bearer, login_request, reason, until};
 
@@ -119,4 +123,41 @@ async fn a_refresh_at_one_node_never_outlives_a_logout_at_the_other() {
     }
     assert!(came_first > 0, "no refresh ever came first: nothing was tested");
     remove(a, b).await;
+}
+
+/// What a node acknowledges it must know, even if another node did it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_logout_that_another_node_did_is_known_before_it_is_acknowledged() {
+    let (a, b) = two_nodes().await;
+    a.register("ada@example.com").await;
+    for _ in 0..20 {
+        let tokens = a.login("ada@example.com").await;
+        b.logout(&tokens.refresh_token).await.unwrap();
+        a.logout(&tokens.refresh_token).await.unwrap();
+        assert_eq!(a.verify(&tokens.access_token).await.inactive_reason(), InactiveReason::Revoked);
+    }
+    remove(a, b).await;
+}
+
+/// A machine whose date is wrong must neither go blind nor sign tokens of another day.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_on_a_machine_with_a_wrong_date_goes_by_the_database() {
+    let database = Arc::new(TestDatabase::migrated(Backend::Postgres).await);
+    let right = TestNode::on(database.clone()).start().await;
+    right.register("ada@example.com").await;
+    let hour = Duration::from_hours(1);
+    for date in [machine_date().plus(hour), machine_date().minus(hour)] {
+        let wrong = TestNode::on(database.clone()).clock(Arc::new(DatabaseClock::new(date))).start().await;
+        let tokens = wrong.login("ada@example.com").await;
+        assert!(right.verify(&tokens.access_token).await.active);
+        assert!(wrong.verify(&tokens.access_token).await.active);
+        right.logout(&tokens.refresh_token).await.unwrap();
+        assert_eq!(wrong.verify_strongly(&tokens.access_token).await, InactiveReason::Revoked);
+        let later = right.login("ada@example.com").await;
+        right.logout(&later.refresh_token).await.unwrap();
+        let refused = async || wrong.verify(&later.access_token).await.inactive_reason() == InactiveReason::Revoked;
+        until("the feed is followed", refused).await;
+        wrong.stop().await;
+    }
+    right.remove().await;
 }

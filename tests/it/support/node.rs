@@ -16,7 +16,7 @@ use tonic::{
 use tonic_types::StatusExt as _;
 use vouchsafe::{
     config::{Settings, Sources, load},
-    crypto::{MasterKey, SealContext, SystemEntropy},
+    crypto::{MasterKey, SealContext, SystemEntropy, machine_date},
     domain::time::Clock,
     jose::SigningKeyPair,
     pb::v1::{
@@ -126,7 +126,7 @@ impl TestNode {
 
     /// A node on a database that others may use too.
     pub(crate) fn on(database: Arc<TestDatabase>) -> TestNodeBuilder {
-        TestNodeBuilder { database, clock: Arc::new(DatabaseClock::new()), sets: Vec::new() }
+        TestNodeBuilder { database, clock: Arc::new(DatabaseClock::new(machine_date())), sets: Vec::new() }
     }
 
     /// A connection of its own.

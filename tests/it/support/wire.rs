@@ -1,10 +1,10 @@
 //! Calls as no well-behaved client makes them: any path, any headers, any body, straight onto the connection.
 
-use std::net::SocketAddr;
+use std::{convert::Infallible, net::SocketAddr};
 
 use http::{HeaderMap, Request};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Bytes, Frame};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::{
@@ -64,6 +64,35 @@ pub(crate) async fn call(
     drop(sender);
     connection.abort();
     Ok(Answer { http: parts.status.as_u16(), headers })
+}
+
+/// Opens a call and sends its message only when `late` is done.
+pub(crate) async fn late_call(address: SocketAddr, path: &str, late: impl Future<Output = Vec<u8>> + Send) -> Answer {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let (message, body) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+    let body = StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(body));
+    let request = Request::post(format!("http://{address}{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(body)
+        .unwrap();
+    let answer = sender.send_request(request);
+    let send = async {
+        let bytes = late.await;
+        message.send(Ok(Frame::data(Bytes::from(bytes)))).await.unwrap();
+        drop(message);
+    };
+    let (answer, ()) = tokio::join!(answer, send);
+    let (parts, body) = answer.unwrap().into_parts();
+    let mut headers = parts.headers;
+    if let Some(trailers) = body.collect().await.unwrap().trailers() {
+        headers.extend(trailers.clone());
+    }
+    connection.abort();
+    Answer { http: parts.status.as_u16(), headers }
 }
 
 /// The status line's code and the body of a `GET` over HTTP/1.1.

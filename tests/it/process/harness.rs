@@ -215,10 +215,15 @@ impl Server {
         Self { grpc, http, log, stdout, child }
     }
 
+    /// Its process.
+    pub(super) fn pid(&self) -> Pid {
+        let id = i32::try_from(self.child.id().expect("the server runs")).unwrap();
+        Pid::from_raw(id).unwrap()
+    }
+
     /// Sends a signal.
     pub(super) fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id().expect("the server runs")).unwrap();
-        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Waits for its end.

@@ -11,6 +11,7 @@ mod admin;
 mod backends_killed;
 mod cancelled;
 mod database_away;
+mod disk_full;
 mod drain;
 mod embedded;
 mod http;

@@ -13,6 +13,7 @@ mod cancelled;
 mod database_away;
 mod drain;
 mod embedded;
+mod flood;
 mod http;
 mod keys;
 mod log;

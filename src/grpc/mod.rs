@@ -17,17 +17,24 @@ mod access;
 mod account;
 mod auth;
 mod call;
+mod connections;
 mod convert;
+mod newcomers;
 mod server;
 mod status;
 mod verifier;
 
 pub use access::Access;
 pub use call::{CallLayer, CallPolicy};
+pub(crate) use connections::descriptors;
+pub(crate) use newcomers::Newcomers;
 pub use server::{Limits, Server};
 
 /// Largest message a caller may send. A registration or a token is a few KiB.
 const MAX_MESSAGE: usize = 64 * 1024;
+/// The same for health and reflection, whose messages are a name each. Anybody may send them, and without a bound of ours
+/// tonic would hold 4 MiB for every stream.
+const MAX_NAME_MESSAGE: usize = 16 * 1024;
 
 /// The handlers of every service of `vouchsafe.v1`.
 #[derive(Clone)]
@@ -52,9 +59,9 @@ fn routes(service: Arc<Service>, health: HealthServer<impl Health>) -> Result<Ro
         .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(health)
-        .add_service(reflection().build_v1()?)
+        .add_service(health.max_decoding_message_size(MAX_NAME_MESSAGE))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_NAME_MESSAGE))
         // grpcurl before 1.9 knows only the old name.
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(MAX_NAME_MESSAGE));
     Ok(routes.routes())
 }

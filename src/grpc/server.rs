@@ -2,17 +2,18 @@
 
 use std::{future::IntoFuture as _, io, sync::Arc, time::Duration};
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
+    net::TcpListener,
     time::{sleep, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
-use super::{CallLayer, routes};
+use super::{
+    CallLayer,
+    connections::{self, Bounds},
+    routes,
+};
 use crate::service::Service;
 
 /// Bytes of header list a caller may send; a token and its metadata are a few KiB.
@@ -21,10 +22,6 @@ const MAX_HEADER_LIST: u32 = 16 * 1024;
 const MAX_RESET_STREAMS: usize = 64;
 /// A peer that does not answer a ping for this long is gone.
 const KEEPALIVE: Duration = Duration::from_secs(20);
-/// Accepted connections that wait to be served.
-const BACKLOG: usize = 64;
-/// Pause after a failed accept. Out of file descriptors, accept fails at once and for ever; without a pause this would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What an operator may bound.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +60,7 @@ impl Server {
         announce(&health, tonic_health::ServingStatus::Serving).await;
 
         let stop = CancellationToken::new();
+        let incoming = connections::accept(listener, Bounds::of_process(), stop.clone());
         let server = tonic::transport::Server::builder()
             .layer(layer)
             // tonic removes hyper's own limits unless these are set.
@@ -72,8 +70,10 @@ impl Server {
             .http2_max_local_error_reset_streams(Some(MAX_RESET_STREAMS))
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
+            // Not tonic's grace as well: with it a connection is cut without ever having been told to go.
+            .max_connection_age(connections::MAX_AGE)
             .add_routes(routes)
-            .serve_with_incoming_shutdown(accept(listener, stop.clone()), stop.clone().cancelled_owned())
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned())
             .into_future();
         tokio::pin!(server);
 
@@ -100,38 +100,5 @@ impl Server {
 async fn announce(health: &HealthReporter, status: tonic_health::ServingStatus) {
     for service in ["", "vouchsafe.v1.AuthService", "vouchsafe.v1.AccountService", "vouchsafe.v1.VerifierService"] {
         health.set_service_status(service, status).await;
-    }
-}
-
-/// Accepts until `stop`.
-fn accept(listener: TcpListener, stop: CancellationToken) -> ReceiverStream<io::Result<TcpStream>> {
-    let (connections, incoming) = mpsc::channel(BACKLOG);
-    tokio::spawn(stop.run_until_cancelled_owned(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    tune(&stream);
-                    if connections.send(Ok(stream)).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }));
-    ReceiverStream::new(incoming)
-}
-
-/// Small answers go out at once, and dead peers are noticed. A socket that refuses is served all the same.
-fn tune(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
-    let tuned = socket
-        .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_mins(1))));
-    if let Err(error) = tuned {
-        tracing::debug!(%error, "socket options not set");
     }
 }

@@ -14,6 +14,7 @@ mod database_away;
 mod disk_full;
 mod drain;
 mod embedded;
+mod flood;
 mod http;
 mod keys;
 mod log;

@@ -1,5 +1,6 @@
 //! The edge: bounds on what a caller may send, deadlines, request ids. SECURITY, EDGE and fault 14.
 
+use prost::Message as _;
 use tonic::Code;
 use vouchsafe::pb::v1;
 
@@ -11,6 +12,7 @@ use crate::support::{
 
 on_both_databases!(
     a_message_beyond_its_bound_is_refused_and_one_below_is_read,
+    health_and_reflection_read_no_more_than_a_name,
     a_header_list_beyond_its_bound_is_refused,
     what_is_no_message_is_refused,
     a_deadline_that_passes_is_told_as_such,
@@ -48,6 +50,38 @@ async fn a_message_beyond_its_bound_is_refused_and_one_below_is_read(backend: Ba
     let token = "x".repeat(100_000);
     let refused = node.auth().await.verify(v1::VerifyRequest { token, ..Default::default() }).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange);
+    node.register("ada@example.com").await;
+    node.remove().await;
+}
+
+async fn health_and_reflection_read_no_more_than_a_name(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    for (path, tag) in [
+        ("/grpc.health.v1.Health/Check", 0x0a),
+        ("/grpc.health.v1.Health/Watch", 0x0a),
+        // `list_services`, which is answered whatever it holds.
+        ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", 0x3a),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", 0x3a),
+    ] {
+        let call = async |bytes: usize| {
+            // One byte of tag, and two or three of length before the text.
+            let text = "x".repeat(bytes - if bytes < 17_000 { 3 } else { 4 });
+            let mut message = v1::VerifyRequest { token: text, ..Default::default() }.encode_to_vec();
+            assert_eq!((message.len(), message[0]), (bytes, 0x0a));
+            message[0] = tag;
+            let length = u32::try_from(bytes).unwrap().to_be_bytes();
+            wire::call(node.grpc, path, &[], [&[0][..], &length, &message].concat()).await
+        };
+        // Health knows no service of this name.
+        let below = call(16 * 1024).await.unwrap();
+        assert!(below.status().code() == Code::NotFound || !below.body.is_empty(), "{path}: {below:?}");
+        for bytes in [16 * 1024 + 1, 300_000] {
+            // Reflection refuses by ending the stream without an answer.
+            if let Ok(above) = call(bytes).await {
+                assert!(above.status().code() != Code::NotFound && above.body.is_empty(), "{path}: {above:?}");
+            }
+        }
+    }
     node.register("ada@example.com").await;
     node.remove().await;
 }

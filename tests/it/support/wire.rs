@@ -20,6 +20,8 @@ pub(crate) struct Answer {
     pub(crate) http: u16,
     /// Headers and trailers in one.
     pub(crate) headers: HeaderMap,
+    /// The messages in their frames.
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
@@ -58,12 +60,14 @@ pub(crate) async fn call(
     let answer = sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await?;
     let (parts, body) = answer.into_parts();
     let mut headers = parts.headers;
-    if let Some(trailers) = body.collect().await?.trailers() {
+    let body = body.collect().await?;
+    if let Some(trailers) = body.trailers() {
         headers.extend(trailers.clone());
     }
+    let body = body.to_bytes();
     drop(sender);
     connection.abort();
-    Ok(Answer { http: parts.status.as_u16(), headers })
+    Ok(Answer { http: parts.status.as_u16(), headers, body })
 }
 
 /// Opens a call and sends its message only when `late` is done.

@@ -1,0 +1,216 @@
+//! Connections of the gRPC port: how many, how soon they must speak HTTP/2, and how long they last.
+//!
+//! A connection is handed to the server only when its peer has sent the HTTP/2 preface, which every client sends at once.
+//! Until then it is a newcomer, and newcomers push out each other: see [`Newcomers`]. One that has sent it takes a place of
+//! its own. If there is none it waits for as long as a handshake may take and is then closed, so that a client behind a
+//! balancer tries elsewhere rather than hang. Nothing here spins: bytes are read, not peeked at, and given to the server again.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustix::process::{Resource, getrlimit};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Sleep, sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use super::newcomers::Newcomers;
+
+/// What a client sends first (RFC 9113 §3.4).
+const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Connections handed to the server that it has not taken yet.
+const BACKLOG: usize = 64;
+/// Pause after a failed accept. Out of file descriptors, accept fails at once and for ever; without a pause this would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// After this a connection is told to go (GOAWAY), and its client opens another, maybe to another node.
+pub(super) const MAX_AGE: Duration = Duration::from_hours(1);
+/// What is still under way that much later is cut: more than a call may take (`grpc.max_deadline`, 10 min at most), so only
+/// streams without an end and peers that do not read are hit.
+const GRACE: Duration = Duration::from_mins(15);
+
+/// Bounds on connections.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Most connections at once that speak HTTP/2.
+    pub(super) connections: usize,
+    /// Most connections at once that have not sent the preface yet.
+    pub(super) newcomers: usize,
+    /// Longest until the preface has come and there is a place.
+    pub(super) handshake: Duration,
+    /// Longest that a connection may last whatever its peer does.
+    pub(super) lifetime: Duration,
+}
+
+impl Bounds {
+    /// As the process's file descriptors allow: half of them for connections.
+    pub(super) fn of_process() -> Self {
+        Self {
+            connections: descriptors(2).min(10_000),
+            newcomers: descriptors(16).min(1024),
+            handshake: Duration::from_secs(5),
+            lifetime: MAX_AGE + GRACE,
+        }
+    }
+}
+
+/// One part in so many of the file descriptors that this process may have.
+///
+/// gRPC takes a half and a sixteenth, HTTP a sixteenth; the rest is for the database, its files and the runtime. A process
+/// that used all of them for callers could neither reach its database nor answer those it let in.
+pub(crate) fn descriptors(part: u64) -> usize {
+    let all = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(all / part).unwrap_or(usize::MAX).max(1)
+}
+
+/// Accepts until `stop`, and gives out connections that speak HTTP/2.
+pub(super) fn accept(
+    listener: TcpListener,
+    bounds: Bounds,
+    stop: CancellationToken,
+) -> ReceiverStream<io::Result<Connection>> {
+    let (ready, incoming) = mpsc::channel(BACKLOG);
+    let places = Arc::new(Semaphore::new(bounds.connections));
+    let mut newcomers = Newcomers::new(bounds.newcomers);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+        loop {
+            let accepted = tokio::select! {
+                () = ready.closed() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    tune(&stream);
+                    let greeting = greet(stream, bounds, Arc::clone(&places), ready.clone());
+                    let greeting = stop.clone().run_until_cancelled_owned(greeting);
+                    newcomers.admit(async { greeting.await.unwrap_or_default() }).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }));
+    ReceiverStream::new(incoming)
+}
+
+/// Waits until a newcomer speaks HTTP/2 and has a place, and hands it over; or closes it.
+async fn greet(
+    mut stream: TcpStream,
+    bounds: Bounds,
+    places: Arc<Semaphore>,
+    ready: mpsc::Sender<io::Result<Connection>>,
+) {
+    let handshake = async {
+        let mut preface = [0; PREFACE.len()];
+        stream.read_exact(&mut preface).await.ok()?;
+        if preface != PREFACE {
+            return None;
+        }
+        if places.available_permits() == 0 {
+            tracing::debug!("every place for a connection is taken: one waits");
+        }
+        places.acquire_owned().await.ok()
+    };
+    let Ok(Some(place)) = timeout(bounds.handshake, handshake).await else {
+        tracing::debug!("closed a connection: no HTTP/2 preface in time, or no place for it");
+        return;
+    };
+    let end = Box::pin(sleep(bounds.lifetime));
+    // If nobody takes it the server has ended.
+    let _ = ready.send(Ok(Connection { stream, replayed: 0, end, _place: place })).await;
+}
+
+/// Small answers go out at once, and dead peers are noticed. A socket that refuses is served all the same.
+fn tune(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let tuned = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_mins(1))));
+    if let Err(error) = tuned {
+        tracing::debug!(%error, "socket options not set");
+    }
+}
+
+/// A connection whose peer speaks HTTP/2. Its place is free again when it is dropped.
+pub(super) struct Connection {
+    stream: TcpStream,
+    /// How much of the preface was given to the server.
+    replayed: usize,
+    end: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Fails once the lifetime is over. Asked before every read and write, it also wakes a connection whose peer does nothing.
+    fn check_age(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.end.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check_age(cx)?;
+        let left = &PREFACE[self.replayed..];
+        if left.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let now = left.len().min(buf.remaining());
+        buf.put_slice(&left[..now]);
+        self.replayed += now;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_age(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check_age(cx)?;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -193,8 +193,14 @@ impl Node {
             ended
         };
         let (grpc, http) = tokio::join!(grpc, http);
-        background.stop().await;
-        service.close().await;
+        // Effects under way come to their end, but a database that says nothing must not keep the process alive.
+        let closing = async {
+            background.stop().await;
+            service.close().await;
+        };
+        if timeout(settings.shutdown.drain, closing).await.is_err() {
+            tracing::warn!("the database did not let go in time");
+        }
         grpc.and(http)
     }
 }

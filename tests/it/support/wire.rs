@@ -4,7 +4,7 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use hyper::body::{Bytes, Frame};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::{
@@ -58,16 +58,20 @@ pub(crate) async fn call(
         request = request.header(*name, *value);
     }
     let answer = sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await?;
+    let answer = read(answer).await?;
+    drop(sender);
+    connection.abort();
+    Ok(answer)
+}
+
+async fn read(answer: http::Response<Incoming>) -> Result<Answer, hyper::Error> {
     let (parts, body) = answer.into_parts();
     let mut headers = parts.headers;
     let body = body.collect().await?;
     if let Some(trailers) = body.trailers() {
         headers.extend(trailers.clone());
     }
-    let body = body.to_bytes();
-    drop(sender);
-    connection.abort();
-    Ok(Answer { http: parts.status.as_u16(), headers, body })
+    Ok(Answer { http: parts.status.as_u16(), headers, body: body.to_bytes() })
 }
 
 /// Opens a call and sends its message only when `late` is done.
@@ -90,13 +94,9 @@ pub(crate) async fn late_call(address: SocketAddr, path: &str, late: impl Future
         drop(message);
     };
     let (answer, ()) = tokio::join!(answer, send);
-    let (parts, body) = answer.unwrap().into_parts();
-    let mut headers = parts.headers;
-    if let Some(trailers) = body.collect().await.unwrap().trailers() {
-        headers.extend(trailers.clone());
-    }
+    let answer = read(answer.unwrap()).await.unwrap();
     connection.abort();
-    Answer { http: parts.status.as_u16(), headers }
+    answer
 }
 
 /// The status line's code and the body of a `GET` over HTTP/1.1.

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +13,7 @@ use crate::{
 };
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
+    raise_descriptor_limit();
     // Bound first, so that a port in use is found before anything is created.
     let listeners = bind(&settings).await?;
     let embedded = matches!(settings.database.backend, Backend::Sqlite { .. });
@@ -31,6 +33,16 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     node.serve(listeners, shutdown).await?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes all the file descriptors that the system allows: the usual soft limit is there for programs that use select(2).
+fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::debug!(%error, "the limit of file descriptors stays as it is");
+    }
 }
 
 /// Stops on SIGTERM and SIGINT. A second signal ends the process at once, as people expect.

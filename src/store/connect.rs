@@ -75,13 +75,15 @@ pub async fn open(location: &Location, options: &Options, around: Surroundings) 
     })
 }
 
-/// Brings the database's schema up to this program's. Safe to run on several nodes at once, and again.
+/// Brings the database's schema up to this program's, and makes an embedded database that is not there. Safe to run on several nodes at once, and again.
 ///
 /// # Errors
 /// `Unavailable`, or `Schema` if the schema is newer than this program can read, or a migration was changed or left half done.
 pub async fn migrate(location: &Location, options: &Options) -> Result<(), StoreError> {
     match location {
         Location::Sqlite(path) => {
+            sqlite::create(path)?;
+            sqlite::check_file(path)?;
             let (write, read) = sqlite::open(path, options).await?;
             let result = run_on_sqlite(&write).await;
             read.close().await;
@@ -97,13 +99,14 @@ pub async fn migrate(location: &Location, options: &Options) -> Result<(), Store
     }
 }
 
-/// Whether this program and the database's schema fit. Changes no schema.
+/// Whether this program and the database's schema fit. Makes no database and changes no schema.
 ///
 /// # Errors
 /// `Schema` saying what to do; `Unavailable`.
 pub async fn check_schema(location: &Location, options: &Options) -> Result<(), StoreError> {
     let found = match location {
         Location::Sqlite(path) => {
+            sqlite::check_file(path)?;
             let (write, read) = sqlite::open(path, options).await?;
             let found = read_versions_of(&write).await;
             read.close().await;

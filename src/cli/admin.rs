@@ -18,7 +18,7 @@ use crate::{
         secret::random,
         user::ADMIN_ROLE,
     },
-    server::{Backstage, hash_password},
+    server::{OpenStore, hash_password},
     service::{RegisterCommand, new_user},
     store::port::CreateUser,
 };
@@ -28,7 +28,7 @@ pub(super) async fn create(settings: Settings, args: CreateAdmin) -> Result<Exit
     let CreateAdmin { email, username, display_name, .. } = args;
     let ambient = ambient();
     // Opened before hashing, so that a wrong setting is found at once.
-    let Backstage { store, .. } = Backstage::open(&settings, &ambient).await?;
+    let OpenStore { store, .. } = OpenStore::existing_or_embedded(&settings, &ambient).await?;
     let hash = hash_password(&settings, password.clone(), &ambient).await?;
     let now = ambient.clock.now();
     let id = UserId::new(now, &random(&*ambient.entropy));
@@ -40,7 +40,10 @@ pub(super) async fn create(settings: Settings, args: CreateAdmin) -> Result<Exit
     let created = store.create_user(new, events).await?;
     store.close().await;
     match created {
-        CreateUser::Created => print(&format!("administrator {} created with id {id}", email.as_typed())),
+        // Where, because an administrator made in another database than the server's cannot sign in.
+        CreateUser::Created => {
+            print(&format!("administrator {} created with id {id} in {}", email.as_typed(), settings.database.backend))
+        }
         CreateUser::EmailTaken => Err(Failure(format!("an account with the address {} exists", email.as_typed()))),
         CreateUser::UsernameTaken => Err(Failure("an account with this user name exists: choose another".to_owned())),
     }

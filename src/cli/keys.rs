@@ -6,17 +6,12 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Failure, ambient, args::Output, print};
-use crate::{
-    config::Settings,
-    domain::{audit::Actor, time::Timestamp},
-    server::Backstage,
-    service::PublishedKey,
-};
+use crate::{config::Settings, domain::time::Timestamp, server::OpenStore, service::PublishedKey};
 
 pub(super) async fn list(settings: Settings, output: Output) -> Result<ExitCode, Failure> {
-    let backstage = Backstage::open(&settings, &ambient()).await?;
-    let keys = backstage.keys.published();
-    backstage.store.close().await;
+    let opened = OpenStore::existing(&settings, &ambient()).await?;
+    let keys = opened.keys().await?;
+    opened.store.close().await;
     print(&match output {
         Output::Table => table(&keys),
         Output::Json => json(&keys)?,
@@ -24,10 +19,11 @@ pub(super) async fn list(settings: Settings, output: Output) -> Result<ExitCode,
 }
 
 pub(super) async fn rotate(settings: Settings) -> Result<ExitCode, Failure> {
-    let Backstage { store, keys, policy, .. } = Backstage::open(&settings, &ambient()).await?;
-    keys.rotate_now(&*store, &policy, Actor::Operator).await?;
-    store.close().await;
-    print(&table(&keys.published()))
+    let opened = OpenStore::existing(&settings, &ambient()).await?;
+    opened.rotate_keys().await?;
+    let keys = opened.keys().await?;
+    opened.store.close().await;
+    print(&table(&keys))
 }
 
 fn table(keys: &[PublishedKey]) -> String {

@@ -53,7 +53,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
         Command::Migrate { .. } => {
             let settings = settings()?;
             block_on(async move {
-                crate::server::migrate(&settings).await?;
+                crate::server::migrate(&settings, &ambient()).await?;
                 print("the schema is up to date")
             })
         }

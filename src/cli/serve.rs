@@ -70,10 +70,7 @@ fn stop_on_signal(shutdown: CancellationToken) -> Result<(), Failure> {
 fn greeting(settings: &Settings, listeners: &Listeners) -> Result<String, Failure> {
     let grpc = listeners.grpc.local_addr()?;
     let http = listeners.http.local_addr()?;
-    let place = match &settings.database.backend {
-        Backend::Sqlite { file, .. } => file.display().to_string(),
-        Backend::Postgres { .. } => "Postgres".to_owned(),
-    };
+    let place = &settings.database.backend;
     Ok(format!(
         "
 Vouchsafe keeps its data in {place}. Try it from another terminal:

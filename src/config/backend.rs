@@ -7,21 +7,21 @@ use std::{
 
 use super::{
     names::env_name,
-    postgres_url::PostgresUrl,
+    postgres_url::{PostgresUrl, PostgresUrlError},
     reader::Reader,
     settings::{Backend, DATABASE_FILE},
     uri, value,
 };
 
 /// Where the embedded server says it is. Not the bound address: that is not what tokens are bound to.
-const EMBEDDED_ISSUER: &str = "http://localhost:50052";
+pub(super) const EMBEDDED_ISSUER: &str = "http://localhost:50052";
 
 /// Which database. `None` only with a problem noted.
 pub(super) fn read(r: &mut Reader, env: &BTreeMap<String, String>) -> Option<Backend> {
     let url = r.read("database.url", |raw| {
         let wanted = "nothing, sqlite:/path/file.db, or postgres://user:password@host/database with /, ?, # and @ in the \
                       password percent-encoded";
-        location_of(&value::any_text(raw, wanted)?).ok_or_else(|| wanted.to_owned())
+        location_of(&value::any_text(raw, wanted)?, wanted)
     });
     // Also checked where it is not used, so that it is right when it is needed.
     let given_dir = r.is_given("data_dir");
@@ -41,17 +41,24 @@ enum Location {
     Postgres(PostgresUrl),
 }
 
-fn location_of(url: &str) -> Option<Location> {
+fn location_of(url: &str, wanted: &str) -> Result<Location, String> {
     if url.is_empty() {
-        return Some(Location::DataDir);
+        return Ok(Location::DataDir);
     }
     let Some(path) = url.strip_prefix("sqlite:") else {
-        return PostgresUrl::parse(url).map(Location::Postgres);
+        return PostgresUrl::parse(url).map(Location::Postgres).map_err(|error| match error {
+            PostgresUrlError::NotOne => wanted.to_owned(),
+            PostgresUrlError::UnknownParameter(_) => error.to_string(),
+        });
     };
     // sqlite:///path is the same file; sqlite://path would be one in the root directory, which nobody means.
     let absolute = path.starts_with('/') && (!path.starts_with("//") || path.starts_with("///"));
     let names_a_file = !path.ends_with('/') && !path.contains(['?', '\0']);
-    (absolute && names_a_file).then(|| Location::File(PathBuf::from(format!("/{}", path.trim_start_matches('/')))))
+    if absolute && names_a_file {
+        Ok(Location::File(PathBuf::from(format!("/{}", path.trim_start_matches('/')))))
+    } else {
+        Err(wanted.to_owned())
+    }
 }
 
 /// As the XDG Base Directory Specification has it: an empty or relative path there counts as not set.

@@ -31,7 +31,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     let issuer = backend::issuer(r, embedded);
     let database = database(r, place.clone());
     let grpc = grpc(r);
-    let http = http(r, issuer.as_deref());
+    let http = http(r, issuer.as_deref(), embedded);
     let tokens = tokens(r);
     let sessions = sessions(r);
     let keys = keys(r, place);
@@ -110,13 +110,14 @@ fn grpc(r: &mut Reader) -> Option<Grpc> {
     })
 }
 
-fn http(r: &mut Reader, issuer: Option<&str>) -> Option<Http> {
+fn http(r: &mut Reader, issuer: Option<&str>, embedded: Option<bool>) -> Option<Http> {
     let (listen, allow_plaintext) = listen(r, "http.listen", "http.allow_plaintext");
     let wanted = "an http(s) URL without login, query or fragment such as https://id.example.com";
     let public_url = if r.is_given("http.public_url") {
-        r.read("http.public_url", |raw| {
+        let url = r.read("http.public_url", |raw| {
             value::text(raw, wanted).and_then(|t| if uri::is_http_url(&t) { Ok(t) } else { Err(wanted.to_owned()) })
-        })
+        });
+        Some(Some(url?))
     } else if issuer.is_some_and(|issuer| !uri::is_http_url(issuer)) {
         r.problem(
             format!("Set http.public_url to {wanted}"),
@@ -124,12 +125,13 @@ fn http(r: &mut Reader, issuer: Option<&str>) -> Option<Http> {
         );
         None
     } else {
-        issuer.map(str::to_owned)
+        // The embedded server's own issuer names a fixed port, and need not be where it listens.
+        issuer.map(|issuer| (embedded != Some(true) || issuer != backend::EMBEDDED_ISSUER).then(|| issuer.to_owned()))
     };
     Some(Http {
         listen: listen?,
         allow_plaintext: allow_plaintext?,
-        public_url: public_url?.trim_end_matches('/').to_owned(),
+        public_url: public_url?.map(|url| url.trim_end_matches('/').to_owned()),
     })
 }
 

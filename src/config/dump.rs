@@ -18,7 +18,7 @@ const REDACTED: &str = "[redacted]";
 
 impl Settings {
     /// Every setting with the value it has, as TOML, in the order of the reference. Secrets read `[redacted]`; what does
-    /// not apply (the data directory on Postgres, a master key that is generated) is left out.
+    /// not apply (the data directory on Postgres, a master key that is generated, the bound address) is left out.
     pub fn redacted_dump(&self) -> String {
         let mut dump = String::new();
         let mut current = "";
@@ -96,7 +96,7 @@ fn database_entries(database: &Database) -> Vec<(&'static str, Value)> {
 fn listener_entries(grpc: &Grpc, http: &Http) -> Vec<(&'static str, Value)> {
     let Grpc { listen, allow_plaintext, open_verification, max_deadline, max_concurrent_streams } = grpc;
     let Http { listen: http_listen, allow_plaintext: http_allow_plaintext, public_url } = http;
-    vec![
+    let mut entries = vec![
         ("grpc.listen", text(&listen.to_string())),
         ("grpc.allow_plaintext", Value::Boolean(*allow_plaintext)),
         ("grpc.open_verification", Value::Boolean(*open_verification)),
@@ -104,8 +104,9 @@ fn listener_entries(grpc: &Grpc, http: &Http) -> Vec<(&'static str, Value)> {
         ("grpc.max_concurrent_streams", number(*max_concurrent_streams)),
         ("http.listen", text(&http_listen.to_string())),
         ("http.allow_plaintext", Value::Boolean(*http_allow_plaintext)),
-        ("http.public_url", text(public_url)),
-    ]
+    ];
+    entries.extend(public_url.as_deref().map(|url| ("http.public_url", text(url))));
+    entries
 }
 
 fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {

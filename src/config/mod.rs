@@ -27,7 +27,7 @@ mod tests;
 
 pub use duration::parse_duration;
 pub use error::{ConfigError, Problem};
-pub use postgres_url::PostgresUrl;
+pub use postgres_url::{PostgresUrl, PostgresUrlError};
 pub use reference::{DefaultText, REFERENCE, SettingDoc, markdown_table};
 pub use settings::{
     Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Registration, RegistrationMode,

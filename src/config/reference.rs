@@ -41,9 +41,9 @@ impl SettingDoc {
 #[rustfmt::skip] // A table is read by its rows.
 pub const REFERENCE: &[SettingDoc] = &[
     depends("issuer", "`http://localhost:50052` on SQLite; required on Postgres", "The `iss` of every token, compared character by character. A URL without query or fragment, or another URI. Changing it invalidates every token."),
-    depends("data_dir", "`$XDG_DATA_HOME/vouchsafe`, else `$HOME/.local/share/vouchsafe`", "Directory for the SQLite database, the generated master key and the lock file. Not used on Postgres."),
+    depends("data_dir", "`$XDG_DATA_HOME/vouchsafe`, else `$HOME/.local/share/vouchsafe`", "Directory for the SQLite database and the generated master key. Not used on Postgres."),
 
-    fixed("database.url", "", "Empty: SQLite in `data_dir`. `sqlite:/path/file.db`: SQLite in that file. `postgres://user:password@host/database`: Postgres.").secret(),
+    fixed("database.url", "", "Empty: SQLite in `data_dir`. `sqlite:/path/file.db`: SQLite in that file, for one server at a time. `postgres://user:password@host/database`: Postgres.").secret(),
     fixed("database.max_connections", "16", "Most connections to the database at once, 2 to 500."),
     fixed("database.acquire_timeout", "2s", "How long a call waits for a free connection before it is answered UNAVAILABLE, 10ms to 1m."),
     depends("database.migrate_on_start", "`true` on SQLite, `false` on Postgres", "Whether `serve` brings the schema up to date. Otherwise run `vouchsafe migrate` first."),
@@ -56,7 +56,7 @@ pub const REFERENCE: &[SettingDoc] = &[
 
     fixed("http.listen", "127.0.0.1:50052", "Address and port for HTTP: JWKS, key discovery, liveness, readiness."),
     fixed("http.allow_plaintext", "false", "Allow `http.listen` to be reachable from other machines without TLS."),
-    depends("http.public_url", "`issuer` if that is a URL; otherwise required", "The http(s) URL at which others reach the HTTP port; `jwks_uri` points there."),
+    depends("http.public_url", "`issuer` if that is set to a URL; the bound address if `issuer` is not set; otherwise required", "The http(s) URL at which others reach the HTTP port; `jwks_uri` points there."),
 
     fixed("tokens.algorithm", "ES256", "Signature algorithm of new keys: `ES256` or `EdDSA`."),
     fixed("tokens.access_ttl", "5m", "How long an access token is valid, 30s to 24h in whole seconds."),

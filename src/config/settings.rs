@@ -1,6 +1,6 @@
 //! The settings, parsed and checked. What they mean to an operator stands in [`super::REFERENCE`].
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use super::postgres_url::PostgresUrl;
 use crate::{
@@ -62,7 +62,7 @@ pub enum Backend {
     Sqlite {
         /// The database.
         file: PathBuf,
-        /// Where the lock file and a generated master key are kept. May not exist yet.
+        /// Where a generated master key is kept. May not exist yet.
         data_dir: PathBuf,
     },
     /// Shared by all nodes.
@@ -70,6 +70,16 @@ pub enum Backend {
         /// Where it is.
         url: PostgresUrl,
     },
+}
+
+/// Where it is, without a login.
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite { file, .. } => file.display().fmt(f),
+            Self::Postgres { url } => f.write_str(url.without_login()),
+        }
+    }
 }
 
 /// The gRPC port.
@@ -94,8 +104,9 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Whether plaintext may leave this machine.
     pub allow_plaintext: bool,
-    /// The http(s) URL under which others find this port, without a slash at its end.
-    pub public_url: String,
+    /// The http(s) URL under which others find this port, without a slash at its end. `None`: the address it is bound to.
+    /// Never on Postgres.
+    pub public_url: Option<String>,
 }
 
 /// What access tokens say.

@@ -28,7 +28,7 @@ pub(super) async fn discovery(State(app): State<App>, headers: HeaderMap) -> Res
     algorithms.dedup();
     let document = json!({
         "issuer": policy.issuer,
-        "jwks_uri": format!("{}/.well-known/jwks.json", policy.public_url),
+        "jwks_uri": policy.public_url.get().map(|url| format!("{url}/.well-known/jwks.json")),
         "response_types_supported": [],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": algorithms,

@@ -1,5 +1,5 @@
 //! The data directory of the embedded default: the database, the generated master key, and the lock that keeps a second
-//! server out.
+//! server off the database, wherever that is.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -10,19 +10,21 @@ use std::{
 
 use crate::{
     crypto::MasterKey,
-    domain::{secret::Entropy, secret::SecretString},
+    domain::secret::{Entropy, SecretString, random},
 };
 
 /// The name of the generated master key's file.
 const MASTER_KEY_FILE: &str = "master.key";
-/// The name of the lock file.
-const LOCK_FILE: &str = "vouchsafe.lock";
+/// What follows the database's name in the name of its lock file.
+const LOCK_SUFFIX: &str = ".lock";
 
 /// What is wrong with a data directory.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// A file could not be made, read or written.
-    #[error("cannot use {path}: {problem}: choose another data directory with --data-dir, or make this one writable")]
+    #[error(
+        "cannot use {path}: {problem}: choose another place with --data-dir or database.url, or make this one writable"
+    )]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -31,8 +33,15 @@ pub enum DataDirError {
         problem: io::Error,
     },
     /// Another server uses it.
-    #[error("another vouchsafe server uses {0}: stop it first, or choose another data directory with --data-dir")]
+    #[error(
+        "another vouchsafe server uses the database {0}: stop it first, or choose another with --data-dir or database.url"
+    )]
     InUse(PathBuf),
+    /// There is no database, and the command is not one that makes it.
+    #[error(
+        "there is no database {0}: say where it is with --data-dir or database.url, or let `vouchsafe serve` make it"
+    )]
+    NoDatabase(PathBuf),
     /// The database is there but its key is not.
     #[error(
         "{database} exists but its master key {key} does not: put the key back, or set keys.master_key to it; a new key \
@@ -64,34 +73,63 @@ pub(super) fn create(dir: &Path) -> Result<(), DataDirError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))
 }
 
-/// Holds a data directory for one server, until dropped.
+/// Keeps other servers off a database, until dropped.
 #[derive(Debug)]
-pub struct DataDirLock(#[expect(dead_code, reason = "held for its lock, which ends with the file")] File);
+pub struct DatabaseLock(#[expect(dead_code, reason = "held for its lock, which ends with the file")] File);
 
-/// Takes the directory for this server.
-pub(super) fn lock(dir: &Path) -> Result<DataDirLock, DataDirError> {
-    let path = dir.join(LOCK_FILE);
+/// Takes the database for this server. The lock stands beside the database and not in the data directory, which another
+/// server of the same database need not share. The directory must be there, the database need not.
+pub(super) fn lock(database: &Path) -> Result<DatabaseLock, DataDirError> {
+    let mut path = resolved(database).map_err(at(database))?.into_os_string();
+    path.push(LOCK_SUFFIX);
+    let path = PathBuf::from(path);
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(at(&path))?;
     match file.try_lock() {
-        Ok(()) => Ok(DataDirLock(file)),
-        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(dir.to_owned())),
+        Ok(()) => Ok(DatabaseLock(file)),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(database.to_owned())),
         Err(TryLockError::Error(problem)) => Err(at(&path)(problem)),
+    }
+}
+
+/// The one name of a file that others may reach through symbolic links.
+fn resolved(file: &Path) -> io::Result<PathBuf> {
+    match (fs::canonicalize(file), file.parent(), file.file_name()) {
+        (Err(problem), Some(dir), Some(name)) if problem.kind() == io::ErrorKind::NotFound => {
+            // A relative path of one part has an empty parent.
+            let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+            Ok(fs::canonicalize(dir)?.join(name))
+        }
+        (resolved, ..) => resolved,
+    }
+}
+
+/// Whether the database is there.
+pub(super) fn check_database(database: &Path) -> Result<(), DataDirError> {
+    match database.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(DataDirError::NoDatabase(database.to_owned())),
+        Err(problem) => Err(at(database)(problem)),
     }
 }
 
 /// The master key of the directory: read, or generated if there is neither a key nor a database yet.
 pub(super) fn master_key(dir: &Path, database: &Path, entropy: &dyn Entropy) -> Result<SecretString, DataDirError> {
-    let path = dir.join(MASTER_KEY_FILE);
-    match File::open(&path) {
-        Ok(mut file) => read_key(&path, &mut file),
+    match existing_master_key(dir, database) {
+        Err(DataDirError::KeyLost { key, .. }) if !database.exists() => generate_key(dir, &key, entropy),
+        found => found,
+    }
+}
+
+/// The master key of the directory, for a database that is there.
+pub(super) fn existing_master_key(dir: &Path, database: &Path) -> Result<SecretString, DataDirError> {
+    let key = dir.join(MASTER_KEY_FILE);
+    match File::open(&key) {
+        Ok(mut file) => read_key(&key, &mut file),
         Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
-            if database.exists() {
-                return Err(DataDirError::KeyLost { database: database.to_owned(), key: path });
-            }
-            generate_key(dir, &path, entropy)
+            Err(DataDirError::KeyLost { database: database.to_owned(), key })
         }
-        Err(problem) => Err(at(&path)(problem)),
+        Err(problem) => Err(at(&key)(problem)),
     }
 }
 
@@ -107,18 +145,19 @@ fn read_key(path: &Path, file: &mut File) -> Result<SecretString, DataDirError> 
 }
 
 /// Writes a new key beside its place and then links it there, so that a crash leaves no half key and of two processes that
-/// start together only one key wins.
+/// start together only one key wins. The draft has a name that nobody could have taken, by accident or on purpose: the
+/// process's number is always the same in a container.
 fn generate_key(dir: &Path, path: &Path, entropy: &dyn Entropy) -> Result<SecretString, DataDirError> {
     let text = MasterKey::generate(entropy).to_text();
-    let draft = dir.join(format!("{MASTER_KEY_FILE}.{}", std::process::id()));
-    let written = || -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+    let draft = dir.join(format!("{MASTER_KEY_FILE}.{:016x}", u64::from_be_bytes(random(entropy))));
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft).map_err(at(&draft))?;
+    let mut finish = || -> io::Result<()> {
         writeln!(file, "{}", text.expose())?;
         file.sync_all()?;
         fs::hard_link(&draft, path)?;
         File::open(dir)?.sync_all()
     };
-    let result = written();
+    let result = finish();
     let _ = fs::remove_file(&draft);
     match result {
         Ok(()) => {
@@ -141,10 +180,54 @@ mod tests {
     #[test]
     fn a_second_server_is_kept_out_until_the_first_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let first = lock(dir.path()).unwrap();
-        assert!(matches!(lock(dir.path()), Err(DataDirError::InUse(_))));
+        let database = dir.path().join("vouchsafe.db");
+        let first = lock(&database).unwrap();
+        assert!(matches!(lock(&database), Err(DataDirError::InUse(_))));
         drop(first);
-        lock(dir.path()).unwrap();
+        lock(&database).unwrap();
+        assert!(!database.exists(), "only the lock is made");
+    }
+
+    #[test]
+    fn a_database_has_one_lock_however_it_is_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        let database = dir.path().join("real/vouchsafe.db");
+        let (by_dir, by_file) = (dir.path().join("dir"), dir.path().join("other.db"));
+        std::os::unix::fs::symlink(dir.path().join("real"), &by_dir).unwrap();
+        let _first = lock(&by_dir.join("vouchsafe.db")).unwrap();
+        assert!(matches!(lock(&database), Err(DataDirError::InUse(_))));
+        fs::write(&database, "").unwrap();
+        std::os::unix::fs::symlink(&database, &by_file).unwrap();
+        assert!(matches!(lock(&by_file), Err(DataDirError::InUse(_))));
+        lock(&dir.path().join("real/another.db")).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_was_written_halfway_once_is_in_nobodys_way() {
+        struct Same;
+        impl Entropy for Same {
+            fn fill(&self, bytes: &mut [u8]) {
+                bytes.fill(7);
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (database, victim) = (dir.path().join("vouchsafe.db"), dir.path().join("victim"));
+        fs::write(&victim, "untouched").unwrap();
+        let draft = dir.path().join(format!("{MASTER_KEY_FILE}.{}", "07".repeat(8)));
+        std::os::unix::fs::symlink(&victim, &draft).unwrap();
+        assert!(matches!(master_key(dir.path(), &database, &Same), Err(DataDirError::Io { .. })));
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+        master_key(dir.path(), &database, &SystemEntropy).unwrap();
+    }
+
+    #[test]
+    fn what_is_only_looked_at_is_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("vouchsafe.db");
+        assert!(matches!(check_database(&database), Err(DataDirError::NoDatabase(_))));
+        assert!(matches!(existing_master_key(dir.path(), &database), Err(DataDirError::KeyLost { .. })));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Settings as each part wants them.
 
-use std::{num::NonZeroUsize, thread};
+use std::{num::NonZeroUsize, sync::OnceLock, thread};
 
 use crate::{
-    config::{Backend, RegistrationMode, Settings},
+    config::{Backend, Passwords, RegistrationMode, Settings},
     crypto::{Argon2Params, PoolConfig},
     domain::{secret::SecretString, session::SessionPolicy, signing_key::RotationPolicy},
     service::Policy,
@@ -29,7 +29,7 @@ pub(super) fn policy(settings: &Settings) -> Policy {
     let Settings { issuer, http, tokens, sessions, keys, registration, passwords, .. } = settings;
     Policy {
         issuer: issuer.clone(),
-        public_url: http.public_url.clone(),
+        public_url: http.public_url.clone().map_or_else(OnceLock::new, OnceLock::from),
         algorithm: tokens.algorithm,
         access_ttl: tokens.access_ttl,
         audiences: tokens.audiences.clone(),
@@ -58,5 +58,47 @@ pub(super) fn pool_config(settings: &Settings) -> PoolConfig {
             iterations: passwords.iterations,
             parallelism: passwords.parallelism,
         },
+    }
+}
+
+/// Memory in KiB and passes, at least as strong as each other: the minimum for argon2id in OWASP's Password Storage Cheat Sheet.
+/// Lanes change how the work is spread, not how much it is.
+const OWASP_MINIMUM: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
+
+/// What to tell an operator whose settings make passwords cheap to guess, if they do.
+pub(super) fn cheap_passwords(passwords: &Passwords) -> Option<String> {
+    let Passwords { memory_kib, iterations, .. } = passwords;
+    let enough = OWASP_MINIMUM.iter().any(|(memory, passes)| memory_kib >= memory && iterations >= passes);
+    (!enough).then(|| {
+        format!(
+            "passwords.memory_kib={memory_kib} with passwords.iterations={iterations} is below the minimum that OWASP \
+             recommends for argon2id: whoever gets hold of the database guesses passwords cheaply; set at least 19456 with 2, \
+             or 47104 with 1, 12288 with 3, 9216 with 4, 7168 with 5"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn passwords_that_are_cheaper_than_owasp_recommends_are_warned_of() {
+        let sets = |memory: u32, passes: u32| {
+            vec![format!("passwords.memory_kib={memory}"), format!("passwords.iterations={passes}")]
+        };
+        let warning = |sets: Vec<String>| {
+            let sources = Sources { file: None, env: Vec::new(), sets, data_dir: Some("d".to_owned()) };
+            cheap_passwords(&load(sources).unwrap().passwords)
+        };
+        assert_eq!(warning(Vec::new()), None, "the default");
+        for (memory, passes) in OWASP_MINIMUM {
+            assert_eq!(warning(sets(memory, passes)), None);
+            assert!(warning(sets(memory - 1, passes)).unwrap().contains(&format!("memory_kib={}", memory - 1)));
+        }
+        assert_eq!(warning(sets(7_168, 16)), None);
+        assert_eq!(warning(sets(262_144, 1)), None);
+        assert!(warning(sets(7_167, 16)).unwrap().contains("OWASP"));
     }
 }

@@ -2,33 +2,33 @@
 //!
 //! The node takes its listeners, clock and shutdown from outside, so that tests run the very server that operators run.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{IdentifierHasher, MasterKey, PasswordPool, PoolConfig, Vault},
-    domain::{
-        secret::{Entropy, SecretString},
-        time::Clock,
-    },
+    config::{Backend, Settings},
+    crypto::{IdentifierHasher, PasswordPool, PoolConfig},
+    domain::{secret::Entropy, time::Clock},
     grpc::{CallLayer, CallPolicy, Limits, Server},
     http,
-    service::{Background, Feed, KeyChain, Observer, Parts, Policy, Service},
-    store::{self, Surroundings, port::Store},
+    service::{Background, Parts, Service},
+    store,
 };
 
+mod backstage;
 mod clock;
 mod data_dir;
 mod error;
 mod from_settings;
 
+use backstage::prepare_data_dir;
+pub use backstage::{Backstage, OpenStore};
 pub use clock::DatabaseClock;
-pub use data_dir::{DataDirError, DataDirLock};
+pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;
-use from_settings::{location, options, policy, pool_config};
+use from_settings::{cheap_passwords, location, options, policy, pool_config};
 
 /// Where the time and the random bytes of a node come from.
 #[derive(Clone)]
@@ -43,20 +43,6 @@ impl std::fmt::Debug for Ambient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Ambient")
     }
-}
-
-/// The store and the keys, opened: enough for the command line.
-#[derive(Debug)]
-pub struct Backstage {
-    /// The store.
-    pub store: Arc<dyn Store>,
-    /// The keys, made if there were none.
-    pub keys: Arc<KeyChain>,
-    /// The revocation feed, read to its end.
-    pub feed: Arc<Feed>,
-    /// The operator's decisions.
-    pub policy: Policy,
-    master: Arc<MasterKey>,
 }
 
 /// The ports of a node.
@@ -74,15 +60,15 @@ pub struct Node {
     service: Arc<Service>,
     ambient: Ambient,
     settings: Settings,
-    _lock: Option<DataDirLock>,
+    _lock: Option<DatabaseLock>,
 }
 
-/// Brings the schema up to date.
+/// Brings the schema up to date. An embedded database that is not there is made, with its master key.
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn migrate(settings: &Settings) -> Result<(), StartError> {
-    prepare_data_dir(settings)?;
+pub async fn migrate(settings: &Settings, ambient: &Ambient) -> Result<(), StartError> {
+    prepare_data_dir(settings, &*ambient.entropy)?;
     Ok(store::migrate(&location(settings)).await?)
 }
 
@@ -100,53 +86,20 @@ pub async fn bind(settings: &Settings) -> Result<Listeners, StartError> {
     })
 }
 
-impl Backstage {
-    /// Opens the store and loads the keys.
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub async fn open(settings: &Settings, ambient: &Ambient) -> Result<Self, StartError> {
-        prepare_data_dir(settings)?;
-        let master = Arc::new(MasterKey::parse(master_key(settings, &*ambient.entropy)?.expose())?);
-        let (location, options) = (location(settings), options(settings));
-        if settings.database.migrate_on_start {
-            store::migrate(&location).await?;
-        }
-        let observer = Arc::new(Observer::new());
-        let around = Surroundings {
-            clock: Arc::clone(&ambient.clock),
-            entropy: Arc::clone(&ambient.entropy),
-            vault: Arc::new(Vault::new(Arc::clone(&master), Arc::clone(&ambient.entropy))),
-            observer: Arc::clone(&observer) as Arc<_>,
-        };
-        let store = store::open(&location, &options, around).await?;
-        let policy = policy(settings);
-        let feed = Arc::new(Feed::new(Arc::clone(&store), observer, Arc::clone(&ambient.clock)));
-        // First of all, because it sets the clock by the database's.
-        feed.catch_up().await?;
-        store.announce_access_ttl(policy.access_ttl).await?;
-        let keys = KeyChain::load(
-            &*store,
-            &policy,
-            Arc::clone(&master),
-            Arc::clone(&ambient.clock),
-            Arc::clone(&ambient.entropy),
-        );
-        let keys = Arc::new(keys.await?);
-        Ok(Self { store, keys, feed, policy, master })
-    }
-}
-
 impl Node {
-    /// Makes a node ready: takes the data directory, opens the store, loads keys and revocations, starts the hashing threads.
+    /// Makes a node ready: keeps other servers off an embedded database, opens the store, loads keys and revocations, starts the
+    /// hashing threads.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn prepare(settings: Settings, ambient: Ambient) -> Result<Self, StartError> {
+        if let Some(warning) = cheap_passwords(&settings.passwords) {
+            tracing::warn!("{warning}");
+        }
         let lock = match &settings.database.backend {
-            Backend::Sqlite { data_dir, .. } => {
+            Backend::Sqlite { file, data_dir } => {
                 data_dir::create(data_dir)?;
-                Some(data_dir::lock(data_dir)?)
+                Some(data_dir::lock(file)?)
             }
             Backend::Postgres { .. } => None,
         };
@@ -180,6 +133,8 @@ impl Node {
             pause: settings.shutdown.pause,
             drain: settings.shutdown.drain,
         };
+        let http_address = listeners.http.local_addr()?;
+        service.policy().public_url.get_or_init(|| url_of(http_address));
         let background = Background::start(&service);
         let layer = CallLayer::new(Arc::clone(&service), ambient.entropy, call_policy);
         let grpc = Server::new(listeners.grpc, layer, limits).run(Arc::clone(&service), shutdown.clone());
@@ -205,24 +160,14 @@ impl Node {
     }
 }
 
-fn prepare_data_dir(settings: &Settings) -> Result<(), StartError> {
-    if let Backend::Sqlite { data_dir, .. } = &settings.database.backend {
-        data_dir::create(data_dir)?;
+/// The URL of a port for callers on this machine.
+fn url_of(address: SocketAddr) -> String {
+    // "Every address" is none that could be called.
+    if address.ip().is_unspecified() {
+        format!("http://localhost:{}", address.port())
+    } else {
+        format!("http://{address}")
     }
-    Ok(())
-}
-
-fn master_key(settings: &Settings, entropy: &dyn Entropy) -> Result<SecretString, StartError> {
-    Ok(match &settings.keys.master_key {
-        MasterKeySetting::Given(key) => key.clone(),
-        MasterKeySetting::Generated { data_dir } => {
-            let database = match &settings.database.backend {
-                Backend::Sqlite { file, .. } => file.clone(),
-                Backend::Postgres { .. } => PathBuf::new(),
-            };
-            data_dir::master_key(data_dir, &database, entropy)?
-        }
-    })
 }
 
 /// Hashes one password outside a running node, for the command line.

@@ -68,21 +68,18 @@ impl std::fmt::Debug for KeyChain {
 }
 
 impl KeyChain {
-    /// Loads every key, and makes the first ones if there are none.
+    /// Loads every key there is. Publishes none.
     ///
     /// # Errors
     /// See [`KeyError`].
-    pub async fn load(
+    pub async fn open(
         store: &dyn Store,
-        policy: &Policy,
         master: Arc<MasterKey>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, KeyError> {
         let keys = ArcSwap::from_pointee(read(store, &master, clock.now()).await?);
-        let chain = Self { master, clock, entropy, keys, looked_up: AtomicI64::new(i64::MIN) };
-        chain.rotate_if_due(store, policy, Actor::System).await?;
-        Ok(chain)
+        Ok(Self { master, clock, entropy, keys, looked_up: AtomicI64::new(i64::MIN) })
     }
 
     /// Loads every key anew.
@@ -94,7 +91,7 @@ impl KeyChain {
         Ok(())
     }
 
-    /// Publishes successors where the schedule wants them.
+    /// Publishes successors where the schedule wants them, and the first keys if there are none.
     ///
     /// # Errors
     /// See [`KeyError`].

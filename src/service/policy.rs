@@ -1,6 +1,6 @@
 //! What an operator has decided, as far as the use cases need it.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use crate::domain::{
     audience::{Audience, Scope},
@@ -14,8 +14,9 @@ use crate::domain::{
 pub struct Policy {
     /// `iss`.
     pub issuer: String,
-    /// Where `jwks_uri` points: the public base URL of the HTTP port, without a trailing slash.
-    pub public_url: String,
+    /// Where `jwks_uri` points: the public base URL of the HTTP port, without a trailing slash. Where
+    /// the operator named none it is the bound address, set once that is known.
+    pub public_url: OnceLock<String>,
     /// The algorithm of new signing keys.
     pub algorithm: Algorithm,
     /// How long access tokens live. Whole seconds.

@@ -69,13 +69,15 @@ pub async fn open(location: &Location, options: &Options, around: Surroundings) 
     })
 }
 
-/// Brings the database's schema up to this program's. Safe to run on several nodes at once, and again.
+/// Brings the database's schema up to this program's, and makes an embedded database that is not there. Safe to run on several nodes at once, and again.
 ///
 /// # Errors
 /// `Unavailable`, or `Schema` if the schema is newer than this program can read, or a migration was changed or left half done.
 pub async fn migrate(location: &Location) -> Result<(), StoreError> {
     match location {
         Location::Sqlite(path) => {
+            sqlite::create(path)?;
+            sqlite::check_file(path)?;
             let mut connection = sqlite::connect(path).await?;
             migrate_sqlite(&mut connection).await?;
             Ok(connection.close().await?)
@@ -89,13 +91,14 @@ pub async fn migrate(location: &Location) -> Result<(), StoreError> {
     }
 }
 
-/// Whether this program and the database's schema fit. Changes no schema.
+/// Whether this program and the database's schema fit. Makes no database and changes no schema.
 ///
 /// # Errors
 /// `Schema` saying what to do; `Unavailable`.
 pub async fn check_schema(location: &Location) -> Result<(), StoreError> {
     let found = match location {
         Location::Sqlite(path) => {
+            sqlite::check_file(path)?;
             let mut connection = sqlite::connect(path).await?;
             let found = read_versions::<sqlite::Db>(&mut connection).await?;
             connection.close().await?;

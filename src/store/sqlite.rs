@@ -1,6 +1,13 @@
 //! The store on SQLite: the embedded default.
 
-use std::{path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions as _, Sqlite, SqliteConnection,
@@ -53,10 +60,52 @@ pub(super) fn migrator() -> Migrator {
     super::connect::migrator([(1, "initial", include_str!("../../migrations/sqlite/0001_initial.sql"))])
 }
 
+/// Makes an empty database for its owner alone, if there is none. SQLite would let the umask decide who may read it; what
+/// SQLite puts beside it gets the same permissions.
+pub(super) fn create(path: &Path) -> Result<(), StoreError> {
+    match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(problem) => Err(StoreError::Unavailable(format!("cannot make {}: {problem}", path.display()).into())),
+    }
+}
+
+/// Whether there is a database that only those whom its owner chose can read and write.
+pub(super) fn check_file(path: &Path) -> Result<(), StoreError> {
+    let beside = |suffix: &str| {
+        let mut name = OsString::from(path);
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    for file in [path.to_owned(), beside("-wal"), beside("-shm")] {
+        let mode = match fs::metadata(&file) {
+            Ok(metadata) => metadata.permissions().mode(),
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound && file != path => continue,
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
+                let text = format!("there is no database {} yet: run `vouchsafe migrate`", path.display());
+                return Err(StoreError::Schema(text));
+            }
+            Err(problem) => {
+                let text = format!("cannot use {}: {problem}", file.display());
+                return Err(StoreError::Unavailable(text.into()));
+            }
+        };
+        if mode & 0o007 != 0 {
+            return Err(StoreError::Schema(format!(
+                "every user of this machine may use the database file {0} (mode {1:o}): chmod 600 {0}",
+                file.display(),
+                mode & 0o777
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn connect_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(true)
+        // Made by `create` alone, which sees to it that others cannot read it.
+        .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         // FULL, not NORMAL: an acknowledged change survives a power cut.
         .synchronous(SqliteSynchronous::Full)

@@ -69,8 +69,8 @@ fn postgres_asks_for_what_all_nodes_must_share() {
     assert!(matches!(&settings.keys.master_key, MasterKey::Given(key) if key.expose() == "S3cretKey"));
     assert!(!settings.database.migrate_on_start);
     assert_eq!(
-        (settings.issuer.as_str(), settings.http.public_url.as_str()),
-        ("https://id.example.com/", "https://id.example.com")
+        (settings.issuer.as_str(), settings.http.public_url.as_deref()),
+        ("https://id.example.com/", Some("https://id.example.com"))
     );
     let migrate = Given::sets(&[POSTGRES, ISSUER, MASTER_KEY, "database.migrate_on_start=true"]).load().unwrap();
     assert!(migrate.database.migrate_on_start);
@@ -105,6 +105,25 @@ fn only_three_kinds_of_database_url() {
 fn an_issuer_that_is_no_url_needs_a_public_url() {
     assert_one(&Given::sets(&["issuer=urn:example:id"]).problems(), &["Set http.public_url to an http(s) URL"]);
     assert!(Given::sets(&["issuer=urn:example:id", "http.public_url=https://h"]).load().is_ok());
+}
+
+#[test]
+fn an_unknown_parameter_of_the_database_is_refused_without_its_value() {
+    let problems = Given::sets(&["database.url=postgres://h/db?sslmode=require&sslpasword=S3cret"]).problems();
+    assert_one(&problems, &["Set database.url to a Postgres URL without the unknown parameter sslpasword", "--set"]);
+    assert!(!problems[0].contains("S3cret"), "{problems:?}");
+}
+
+#[test]
+fn keys_are_found_at_the_issuer_or_where_the_port_is_bound() {
+    let public_url = |sets: &[&str]| Given::sets(sets).load().unwrap().http.public_url;
+    assert_eq!(public_url(&[]), None);
+    assert_eq!(public_url(&["http.listen=127.0.0.1:1"]), None);
+    assert_eq!(public_url(&["issuer=https://id.example/"]).as_deref(), Some("https://id.example"));
+    assert_eq!(public_url(&["http.public_url=https://h/"]).as_deref(), Some("https://h"));
+    // The same on Postgres, where nothing is derived: all nodes must say the same.
+    let shared = public_url(&[POSTGRES, MASTER_KEY, "issuer=http://localhost:50052"]);
+    assert_eq!(shared.as_deref(), Some("http://localhost:50052"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `vouchsafe admin create`, beside a running server.
 
 use serde_json::json;
-use vouchsafe::pb::v1::Consistency;
+use vouchsafe::{pb::v1::Consistency, store::Location};
 
 use super::{
     client::Client,
@@ -13,7 +13,11 @@ use crate::{
     support::{Backend, PASSWORD, reason},
 };
 
-on_both_databases!(an_administrator_is_made_while_the_server_runs, bad_requests_make_nobody);
+on_both_databases!(
+    an_administrator_is_made_while_the_server_runs,
+    an_administrator_may_come_before_the_server,
+    bad_requests_make_nobody,
+);
 
 fn create<'a>(email: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
     [&["admin", "create", "--email", email], flags].concat()
@@ -45,6 +49,28 @@ async fn an_administrator_is_made_while_the_server_runs(backend: Backend) {
     for act in ["user.registered", "role.assigned"] {
         assert_eq!(place.database.integer(&format!("{events} '{act}'")).await, 2, "{act}");
     }
+    server.stop().await;
+    place.remove().await;
+}
+
+/// The embedded database is made for them. No key is: that is the server's, with the server's settings.
+async fn an_administrator_may_come_before_the_server(backend: Backend) {
+    let place = Place::new(backend).await;
+    let args = create("root@example.com", &["--password-stdin", "--set", "tokens.algorithm=EdDSA"]);
+    let said = place.run_with_input(&args, PASSWORD).await.ok();
+    match place.database.location() {
+        Location::Sqlite(path) => assert!(said.contains(&format!(" in {}\n", path.display())), "{said}"),
+        Location::Postgres(url) => {
+            let (_, host) = url.expose().split_once('@').unwrap();
+            assert!(said.contains(&format!(" in postgres://{}", host.split('?').next().unwrap())), "{said}");
+            // That of the address is the only one.
+            assert_eq!(said.matches('@').count(), 1, "no login: {said}");
+        }
+    }
+    assert_eq!(place.database.integer("SELECT count(*) FROM signing_keys").await, 0);
+    let server = place.serve().await;
+    Client::of(&server).await.login("root@example.com").await.unwrap();
+    assert_eq!(place.database.texts("SELECT algorithm FROM signing_keys").await, ["ES256"]);
     server.stop().await;
     place.remove().await;
 }

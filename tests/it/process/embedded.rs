@@ -9,6 +9,7 @@ use super::{
     client::Client,
     harness::{PROGRAM, Server, finish},
     tools::{call, grpcurl},
+    web::get,
 };
 use crate::support::PASSWORD;
 
@@ -39,7 +40,15 @@ async fn runs_in(env: &[(&str, &Path)], data: &Path) {
     assert_eq!(mode(data), 0o700);
     assert_eq!(mode(&data.join("master.key")), 0o600);
     // With the write-ahead log beside the database while it runs.
-    assert_eq!(names(data), ["master.key", "vouchsafe.db", "vouchsafe.db-shm", "vouchsafe.db-wal", "vouchsafe.lock"]);
+    let files = ["master.key", "vouchsafe.db", "vouchsafe.db-shm", "vouchsafe.db-wal", "vouchsafe.db.lock"];
+    assert_eq!(names(data), files);
+    for file in files {
+        assert_eq!(mode(&data.join(file)), 0o600, "{file}");
+    }
+    let discovery = get(&server, "/.well-known/openid-configuration").await.json();
+    // Where the port is, which the issuer, a mere name here, does not say.
+    assert_eq!(discovery["jwks_uri"], format!("http://{}/.well-known/jwks.json", server.http));
+    assert_eq!(discovery["issuer"], "http://localhost:50052");
     greets(&server, data).await;
     let client = Client::of(&server).await;
     let tokens = client.login("ada@example.com").await.unwrap();

@@ -7,9 +7,18 @@ use super::{
     harness::{Place, until},
     web::published_kids,
 };
-use crate::{rpc::on_both_databases, support::Backend};
+use crate::{
+    rpc::on_both_databases,
+    support::{Backend, TestDatabase},
+};
 
-on_both_databases!(keys_are_listed, a_rotation_reaches_the_running_server, a_new_key_waits_until_it_is_known);
+on_both_databases!(
+    keys_are_listed,
+    listing_keys_changes_nothing_whatever_the_settings,
+    a_rotation_publishes_one_key_whatever_the_settings,
+    a_rotation_reaches_the_running_server,
+    a_new_key_waits_until_it_is_known,
+);
 
 async fn listed(place: &Place) -> Vec<Value> {
     let json = place.run(&["keys", "list", "--output", "json"]).await.ok();
@@ -30,6 +39,88 @@ async fn keys_are_listed(backend: Backend) {
     let jwk = keys[0]["jwk"].as_object().unwrap();
     assert!(!jwk.contains_key("d"), "{jwk:?}");
     server.stop().await;
+    place.remove().await;
+}
+
+/// Settings of whoever looks that no server has: by them a key of another algorithm is missing, every key is overdue, and
+/// tokens live longer.
+const ODD: [&str; 8] = [
+    "--set",
+    "tokens.algorithm=EdDSA",
+    "--set",
+    "tokens.access_ttl=24h",
+    "--set",
+    "keys.rotation_period=1m",
+    "--set",
+    "keys.publish_lead=59s",
+];
+
+/// What a command could have changed.
+async fn tables(place: &Place) -> Vec<String> {
+    let mut tables = Vec::new();
+    for table in ["signing_keys", "refresh_keys", "feed_head", "feed", "audit_events"] {
+        tables.push(place.database.dump(table).await);
+    }
+    tables
+}
+
+async fn listing_keys_changes_nothing_whatever_the_settings(backend: Backend) {
+    let place = Place::new(backend).await;
+    let server = place.serve().await;
+    let kids = published_kids(&server).await;
+    // Without the server, which does things of its own.
+    server.stop().await;
+    let before = tables(&place).await;
+    let listed = place.run(&[&["keys", "list"][..], &ODD].concat()).await.ok();
+    assert!(listed.lines().count() == 2 && listed.contains(&kids[0]), "{listed}");
+    assert_eq!(tables(&place).await, before);
+    place.remove().await;
+}
+
+async fn a_rotation_publishes_one_key_whatever_the_settings(backend: Backend) {
+    let place = Place::new(backend).await;
+    place.serve().await.stop().await;
+    let ttl = "SELECT longest_access_ttl FROM feed_head";
+    let before = place.database.integer(ttl).await;
+    let rotated = place.run(&[&["keys", "rotate"][..], &ODD].concat()).await.ok();
+    assert_eq!(rotated.lines().count(), 3, "{rotated}");
+    for table in ["signing_keys", "refresh_keys"] {
+        assert_eq!(place.database.integer(&format!("SELECT count(*) FROM {table}")).await, 2, "{table}");
+    }
+    assert_eq!(place.database.integer(ttl).await, before, "no server issues such tokens");
+    place.remove().await;
+}
+
+/// What is not there is named, and not made.
+#[tokio::test]
+async fn keys_of_no_database_are_neither_listed_nor_made() {
+    let place = Place::new(Backend::Sqlite).await;
+    let (home, elsewhere) = (place.path("none"), place.path("other.db"));
+    let (dir, url) = (home.display().to_string(), format!("database.url=sqlite:{}", elsewhere.display()));
+    for command in ["list", "rotate"] {
+        for (flags, named) in [
+            (&["--data-dir", &*dir][..], home.join("vouchsafe.db")),
+            (&["--set", &*url][..], elsewhere.clone()),
+            (&[][..], place.data_dir().join("vouchsafe.db")),
+        ] {
+            let said = place.run(&[&["keys", command], flags].concat()).await.refused();
+            assert!(said.contains("there is no database") && said.contains(named.to_str().unwrap()), "{said}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(place.home.path()).unwrap().count(), 0, "something was created");
+    assert_eq!(std::fs::read_dir(place.data_dir()).unwrap().count(), 0, "something was created");
+    place.remove().await;
+}
+
+/// Before the first start there are no keys: a list is empty, and a rotation makes the first ones.
+#[tokio::test]
+async fn keys_of_a_new_database_are_made_when_asked_for() {
+    let place = Place::on(TestDatabase::migrated(Backend::Postgres).await);
+    assert_eq!(listed(&place).await.len(), 0);
+    assert_eq!(place.database.integer("SELECT count(*) FROM signing_keys").await, 0);
+    assert_eq!(place.run(&["keys", "rotate"]).await.ok().lines().count(), 2);
+    let keys = listed(&place).await;
+    assert_eq!((keys.len(), keys[0]["state"].as_str()), (1, Some("active")));
     place.remove().await;
 }
 

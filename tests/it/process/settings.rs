@@ -124,10 +124,7 @@ async fn a_check_shows_every_setting_and_no_secret() {
     let key = "c2VjcmV0IG1hc3RlciBrZXkgb2YgMzIgYnl0ZXMgISE=";
     let place = sqlite()
         .await
-        .set(
-            "database.url",
-            "postgres://vouchsafe:hunter2@db.example:5433/identity?sslmode=require&sslpassword=hunter3",
-        )
+        .set("database.url", "postgres://vouchsafe:hunter2@db.example:5433/identity?sslmode=require&password=hunter3")
         .set("keys.master_key", key);
     let dump = place.run(&["config", "check"]).await.ok();
     let redacted = "url = \"postgres://vouchsafe:[redacted]@db.example:5433/identity?sslmode=require\"";

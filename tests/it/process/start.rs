@@ -161,6 +161,67 @@ async fn a_second_server_on_one_data_directory_is_kept_out() {
     assert_untouched(place, tokens).await;
 }
 
+/// What counts is the database, not which directory its server keeps its key in.
+#[tokio::test]
+async fn a_second_server_on_one_database_is_kept_out() {
+    let (place, tokens) = inhabited(Backend::Sqlite).await;
+    let first = place.serve().await;
+    let database = place.data_dir().join("vouchsafe.db");
+    let (key, other) = (place.data_dir().join("master.key"), place.path("other"));
+    fs::create_dir(&other).unwrap();
+    fs::copy(key, other.join("master.key")).unwrap();
+    let link = place.path("link.db");
+    std::os::unix::fs::symlink(&database, &link).unwrap();
+    for name in [&database, &link] {
+        let url = format!("database.url=sqlite:{}", name.display());
+        let said = place.run(&["serve", "--data-dir", other.to_str().unwrap(), "--set", &url]).await.refused();
+        assert_says(&said, &[name.to_str().unwrap(), "another vouchsafe server", "database.url"]);
+    }
+    Client::of(&first).await.claims(&tokens.access_token).await;
+    first.stop().await;
+    assert_untouched(place, tokens).await;
+}
+
+#[tokio::test]
+async fn a_database_that_others_may_read_or_write_is_refused() {
+    let (place, tokens) = inhabited(Backend::Sqlite).await;
+    let database = place.data_dir().join("vouchsafe.db");
+    for mode in [0o604, 0o602, 0o644] {
+        fs::set_permissions(&database, fs::Permissions::from_mode(mode)).unwrap();
+        for command in COMMANDS.iter().copied().chain([&["migrate"][..]]) {
+            let said = place.run_with_input(command, INPUT).await.refused();
+            assert_says(&said, &[database.to_str().unwrap(), "chmod 600"]);
+        }
+    }
+    // A group is somebody's choice.
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o660)).unwrap();
+    assert_untouched(place, tokens).await;
+}
+
+#[tokio::test]
+async fn a_migration_makes_what_the_server_then_finds() {
+    let place = Place::new(Backend::Sqlite).await;
+    assert_eq!(place.run(&["migrate"]).await.ok(), "the schema is up to date\n");
+    let server = place.serve().await;
+    Client::of(&server).await.join("ada@example.com").await;
+    server.stop().await;
+    place.remove().await;
+}
+
+#[tokio::test]
+async fn cheap_passwords_are_warned_of() {
+    let place = Place::new(Backend::Sqlite).await;
+    let server = place.serve().await;
+    let warned = |log: &[String]| log.iter().any(|line| line.contains("OWASP") && line.contains("WARN"));
+    assert!(warned(&server.log.so_far()), "{:#?}", server.log.so_far());
+    server.stop().await;
+    let place = place.unset("passwords.memory_kib").unset("passwords.iterations");
+    let server = place.serve().await;
+    assert!(!warned(&server.log.so_far()), "{:#?}", server.log.so_far());
+    server.stop().await;
+    place.remove().await;
+}
+
 #[tokio::test]
 async fn a_data_directory_that_cannot_be_is_named() {
     let place = Place::new(Backend::Sqlite).await;

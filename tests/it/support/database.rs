@@ -1,6 +1,6 @@
 //! A database for one test, and a back door into it.
 
-use std::time::Duration;
+use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
 use futures_util::TryStreamExt as _;
 use sqlx::{
@@ -58,6 +58,8 @@ impl TestDatabase {
         let path = folder.path().join("vouchsafe.db");
         if let Some(content) = content {
             std::fs::write(&path, content).unwrap();
+            // As the program makes it; it refuses one that others may read.
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         }
         let options = SqliteConnectOptions::new().filename(&path).busy_timeout(Duration::from_mins(1));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(options);

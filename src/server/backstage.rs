@@ -1,0 +1,168 @@
+//! The store and its keys, opened without a node around them: what the command line needs, and what a node begins with.
+//!
+//! A command that only looks must leave no trace: with settings other than the servers' it would otherwise create an empty
+//! database beside the real one, or publish a key that nobody asked for.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{Ambient, StartError, data_dir, location, options, policy};
+use crate::{
+    config::{Backend, MasterKey as MasterKeySetting, Settings},
+    crypto::{MasterKey, Vault},
+    domain::{
+        audit::Actor,
+        secret::{Entropy, SecretString},
+    },
+    service::{Feed, KeyChain, KeyError, Observer, Policy, PublishedKey},
+    store::{self, Surroundings, port::Store},
+};
+
+/// The store, opened under the master key it was made with. Opening it made no key and told the servers nothing.
+#[derive(Debug)]
+pub struct OpenStore {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    feed: Arc<Feed>,
+    policy: Policy,
+    master: Arc<MasterKey>,
+    ambient: Ambient,
+}
+
+impl OpenStore {
+    /// Opens what is there. Creates and writes nothing.
+    ///
+    /// # Errors
+    /// See [`StartError`]; what is missing is named.
+    pub async fn existing(settings: &Settings, ambient: &Ambient) -> Result<Self, StartError> {
+        let master = existing_master_key(settings)?;
+        let opened = Self::connect(settings, ambient, &master).await?;
+        opened.open_keys().await?;
+        Ok(opened)
+    }
+
+    /// Opens what is there. An embedded database that is not there is made, and an old one brought up to date, as far as
+    /// `serve` would do so; a Postgres is left to `vouchsafe migrate`.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn existing_or_embedded(settings: &Settings, ambient: &Ambient) -> Result<Self, StartError> {
+        if let Backend::Postgres { .. } = settings.database.backend {
+            return Self::existing(settings, ambient).await;
+        }
+        let opened = Self::prepared(settings, ambient).await?;
+        opened.open_keys().await?;
+        Ok(opened)
+    }
+
+    /// Opens what is there, after creating and migrating what the settings say.
+    async fn prepared(settings: &Settings, ambient: &Ambient) -> Result<Self, StartError> {
+        let master = prepare_data_dir(settings, &*ambient.entropy)?;
+        if settings.database.migrate_on_start {
+            store::migrate(&location(settings)).await?;
+        }
+        Self::connect(settings, ambient, &master).await
+    }
+
+    async fn connect(settings: &Settings, ambient: &Ambient, master: &SecretString) -> Result<Self, StartError> {
+        let master = Arc::new(MasterKey::parse(master.expose())?);
+        let observer = Arc::new(Observer::new());
+        let around = Surroundings {
+            clock: Arc::clone(&ambient.clock),
+            entropy: Arc::clone(&ambient.entropy),
+            vault: Arc::new(Vault::new(Arc::clone(&master), Arc::clone(&ambient.entropy))),
+            observer: Arc::clone(&observer) as Arc<_>,
+        };
+        let store = store::open(&location(settings), &options(settings), around).await?;
+        let feed = Arc::new(Feed::new(Arc::clone(&store), observer, Arc::clone(&ambient.clock)));
+        // First of all, because it sets the clock by the database's.
+        feed.catch_up().await?;
+        Ok(Self { store, feed, policy: policy(settings), master, ambient: ambient.clone() })
+    }
+
+    /// Every signing key not yet removed, the oldest first.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn keys(&self) -> Result<Vec<PublishedKey>, StartError> {
+        Ok(self.open_keys().await?.published())
+    }
+
+    /// Publishes one successor of every key now, or the first ones if there are none.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn rotate_keys(&self) -> Result<(), StartError> {
+        Ok(self.open_keys().await?.rotate_now(&*self.store, &self.policy, Actor::Operator).await?)
+    }
+
+    /// Opens every key, which tells as well whether the master key is the right one.
+    async fn open_keys(&self) -> Result<KeyChain, KeyError> {
+        let Ambient { clock, entropy } = self.ambient.clone();
+        KeyChain::open(&*self.store, Arc::clone(&self.master), clock, entropy).await
+    }
+}
+
+/// The store and the keys as `serve` opens them.
+#[derive(Debug)]
+pub struct Backstage {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The keys, made if there were none.
+    pub keys: Arc<KeyChain>,
+    /// The revocation feed, read to its end.
+    pub feed: Arc<Feed>,
+    /// The operator's decisions.
+    pub policy: Policy,
+    pub(super) master: Arc<MasterKey>,
+}
+
+impl Backstage {
+    /// Opens the store, made and migrated as the settings say; announces how long tokens live; loads the keys, and publishes
+    /// successors that are due.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn open(settings: &Settings, ambient: &Ambient) -> Result<Self, StartError> {
+        let opened = OpenStore::prepared(settings, ambient).await?;
+        opened.store.announce_access_ttl(opened.policy.access_ttl).await?;
+        let keys = Arc::new(opened.open_keys().await?);
+        keys.rotate_if_due(&*opened.store, &opened.policy, Actor::System).await?;
+        let OpenStore { store, feed, policy, master, ambient: _ } = opened;
+        Ok(Self { store, keys, feed, policy, master })
+    }
+}
+
+/// Makes what the embedded default keeps beside its database, if it is not there; the master key. Before the database itself,
+/// which could not be opened without.
+pub(super) fn prepare_data_dir(settings: &Settings, entropy: &dyn Entropy) -> Result<SecretString, StartError> {
+    if let Backend::Sqlite { data_dir, .. } = &settings.database.backend {
+        data_dir::create(data_dir)?;
+    }
+    Ok(match &settings.keys.master_key {
+        MasterKeySetting::Given(key) => key.clone(),
+        MasterKeySetting::Generated { data_dir } => {
+            data_dir::master_key(data_dir, &embedded_database(settings), entropy)?
+        }
+    })
+}
+
+/// The master key of a database that is there.
+fn existing_master_key(settings: &Settings) -> Result<SecretString, StartError> {
+    if let Backend::Sqlite { file, .. } = &settings.database.backend {
+        data_dir::check_database(file)?;
+    }
+    Ok(match &settings.keys.master_key {
+        MasterKeySetting::Given(key) => key.clone(),
+        MasterKeySetting::Generated { data_dir } => {
+            data_dir::existing_master_key(data_dir, &embedded_database(settings))?
+        }
+    })
+}
+
+fn embedded_database(settings: &Settings) -> PathBuf {
+    match &settings.database.backend {
+        Backend::Sqlite { file, .. } => file.clone(),
+        // A key is never generated for one.
+        Backend::Postgres { .. } => PathBuf::new(),
+    }
+}

@@ -30,6 +30,7 @@ const EXAMPLES: &[(&str, &str, &[&str])] = &[
     ("tokens.default_audience", "api,vouchsafe", &["tokens.audiences=vouchsafe,api"]),
     ("tokens.scopes", "read,write", &[]),
     ("tokens.client_id", "web", &[]),
+    ("tokens.max_staleness", "5s", &[]),
     ("sessions.idle_timeout", "1d", &[]),
     ("sessions.absolute_timeout", "60d", &[]),
     ("sessions.redelivery_window", "0s", &[]),

@@ -1,6 +1,6 @@
 //! Where time enters the process.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use crate::domain::time::Timestamp;
 
@@ -16,7 +16,7 @@ pub fn machine_date() -> Timestamp {
     let epoch = Timestamp::from_micros(0);
     match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => epoch.plus(since),
-        Err(before) => epoch.minus(Duration::from(before.duration())),
+        Err(before) => epoch.minus(before.duration()),
     }
 }
 

@@ -15,7 +15,9 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{StoreError, connect::Options};
+use tokio::time::sleep;
+
+use super::{StoreError, connect::Options, error::is_serialization_failure};
 
 /// The database of the queries.
 pub(super) type Db = Sqlite;
@@ -59,6 +61,10 @@ pub(super) use queries::{Database, Pools};
 pub(super) fn migrator() -> Migrator {
     super::connect::migrator([(1, "initial", include_str!("../../migrations/sqlite/0001_initial.sql"))])
 }
+
+/// How often, and after which pause, a connection is tried again that found another switching to the write-ahead log.
+const SWITCH_TRIES: u32 = 100;
+const SWITCH_PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes an empty database for its owner alone, if there is none. SQLite would let the umask decide who may read it; what
 /// SQLite puts beside it gets the same permissions.
@@ -119,7 +125,15 @@ fn connect_options(path: &Path) -> SqliteConnectOptions {
 /// One connection for changing the schema. Foreign keys are off: to change a table is to drop the old one, and nothing that
 /// refers to it shall go along. What they demand is checked before the change is committed.
 pub(super) async fn connect(path: &Path) -> Result<Conn, StoreError> {
-    Ok(connect_options(path).foreign_keys(false).connect().await?)
+    let options = connect_options(path).foreign_keys(false);
+    // The first connection of all switches to the write-ahead log, and SQLite does not wait for another that does so too.
+    for _ in 0..SWITCH_TRIES {
+        match options.connect().await.map_err(StoreError::from) {
+            Err(error) if is_serialization_failure(&error) => sleep(SWITCH_PAUSE).await,
+            result => return result,
+        }
+    }
+    Ok(options.connect().await?)
 }
 
 /// One writing connection, because SQLite has one writer, and pools of readers; all empty at first.

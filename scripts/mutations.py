@@ -23,8 +23,8 @@ MUTATIONS = [
      "if presented.arrived >= family.made_at {",
      "if false {",
      ["--lib", "domain::refresh"]),
-    ("sign-in-ignores-the-epoch", "src/store/queries/sessions.rs",
-     'if state != "active" || epoch != new.grant.epoch {',
+    ("sign-in-outlives-a-new-password", "src/store/queries/sessions.rs",
+     'if state != "active" || hash.as_deref() != Some(new.checked_hash.expose()) {',
      'if state != "active" {',
      ["--test", "it", "store::sqlite"]),
     ("ended-session-is-not-revoked", "src/store/queries/sessions.rs",
@@ -53,8 +53,8 @@ MUTATIONS = [
      "let _ = own;\n        match self.check(token, &[])? {",
      ["--test", "it", "sqlite"]),
     ("suspended-signs-in", "src/service/login.rs",
-     "(Some(Credentials { state: UserState::Suspended, .. }), Verdict::Match { .. }) => LoginFailure::Suspended,",
-     "",
+     "UserState::Suspended => LoginFailure::Suspended,",
+     "UserState::Suspended => return Ok(Checked { user: found.user, hash, outdated }),",
      ["--test", "it", "sqlite"]),
 ]
 

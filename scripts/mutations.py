@@ -51,11 +51,11 @@ MUTATIONS = [
     ("any-audience-administers", "src/service/verify.rs",
      "match self.check(token, &[own])? {",
      "let _ = own;\n        match self.check(token, &[])? {",
-     ["--test", "it", "sqlite"]),
+     ["--test", "it", "rpc::tokens::sqlite", "rpc::access::sqlite", "rpc::login::sqlite"]),
     ("suspended-signs-in", "src/service/login.rs",
      "UserState::Suspended => LoginFailure::Suspended,",
      "UserState::Suspended => return Ok(Checked { user: found.user, hash, outdated }),",
-     ["--test", "it", "sqlite"]),
+     ["--test", "it", "rpc::login::sqlite"]),
 ]
 
 

@@ -13,6 +13,7 @@
 
 pub mod clock;
 pub mod entropy;
+pub mod hot_seal;
 pub mod identifier_hash;
 pub mod password_pool;
 pub mod refresh_token;
@@ -23,6 +24,7 @@ mod vault;
 
 pub use clock::{machine_date, monotonic_now};
 pub use entropy::SystemEntropy;
+pub use hot_seal::{Foreign, HotSeal};
 pub use identifier_hash::IdentifierHasher;
 pub use password_pool::{Argon2Params, HashError, PasswordPool, PoolConfig, PoolError, QueueStats, Verdict};
 pub use refresh_token::{

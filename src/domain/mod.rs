@@ -18,6 +18,8 @@ pub mod email;
 #[cfg(feature = "server")]
 pub mod field;
 #[cfg(feature = "server")]
+pub mod hot;
+#[cfg(feature = "server")]
 pub mod password;
 #[cfg(feature = "server")]
 pub mod refresh;

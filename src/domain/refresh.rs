@@ -4,15 +4,22 @@
 //! and a lost answer can be given again bit for bit. The rules were model-checked; change one only with a history that
 //! shows why.
 
-use std::time::Duration;
+use std::{cmp::Ordering, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use super::time::Timestamp;
 
 /// Late redeliveries at this many generations in a row are a replay: lost answers do not repeat like that, thieves do.
 pub const LATE_LIMIT: u8 = 3;
 
+/// How far the clocks of two nodes may be apart. A request that a node received this long after another made a generation
+/// may well have been there before: two nodes, one 8 ms ahead, and a client with two calls under way are enough for a replay
+/// that never was. It gives a thief nothing that the redelivery window does not.
+pub const CLOCK_SKEW: Duration = Duration::from_millis(20);
+
 /// The counter of a refresh-token family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Family {
     /// The newest generation, *c*. Sign-in hands out generation 0.
     pub generation: i64,
@@ -30,6 +37,27 @@ impl Family {
     /// The family that a sign-in begins.
     pub const fn first(now: Timestamp, key_id: i64) -> Self {
         Self { generation: 0, made_at: now, key_id, late_streak: 0, late_now: false }
+    }
+
+    /// What two places that keep the counter know together. Either may have been left behind; the larger generation is the
+    /// truth. It does not matter which is named first, nor how often they are merged.
+    ///
+    /// Two nodes of which one does not reach the hot state can make the same generation at two moments: the later one counts,
+    /// so that nobody is taken for a thief.
+    #[must_use]
+    pub fn merged(self, other: Self) -> Self {
+        match self.generation.cmp(&other.generation) {
+            Ordering::Greater => self,
+            Ordering::Less => other,
+            Ordering::Equal => {
+                let later = if (self.made_at, self.key_id) >= (other.made_at, other.key_id) { self } else { other };
+                Self {
+                    late_streak: self.late_streak.max(other.late_streak),
+                    late_now: self.late_now || other.late_now,
+                    ..later
+                }
+            }
+        }
     }
 }
 
@@ -84,7 +112,7 @@ pub fn decide(family: &Family, presented: Presented, window: Duration, now: Time
             Decision::RedeliverLate { next: Family { late_streak: family.late_streak + 1, late_now: true, ..*family } }
         };
     }
-    if presented.arrived >= family.made_at {
+    if presented.arrived >= family.made_at.plus(CLOCK_SKEW) {
         return Decision::Replay;
     }
     if p == current - 2 { Decision::Redeliver } else { Decision::Overtaken }

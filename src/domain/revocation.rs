@@ -40,7 +40,7 @@ pub enum Revocation {
 }
 
 /// A revocation with its place in the feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedEntry {
     /// Consecutive from 1. Numbers follow commits without gaps.
     pub number: i64,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     audience::{Audience, Scope},
     id::{SessionId, UserId},
@@ -45,7 +47,7 @@ impl EndReason {
 }
 
 /// What a sign-in fixes for the whole session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Whose session it is.
     pub user: UserId,

@@ -3,6 +3,7 @@
 //! Nothing here is trusted beyond that. Every value is opaque to the adapter and sealed by the service, and every call may fail
 //! or tell an old story: the database is the truth.
 
+pub mod packed;
 pub mod port;
 
 pub use port::{HotError, HotKey, HotState, StreamEntry, Swap};

@@ -63,7 +63,7 @@ impl World {
             1 if arrived <= made_at.plus(WINDOW) || self.late.contains(&c) => "redeliver",
             1 if late_before >= 2 => "replay",
             1 => "redeliver late",
-            _ if arrived >= made_at => "replay",
+            _ if arrived >= made_at.plus(CLOCK_SKEW) => "replay",
             2 => "redeliver",
             _ => "overtaken",
         }
@@ -205,13 +205,13 @@ proptest! {
         prop_assert_eq!(world.made.len(), 2, "one rotation");
     }
 
-    /// A stolen token that is two generations old or older ends the session whenever it is used after they were made,
+    /// A stolen token that is two generations old or older ends the session whenever it is used after they were surely made,
     /// however the owner used the session before.
     #[test]
     fn a_token_superseded_twice_is_always_a_replay(
         waits in prop::collection::vec(0..100_000_000_u64, 2..40),
         stolen in any::<prop::sample::Index>(),
-        thief_waits in 0..1_000_000_000_u64,
+        thief_waits in 20_000..1_000_000_000_u64,
     ) {
         let mut world = World::new();
         for (generation, wait) in (0..).zip(&waits) {

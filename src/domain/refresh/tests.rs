@@ -145,9 +145,9 @@ fn late_at_a_third_generation_in_a_row_is_a_replay() {
 }
 
 #[test]
-fn an_older_generation_is_a_replay_from_the_moment_the_current_one_was_made() {
+fn an_older_generation_is_a_replay_from_the_moment_the_current_one_was_surely_made() {
     for generation in [0, 1, 2, 3] {
-        for arrived in [at(100), at(101), at(100_000)] {
+        for arrived in [at(100).plus(CLOCK_SKEW), at(101), at(100_000)] {
             assert_eq!(present(&at_five(), generation, arrived), Decision::Replay, "{generation} at {arrived}");
         }
     }
@@ -155,8 +155,8 @@ fn an_older_generation_is_a_replay_from_the_moment_the_current_one_was_made() {
 
 #[test]
 fn an_older_generation_that_arrived_before_was_overtaken() {
-    let just_before = Timestamp::from_micros(99_999_999);
-    for arrived in [at(0), at(99), just_before] {
+    let perhaps_before = Timestamp::from_micros(at(100).plus(CLOCK_SKEW).as_micros() - 1);
+    for arrived in [at(0), at(99), at(100), perhaps_before] {
         assert_eq!(present(&at_five(), 3, arrived), Decision::Redeliver, "two behind, arrived {arrived}");
         for generation in [0, 1, 2] {
             assert_eq!(present(&at_five(), generation, arrived), Decision::Overtaken, "{generation} at {arrived}");
@@ -169,7 +169,7 @@ fn a_late_streak_neither_excuses_nor_condemns_an_overtaken_refresh() {
     for streak in [1, 2] {
         assert_eq!(present(&late_at_five(streak), 3, at(99)), Decision::Redeliver);
         assert_eq!(present(&late_at_five(streak), 2, at(99)), Decision::Overtaken);
-        assert_eq!(present(&late_at_five(streak), 3, at(100)), Decision::Replay);
+        assert_eq!(present(&late_at_five(streak), 3, at(101)), Decision::Replay);
     }
 }
 
@@ -190,4 +190,21 @@ fn three_lost_answers_in_a_row_each_retried_too_late_end_in_a_replay() {
         }
     }
     unreachable!("the third round ends the session");
+}
+
+#[test]
+fn two_places_that_keep_the_counter_know_the_larger_generation_together() {
+    let (behind, ahead) = (at_five(), successor(6, at(120), 0));
+    assert_eq!(behind.merged(ahead), ahead);
+    assert_eq!(ahead.merged(behind), ahead);
+    assert_eq!(ahead.merged(ahead), ahead);
+}
+
+#[test]
+fn of_one_generation_made_twice_the_later_counts_and_no_lateness_is_forgotten() {
+    let early = Family { late_streak: 2, late_now: true, ..at_five() };
+    let later = Family { made_at: at(101), key_id: NEW_KEY, ..at_five() };
+    let both = Family { late_streak: 2, late_now: true, ..later };
+    assert_eq!(early.merged(later), both);
+    assert_eq!(later.merged(early), both);
 }

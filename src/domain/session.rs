@@ -98,6 +98,14 @@ pub struct Session {
 }
 
 impl Session {
+    /// The session with a counter that may be ahead of its row's.
+    #[must_use]
+    pub fn advanced_to(mut self, family: Family) -> Self {
+        self.family = self.family.merged(family);
+        self.last_used_time = self.last_used_time.max(self.family.made_at);
+        self
+    }
+
     /// Whether the session has run out at `now`.
     pub fn is_expired(&self, policy: &SessionPolicy, now: Timestamp) -> bool {
         self.expire_time(policy) <= now

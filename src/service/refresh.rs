@@ -3,7 +3,7 @@
 use super::{IssuedTokens, RequestContext, Service, ServiceError};
 use crate::{
     domain::{refresh::Presented, secret::SecretString},
-    store::port::{RefreshAttempt, RefreshOutcome},
+    store::port::{Caller, RefreshAttempt, RefreshOutcome},
 };
 
 impl Service {
@@ -11,16 +11,19 @@ impl Service {
     /// been committed.
     pub async fn refresh(&self, token: &SecretString, context: &RequestContext) -> Result<IssuedTokens, ServiceError> {
         let claims = self.keys.read_refresh_token(&*self.store, token).await?;
+        let (caller, _waiting) = Caller::waiting();
         let attempt = RefreshAttempt {
             session: claims.session,
             presented: Presented { generation: claims.generation, arrived: context.arrived },
             window: self.policy.redelivery_window,
             policy: self.policy.sessions,
             key_id: self.keys.refresh_key_in_force(self.clock.now())?,
+            hot: None,
+            caller,
             origin: context.origin.clone(),
         };
         match self.store.refresh(attempt).await? {
-            RefreshOutcome::Granted(live) => self.issue(&live),
+            RefreshOutcome::Granted(live, _) => self.issue(&live),
             RefreshOutcome::Overtaken => Err(ServiceError::RefreshOvertaken),
             RefreshOutcome::Replayed => {
                 tracing::warn!(session = %claims.session, "refresh token replayed, session ended");

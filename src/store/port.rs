@@ -1,6 +1,11 @@
 //! What the service needs of a durable store.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -9,8 +14,9 @@ use super::StoreError;
 pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
     audit::{Actor, AuditEvent, Origin},
+    hot::FeedPosition,
     id::{SessionId, UserId},
-    refresh::Presented,
+    refresh::{Family, Presented},
     revocation::FeedEntry,
     session::{DeviceInfo, EndReason, Grant, Session, SessionPolicy},
     signing_key::{Algorithm, KeyLife, RotationPolicy},
@@ -131,15 +137,56 @@ pub struct RefreshAttempt {
     pub policy: SessionPolicy,
     /// The HMAC key that signs now.
     pub key_id: i64,
+    /// What the hot state knows of the counter. The row may be behind it.
+    pub hot: Option<Family>,
+    /// A replay is a verdict only while somebody waits for it.
+    pub caller: Caller,
     /// From where, for the audit trail.
     pub origin: Origin,
+}
+
+/// Whether the caller of a refresh still waits for the answer. A request that lay about while its client gave up and went on
+/// elsewhere must not be taken for a thief's.
+#[derive(Clone, Debug)]
+pub struct Caller(Weak<()>);
+
+/// Held by the call for as long as it lasts.
+#[derive(Debug)]
+pub struct Waiting {
+    _held: Arc<()>,
+}
+
+impl Caller {
+    /// A caller who waits until the guard is dropped.
+    pub fn waiting() -> (Self, Waiting) {
+        let guard = Arc::new(());
+        (Self(Arc::downgrade(&guard)), Waiting { _held: guard })
+    }
+
+    /// Whether nobody waits any more.
+    pub fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+/// By which row of the table a refresh was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grounds {
+    /// The current generation was presented.
+    Rotated,
+    /// A newer one than the record was: state had been lost.
+    StateLost,
+    /// An answer was given again.
+    Redelivered,
+    /// An answer was given again after the window.
+    RedeliveredLate,
 }
 
 /// How a refresh ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshOutcome {
     /// Answer with the family's generation: a new one or the redelivered current one.
-    Granted(Box<LiveSession>),
+    Granted(Box<LiveSession>, Grounds),
     /// Newer refreshes overtook it; nothing was done.
     Overtaken,
     /// It was a replay; the session has been ended.
@@ -150,6 +197,24 @@ pub enum RefreshOutcome {
     Expired,
     /// There is no such session (any more).
     Unknown,
+}
+
+/// A session's row, as far as a refresh asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// The session lives, unless it has expired.
+    Live(Box<LiveSession>),
+    /// It has ended.
+    Ended,
+}
+
+/// Rows of several sessions, all of one moment.
+#[derive(Debug)]
+pub struct SessionRows {
+    /// Every change up to this place of the feed is in the rows, none after it.
+    pub seen: FeedPosition,
+    /// What is there. A damaged row harms no other.
+    pub sessions: HashMap<SessionId, Result<SessionState, StoreError>>,
 }
 
 /// A page of a user's live sessions, newest first.
@@ -176,8 +241,15 @@ pub trait SessionStore: Send + Sync + 'static {
         event: AuditEvent,
     ) -> Result<Option<LiveSession>, StoreError>;
 
-    /// Decides a refresh on the locked row and stores the outcome. A replay ends the session and revokes its tokens.
+    /// Decides a refresh on the locked row and stores the outcome. A replay ends the session and revokes its tokens, if its
+    /// caller still waits.
     async fn refresh(&self, attempt: RefreshAttempt) -> Result<RefreshOutcome, StoreError>;
+
+    /// Reads the rows of several sessions in one snapshot.
+    async fn read_sessions(&self, sessions: Vec<SessionId>) -> Result<SessionRows, StoreError>;
+
+    /// Brings rows up to these families, where they are behind. Writes the counter and the time of last use, nothing else.
+    async fn advance_families(&self, families: Vec<(SessionId, Family)>) -> Result<(), StoreError>;
 
     /// Ends a session and revokes its tokens, as an act of its user. With `owner`, only a live session of that user.
     /// Whether one was ended.

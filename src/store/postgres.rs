@@ -48,6 +48,25 @@ macro_rules! database_time {
     };
 }
 
+/// Whether a column of ids is among those of a parameter, a JSON list of UUIDs.
+macro_rules! is_listed {
+    ($column:literal, $ids:literal) => {
+        concat!($column, " = ANY(ARRAY(SELECT jsonb_array_elements_text(", $ids, ")::uuid))")
+    };
+}
+
+/// The rows of a parameter that is a JSON list of refresh-token families, as the table `w`.
+macro_rules! listed_families {
+    ($families:literal) => {
+        concat!(
+            "jsonb_to_recordset(",
+            $families,
+            ") AS w(id uuid, generation bigint, generation_time bigint, refresh_key bigint, late_streak bigint, \
+             late_now boolean)"
+        )
+    };
+}
+
 #[path = "queries/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "one set of queries, compiled once for each database")]
 mod queries;

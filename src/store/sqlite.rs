@@ -51,6 +51,26 @@ macro_rules! database_time {
     };
 }
 
+/// Whether a column of ids is among those of a parameter, a JSON list of UUIDs.
+macro_rules! is_listed {
+    ($column:literal, $ids:literal) => {
+        concat!($column, " IN (SELECT unhex(value, '-') FROM json_each(", $ids, "))")
+    };
+}
+
+/// The rows of a parameter that is a JSON list of refresh-token families, as the table `w`.
+macro_rules! listed_families {
+    ($families:literal) => {
+        concat!(
+            "(SELECT unhex(value ->> 'id', '-') AS id, value ->> 'generation' AS generation, \
+             value ->> 'generation_time' AS generation_time, value ->> 'refresh_key' AS refresh_key, \
+             value ->> 'late_streak' AS late_streak, value ->> 'late_now' AS late_now FROM json_each(",
+            $families,
+            ")) AS w"
+        )
+    };
+}
+
 #[path = "queries/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "one set of queries, compiled once for each database")]
 mod queries;

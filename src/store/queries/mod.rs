@@ -11,6 +11,7 @@ use super::{BEGIN, Conn, Db, NAME};
 use crate::store::connect::Surroundings;
 
 mod audit;
+mod families;
 mod feed;
 mod keys;
 mod refresh;

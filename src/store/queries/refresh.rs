@@ -2,6 +2,7 @@
 
 use super::{
     Db, Tx,
+    families::state,
     rows::{SessionAndUserRow, session_columns},
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     },
     store::{
         StoreError,
-        port::{LiveSession, RefreshAttempt, RefreshOutcome},
+        port::{Grounds, LiveSession, RefreshAttempt, RefreshOutcome, SessionState},
     },
 };
 
@@ -44,12 +45,12 @@ impl Tx {
         let Some(row) = row else { return Ok(RefreshOutcome::Unknown) };
         // Read after the lock was granted: the moment of the decision.
         let now = self.now();
-        let ended = row.session.end_time.is_some() || row.user_state != "active";
-        let (user_epoch, roles) = (row.user_epoch, row.roles.0);
-        let session = Session::try_from(row.session)?;
-        if ended || session.grant.epoch != user_epoch {
-            return Ok(RefreshOutcome::Ended);
-        }
+        let SessionState::Live(live) = state(row)? else { return Ok(RefreshOutcome::Ended) };
+        let LiveSession { session, roles } = *live;
+        let session = match attempt.hot {
+            Some(family) => session.advanced_to(family),
+            None => session,
+        };
         if session.is_expired(&attempt.policy, now) {
             return Ok(RefreshOutcome::Expired);
         }
@@ -63,7 +64,7 @@ impl Tx {
         now: Timestamp,
     ) -> Result<RefreshOutcome, StoreError> {
         let session = live.session.id;
-        match decide(&live.session.family, attempt.presented, attempt.window, now, attempt.key_id) {
+        let grounds = match decide(&live.session.family, attempt.presented, attempt.window, now, attempt.key_id) {
             Decision::Rotate { next, state_lost } => {
                 live.session.family = next;
                 live.session.last_used_time = now;
@@ -71,24 +72,33 @@ impl Tx {
                 if state_lost {
                     let generation = attempt.presented.generation;
                     self.audit_refresh(attempt, &live, Act::RefreshStateLost { session, generation }).await?;
+                    Grounds::StateLost
+                } else {
+                    Grounds::Rotated
                 }
             }
-            Decision::Redeliver => {}
+            Decision::Redeliver => Grounds::Redelivered,
             Decision::RedeliverLate { next } => {
                 live.session.family = next;
                 self.store_family(&live.session).await?;
                 self.audit_refresh(attempt, &live, Act::LateRedelivery { session, generation: next.generation })
                     .await?;
+                Grounds::RedeliveredLate
             }
             Decision::Overtaken => return Ok(RefreshOutcome::Overtaken),
             Decision::Replay => {
                 self.end_session(session, EndReason::Replay).await?;
                 let act = Act::SessionEnded { session, reason: EndReason::Replay };
                 self.audit_refresh(attempt, &live, act).await?;
+                if attempt.caller.is_gone() {
+                    // Nobody hears the verdict, so there is none.
+                    self.abandon();
+                    return Ok(RefreshOutcome::Overtaken);
+                }
                 return Ok(RefreshOutcome::Replayed);
             }
-        }
-        Ok(RefreshOutcome::Granted(Box::new(live)))
+        };
+        Ok(RefreshOutcome::Granted(Box::new(live), grounds))
     }
 
     async fn store_family(&mut self, session: &Session) -> Result<(), StoreError> {

@@ -91,7 +91,7 @@ pub(super) use session_columns;
 
 #[derive(sqlx::FromRow)]
 pub(super) struct SessionRow {
-    id: SessionId,
+    pub(super) id: SessionId,
     user_id: UserId,
     epoch: i64,
     client_id: String,

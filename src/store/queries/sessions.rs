@@ -18,7 +18,9 @@ use crate::{
     },
     store::{
         StoreError,
-        port::{Change, LiveSession, NewSession, RefreshAttempt, RefreshOutcome, SessionPage, SessionStore},
+        port::{
+            Change, LiveSession, NewSession, RefreshAttempt, RefreshOutcome, SessionPage, SessionRows, SessionStore,
+        },
     },
 };
 
@@ -57,6 +59,14 @@ impl SessionStore for Database {
 
     async fn refresh(&self, attempt: RefreshAttempt) -> Result<RefreshOutcome, StoreError> {
         self.transaction("refresh", attempt, |tx, attempt| Box::pin(tx.refresh(attempt))).await
+    }
+
+    async fn read_sessions(&self, sessions: Vec<SessionId>) -> Result<SessionRows, StoreError> {
+        self.sessions_by_id(sessions).await
+    }
+
+    async fn advance_families(&self, families: Vec<(SessionId, Family)>) -> Result<(), StoreError> {
+        self.write_families(families).await
     }
 
     async fn end_session(

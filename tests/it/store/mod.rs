@@ -6,6 +6,7 @@
 mod accounts;
 mod audit;
 mod cancellation;
+mod families;
 mod feed;
 mod keys;
 mod passwords;
@@ -65,6 +66,13 @@ suite! {
         a_closed_store_is_unavailable_and_not_empty
         closing_waits_for_what_is_under_way
     }
+    families {
+        rows_are_read_as_a_refresh_would_find_them
+        a_user_s_new_epoch_ends_every_session_but_the_spared_one
+        a_damaged_row_harms_no_other
+        rows_go_forward_only
+        of_writers_at_once_the_furthest_remains
+    }
     feed {
         a_new_feed_is_empty
         fifty_revocations_at_once_get_the_numbers_1_to_50
@@ -109,6 +117,8 @@ suite! {
         a_busy_session_expires_in_the_end
         a_suspended_user_refreshes_nothing
         a_change_of_roles_is_in_the_next_refresh
+        a_replay_that_nobody_waits_for_is_no_verdict
+        the_hot_counter_counts_where_the_row_is_behind_it
     }
     refresh_races {
         fifty_callers_at_once_get_one_successor

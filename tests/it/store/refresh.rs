@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use vouchsafe::{
     domain::{
         id::SessionId,
-        refresh::{Family, Presented},
+        refresh::{CLOCK_SKEW, Family, Presented},
         revocation::Revocation,
         session::SessionPolicy,
         time::Clock as _,
     },
-    store::port::{RefreshAttempt, RefreshOutcome},
+    store::port::{Caller, Grounds, RefreshAttempt, RefreshOutcome},
 };
 
 use super::world::{POLICY, WINDOW, World, granted};
@@ -82,6 +82,7 @@ pub(super) async fn a_replay_ends_that_session_only(w: Arc<World>) {
     let (session, other) = (w.sign_in(ada).await, w.sign_in(ada).await);
     w.granted(session, 0).await;
     w.granted(session, 1).await;
+    w.wait(CLOCK_SKEW);
     assert_eq!(w.refresh(session, 0).await, RefreshOutcome::Replayed);
 
     for generation in 0..4 {
@@ -123,6 +124,7 @@ pub(super) async fn a_newer_generation_than_the_row_knows_goes_on_and_is_audited
     assert_eq!(w.count("refresh.state_lost").await, 1);
     assert_eq!(w.granted(session, 6).await.session.family.generation, 7);
     assert_eq!(w.count("refresh.state_lost").await, 1);
+    w.wait(CLOCK_SKEW);
     assert_eq!(w.refresh(session, 5).await, RefreshOutcome::Replayed, "the counter has caught up");
 }
 
@@ -179,4 +181,36 @@ pub(super) async fn a_change_of_roles_is_in_the_next_refresh(w: Arc<World>) {
     assert_eq!(w.granted(session, 0).await.roles, ["admin"]);
     w.database.execute("DELETE FROM user_roles").await;
     assert_eq!(w.granted(session, 0).await.roles, [""; 0], "also when the token is a redelivered one");
+}
+
+pub(super) async fn a_replay_that_nobody_waits_for_is_no_verdict(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let session = w.sign_in(ada).await;
+    w.granted(session, 0).await;
+    w.granted(session, 1).await;
+    w.wait(CLOCK_SKEW);
+    let before = w.everything().await;
+    let (caller, waiting) = Caller::waiting();
+    drop(waiting);
+    let attempt = RefreshAttempt { caller, ..w.attempt(session, 0) };
+    assert_eq!(w.store.refresh(attempt).await.unwrap(), RefreshOutcome::Overtaken);
+    assert_eq!(w.everything().await, before);
+    w.granted(session, 2).await;
+}
+
+pub(super) async fn the_hot_counter_counts_where_the_row_is_behind_it(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let session = w.sign_in(ada).await;
+    let hot = Family { generation: 4, made_at: w.clock.now(), key_id: 3, late_streak: 2, late_now: true };
+    w.wait(Duration::from_mins(1));
+    let present = async |generation, hot| {
+        let attempt = RefreshAttempt { hot: Some(hot), ..w.attempt(session, generation) };
+        w.store.refresh(attempt).await.unwrap()
+    };
+    let RefreshOutcome::Granted(again, Grounds::Redelivered) = present(3, hot).await else { panic!("not redelivered") };
+    assert_eq!((again.session.family, again.session.last_used_time), (hot, hot.made_at));
+    let RefreshOutcome::Granted(next, Grounds::Rotated) = present(4, hot).await else { panic!("not rotated") };
+    assert_eq!((next.session.family.generation, next.session.family.late_streak), (5, 2), "the streak goes on");
+    w.wait(Duration::from_mins(1));
+    assert_eq!(present(3, hot).await, RefreshOutcome::Replayed, "the row is ahead by now");
 }

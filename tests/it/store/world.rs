@@ -16,7 +16,10 @@ use vouchsafe::{
     },
     store::{
         Surroundings, open,
-        port::{CreateUser, LiveSession, NewSession, NewUser, RefreshAttempt, RefreshOutcome, SessionPage, Store},
+        port::{
+            Caller, Change, CreateUser, LiveSession, NewSession, NewUser, RefreshAttempt, RefreshOutcome, SessionPage,
+            Store, Waiting,
+        },
     },
 };
 
@@ -53,6 +56,7 @@ pub(super) struct World {
     pub(super) vault: Arc<RecordingVault>,
     pub(super) observer: Arc<RecordingObserver>,
     pub(super) database: TestDatabase,
+    caller: (Caller, Waiting),
 }
 
 /// Runs a test on a database of its own, which goes whether the test passes or not. Afterwards, whatever the test did, the
@@ -112,7 +116,7 @@ impl World {
             observer: Arc::clone(&observer) as _,
         };
         let store = open(database.location(), &OPTIONS, around).await.unwrap();
-        Self { store, clock, entropy, vault, observer, database }
+        Self { store, clock, entropy, vault, observer, database, caller: Caller::waiting() }
     }
 
     /// Another node on the same database.
@@ -244,6 +248,8 @@ impl World {
             window: WINDOW,
             policy: POLICY,
             key_id: 1,
+            hot: None,
+            caller: self.caller.0.clone(),
             origin: origin(),
         }
     }
@@ -256,6 +262,18 @@ impl World {
     /// The same, where it must be granted.
     pub(super) async fn granted(&self, session: SessionId, generation: i64) -> LiveSession {
         granted(self.refresh(session, generation).await)
+    }
+
+    /// What a refresh is granted that changes nothing: the redelivery of a first generation that was lost.
+    pub(super) async fn granted_again(&self, session: SessionId) -> LiveSession {
+        let window = Duration::from_hours(1);
+        granted(self.store.refresh(RefreshAttempt { window, ..self.attempt(session, -1) }).await.unwrap())
+    }
+
+    /// Ends every session of a user but one.
+    pub(super) async fn end_others(&self, user: UserId, spared: SessionId) {
+        let event = self.event(Some(user), Act::OtherSessionsEnded { spared: Some(spared) });
+        assert_eq!(self.store.end_other_sessions(user, spared, event).await.unwrap(), Change::Done);
     }
 
     /// Ends a session, on behalf of its owner or not.
@@ -295,7 +313,7 @@ pub(super) fn origin() -> Origin {
 /// What a granted refresh answers with.
 pub(super) fn granted(outcome: RefreshOutcome) -> LiveSession {
     match outcome {
-        RefreshOutcome::Granted(live) => *live,
+        RefreshOutcome::Granted(live, _) => *live,
         other => panic!("not granted: {other:?}"),
     }
 }

@@ -178,12 +178,14 @@ fn sessions(r: &mut Reader) -> Option<Sessions> {
     let idle_timeout = r.read("sessions.idle_timeout", |raw| value::duration(raw, &whole));
     let absolute_timeout = r.read("sessions.absolute_timeout", |raw| value::duration(raw, &whole));
     let redelivery_window = r.read("sessions.redelivery_window", |raw| value::duration(raw, &seconds(0, 300)));
+    let database_grace = r.read("sessions.database_grace", |raw| value::duration(raw, &seconds(0, 3_600)));
     let (idle_timeout, absolute_timeout) = (idle_timeout?, absolute_timeout?);
     if absolute_timeout < idle_timeout {
         let advice = "Set sessions.absolute_timeout to at least sessions.idle_timeout";
         r.conflict("sessions.absolute_timeout", advice, "a session cannot idle longer than it lives");
     }
-    Some(Sessions { idle_timeout, absolute_timeout, redelivery_window: redelivery_window? })
+    let (redelivery_window, database_grace) = (redelivery_window?, database_grace?);
+    Some(Sessions { idle_timeout, absolute_timeout, redelivery_window, database_grace })
 }
 
 fn keys(r: &mut Reader, backend: Option<Backend>) -> Option<Keys> {

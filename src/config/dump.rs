@@ -123,11 +123,12 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
 }
 
 fn session_entries(sessions: &Sessions) -> Vec<(&'static str, Value)> {
-    let Sessions { idle_timeout, absolute_timeout, redelivery_window } = sessions;
+    let Sessions { idle_timeout, absolute_timeout, redelivery_window, database_grace } = sessions;
     vec![
         ("sessions.idle_timeout", span(*idle_timeout)),
         ("sessions.absolute_timeout", span(*absolute_timeout)),
         ("sessions.redelivery_window", span(*redelivery_window)),
+        ("sessions.database_grace", span(*database_grace)),
     ]
 }
 

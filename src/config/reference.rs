@@ -69,6 +69,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("sessions.idle_timeout", "30d", "A session not refreshed for this long ends, 1s to 3650d."),
     fixed("sessions.absolute_timeout", "180d", "A session ends this long after its login, refreshed or not. At least `sessions.idle_timeout`, at most 3650d."),
     fixed("sessions.redelivery_window", "10s", "How long the previous refresh token is still answered, with the same successor, because an answer may get lost. 0s to 5m."),
+    fixed("sessions.database_grace", "15m", "With the database away, sessions whose state is in Redis are refreshed from there for this long, 0s (never) to 1h. Not used without Redis."),
 
     depends("keys.master_key", "generated into `data_dir` on SQLite; required on Postgres", "Encrypts private keys at rest: 32 random bytes in base64 (`openssl rand -base64 32`). The same on every node.").secret(),
     fixed("keys.rotation_period", "90d", "How long a signing key signs before the next one takes over, 1m to 3650d."),

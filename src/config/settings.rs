@@ -137,6 +137,8 @@ pub struct Sessions {
     pub absolute_timeout: Duration,
     /// How long the previous refresh token is answered again.
     pub redelivery_window: Duration,
+    /// How long sessions go on from the hot state while the database is away.
+    pub database_grace: Duration,
 }
 
 /// Keys at rest and their rotation.

@@ -5,15 +5,16 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Ambient, StartError, data_dir, location, options, policy};
+use super::{Ambient, StartError, data_dir, hot_state, location, options, policy};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{MasterKey, Vault},
+    crypto::{HotSeal, MasterKey, Vault},
     domain::{
         audit::Actor,
         secret::{Entropy, SecretString},
     },
-    service::{Feed, KeyChain, KeyError, Observer, Policy, PublishedKey},
+    service::{Feed, Hot, KeyChain, KeyError, Observer, Policy, PublishedKey},
+    state::HotState,
     store::{self, Surroundings, port::Store},
 };
 
@@ -23,6 +24,7 @@ pub struct OpenStore {
     /// The store.
     pub store: Arc<dyn Store>,
     feed: Arc<Feed>,
+    hot: Option<Arc<Hot>>,
     policy: Policy,
     master: Arc<MasterKey>,
     ambient: Ambient,
@@ -35,7 +37,7 @@ impl OpenStore {
     /// See [`StartError`]; what is missing is named.
     pub async fn existing(settings: &Settings, ambient: &Ambient) -> Result<Self, StartError> {
         let master = existing_master_key(settings)?;
-        let opened = Self::connect(settings, ambient, &master).await?;
+        let opened = Self::connect(settings, ambient, &master, None).await?;
         opened.open_keys().await?;
         Ok(opened)
     }
@@ -49,22 +51,32 @@ impl OpenStore {
         if let Backend::Postgres { .. } = settings.database.backend {
             return Self::existing(settings, ambient).await;
         }
-        let opened = Self::prepared(settings, ambient).await?;
+        let opened = Self::prepared(settings, ambient, None).await?;
         opened.open_keys().await?;
         Ok(opened)
     }
 
     /// Opens what is there, after creating and migrating what the settings say.
-    async fn prepared(settings: &Settings, ambient: &Ambient) -> Result<Self, StartError> {
+    async fn prepared(
+        settings: &Settings,
+        ambient: &Ambient,
+        state: Option<Arc<dyn HotState>>,
+    ) -> Result<Self, StartError> {
         let master = prepare_data_dir(settings, &*ambient.entropy)?;
         if settings.database.migrate_on_start {
             store::migrate(&location(settings)).await?;
         }
-        Self::connect(settings, ambient, &master).await
+        Self::connect(settings, ambient, &master, state).await
     }
 
-    async fn connect(settings: &Settings, ambient: &Ambient, master: &SecretString) -> Result<Self, StartError> {
+    async fn connect(
+        settings: &Settings,
+        ambient: &Ambient,
+        master: &SecretString,
+        state: Option<Arc<dyn HotState>>,
+    ) -> Result<Self, StartError> {
         let master = Arc::new(MasterKey::parse(master.expose())?);
+        let hot = state.map(|state| Arc::new(Hot::new(state, HotSeal::new(&master))));
         let observer = Arc::new(Observer::new());
         let around = Surroundings {
             clock: Arc::clone(&ambient.clock),
@@ -73,10 +85,10 @@ impl OpenStore {
             observer: Arc::clone(&observer) as Arc<_>,
         };
         let store = store::open(&location(settings), &options(settings), around).await?;
-        let feed = Arc::new(Feed::new(Arc::clone(&store), observer, Arc::clone(&ambient.clock)));
+        let feed = Arc::new(Feed::new(Arc::clone(&store), hot.clone(), observer, Arc::clone(&ambient.clock)));
         // First of all, because it sets the clock by the database's.
         feed.catch_up().await?;
-        Ok(Self { store, feed, policy: policy(settings), master, ambient: ambient.clone() })
+        Ok(Self { store, feed, hot, policy: policy(settings), master, ambient: ambient.clone() })
     }
 
     /// Every signing key not yet removed, the oldest first.
@@ -111,6 +123,8 @@ pub struct Backstage {
     pub keys: Arc<KeyChain>,
     /// The revocation feed, read to its end.
     pub feed: Arc<Feed>,
+    /// The hot state, if there is one.
+    pub hot: Option<Arc<Hot>>,
     /// The operator's decisions.
     pub policy: Policy,
     pub(super) master: Arc<MasterKey>,
@@ -123,12 +137,12 @@ impl Backstage {
     /// # Errors
     /// See [`StartError`].
     pub async fn open(settings: &Settings, ambient: &Ambient) -> Result<Self, StartError> {
-        let opened = OpenStore::prepared(settings, ambient).await?;
+        let opened = OpenStore::prepared(settings, ambient, hot_state(settings)?).await?;
         opened.store.announce_access_ttl(opened.policy.access_ttl).await?;
         let keys = Arc::new(opened.open_keys().await?);
         keys.rotate_if_due(&*opened.store, &opened.policy, Actor::System).await?;
-        let OpenStore { store, feed, policy, master, ambient: _ } = opened;
-        Ok(Self { store, keys, feed, policy, master })
+        let OpenStore { store, feed, hot, policy, master, ambient: _ } = opened;
+        Ok(Self { store, keys, feed, hot, policy, master })
     }
 }
 

@@ -1,12 +1,19 @@
 //! Settings as each part wants them.
 
-use std::{num::NonZeroUsize, sync::OnceLock, thread};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, OnceLock},
+    thread,
+};
+
+use super::StartError;
 
 use crate::{
     config::{Backend, Passwords, RegistrationMode, Settings},
     crypto::{Argon2Params, PoolConfig},
     domain::{secret::SecretString, session::SessionPolicy, signing_key::RotationPolicy},
     service::Policy,
+    state::HotState,
     store::{Location, Options},
 };
 
@@ -16,6 +23,12 @@ pub(super) fn location(settings: &Settings) -> Location {
         Backend::Sqlite { file, .. } => Location::Sqlite(file.clone()),
         Backend::Postgres { url } => Location::Postgres(SecretString::new(url.expose().to_owned())),
     }
+}
+
+/// The hot state that the settings name.
+#[expect(clippy::unnecessary_wraps, reason = "the adapter's errors come with the adapter")]
+pub(super) fn hot_state(_settings: &Settings) -> Result<Option<Arc<dyn HotState>>, StartError> {
+    Ok(None)
 }
 
 /// How the settings say that connections are held.
@@ -38,6 +51,7 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         client_id: tokens.client_id.clone(),
         sessions: SessionPolicy { idle: sessions.idle_timeout, absolute: sessions.absolute_timeout },
         redelivery_window: sessions.redelivery_window,
+        database_grace: sessions.database_grace,
         rotation: RotationPolicy { period: keys.rotation_period, lead: keys.publish_lead },
         registration_open: registration.mode == RegistrationMode::Open,
         max_staleness: tokens.max_staleness,

@@ -28,7 +28,7 @@ pub use backstage::{Backstage, OpenStore};
 pub use clock::DatabaseClock;
 pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;
-use from_settings::{cheap_passwords, location, options, policy, pool_config};
+use from_settings::{cheap_passwords, hot_state, location, options, policy, pool_config};
 
 /// Where the time and the random bytes of a node come from.
 #[derive(Clone)]
@@ -103,11 +103,12 @@ impl Node {
             }
             Backend::Postgres { .. } => None,
         };
-        let Backstage { store, keys, feed, policy, master } = Backstage::open(&settings, &ambient).await?;
+        let Backstage { store, keys, feed, hot, policy, master } = Backstage::open(&settings, &ambient).await?;
         let parts = Parts {
             store,
             keys,
             feed,
+            hot,
             passwords: PasswordPool::start(pool_config(&settings))?,
             identifiers: IdentifierHasher::new(&master),
             policy,

@@ -5,11 +5,17 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Service;
+use super::{
+    Service,
+    hot::{behind, rows::READERS},
+};
 use crate::domain::audit::Actor;
 
 /// How often the feed is read without being asked.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
+/// How often nodes tell each other how far the feed goes. Often enough that the second that is promised to nodes without the
+/// database holds with a reading of the feed before it.
+const HEAD_INTERVAL: Duration = Duration::from_millis(500);
 /// Pause before a task that failed is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How often the key schedule is looked at.
@@ -33,6 +39,15 @@ impl Background {
         background.spawn("feed", service, Service::follow_feed);
         background.spawn("keys", service, Service::follow_keys);
         background.spawn("purge", service, Service::purge);
+        if service.hot.is_some() {
+            for _ in 0..READERS {
+                background.spawn("rows", service, Service::read_rows);
+            }
+            background.spawn("write-behind", service, Service::write_behind);
+            background.spawn("head", service, Service::exchange_heads);
+            background.spawn("push", service, Service::push_revocations);
+            background.spawn("stream", service, Service::follow_stream);
+        }
         background
     }
 
@@ -69,7 +84,10 @@ impl Service {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.feed.wanted() => {}
+            }
             match self.feed.catch_up().await {
                 Ok(()) if failing => {
                     failing = false;
@@ -83,6 +101,43 @@ impl Service {
                 Err(error) => tracing::debug!(%error, "revocation feed not readable"),
             }
         }
+    }
+
+    async fn read_rows(self: Arc<Self>) {
+        if let Some(hot) = &self.hot {
+            hot.rows.run().await;
+        }
+    }
+
+    async fn write_behind(self: Arc<Self>) {
+        let Some(hot) = &self.hot else { return };
+        let mut ticks = interval(behind::INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = hot.behind.flush(&*self.store).await {
+                tracing::debug!(%error, sessions = hot.behind.len(), "rows stay behind for now");
+            }
+        }
+    }
+
+    async fn exchange_heads(self: Arc<Self>) {
+        let mut ticks = interval(HEAD_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.feed.exchange_head().await {
+                tracing::trace!(%error, "head of the feed not exchanged");
+            }
+        }
+    }
+
+    async fn push_revocations(self: Arc<Self>) {
+        self.feed.push_committed().await;
+    }
+
+    async fn follow_stream(self: Arc<Self>) {
+        self.feed.follow_stream().await;
     }
 
     async fn follow_keys(self: Arc<Self>) {
@@ -108,7 +163,7 @@ impl Service {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.feed.forget_expired();
+            self.feed.forget_expired(self.policy.database_grace);
             let forgotten = self.clock.now().minus(SESSION_RETENTION);
             let purged = async {
                 let entries = self.store.purge_feed().await?;

@@ -5,6 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::{
+    hot::{behind::WriteBehind, rows::RowReader},
+    refresh::HotRefresh,
+};
 use crate::{
     crypto::{IdentifierHasher, PasswordPool, monotonic_now},
     domain::{
@@ -21,6 +25,7 @@ mod context;
 mod error;
 mod feed;
 mod get_account;
+mod hot;
 mod keys;
 mod login;
 mod logout;
@@ -35,6 +40,7 @@ pub use background::Background;
 pub use context::{Principal, RequestContext};
 pub use error::ServiceError;
 pub use feed::{Feed, Observer};
+pub use hot::Hot;
 pub use keys::{KeyChain, KeyError, PublishedKey};
 pub use login::LoginCommand;
 pub use policy::Policy;
@@ -51,6 +57,7 @@ pub struct Service {
     store: Arc<dyn Store>,
     keys: Arc<KeyChain>,
     feed: Arc<Feed>,
+    hot: Option<HotRefresh>,
     passwords: PasswordPool,
     identifiers: IdentifierHasher,
     verifier: TokenVerifier,
@@ -73,6 +80,8 @@ pub struct Parts {
     pub keys: Arc<KeyChain>,
     /// The revocation feed, read to its end.
     pub feed: Arc<Feed>,
+    /// The hot state, if there is one.
+    pub hot: Option<Arc<Hot>>,
     /// The hashing threads.
     pub passwords: PasswordPool,
     /// Hides identifiers that belong to nobody.
@@ -91,9 +100,14 @@ impl Service {
     /// # Errors
     /// If the issuer is empty.
     pub fn new(parts: Parts) -> Result<Self, PolicyError> {
-        let Parts { store, keys, feed, passwords, identifiers, policy, clock, entropy } = parts;
+        let Parts { store, keys, feed, hot, passwords, identifiers, policy, clock, entropy } = parts;
         let verifier = TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked)?;
-        Ok(Self { store, keys, feed, passwords, identifiers, verifier, policy, clock, entropy })
+        let hot = hot.map(|hot| HotRefresh {
+            hot,
+            rows: RowReader::new(Arc::clone(&store), Arc::clone(&feed)),
+            behind: WriteBehind::default(),
+        });
+        Ok(Self { store, keys, feed, hot, passwords, identifiers, verifier, policy, clock, entropy })
     }
 
     /// The operator's decisions.
@@ -111,15 +125,21 @@ impl Service {
         &*self.clock
     }
 
-    /// Whether calls should be sent here: whether the database answered a moment ago. Asks nobody, so that probes cost
-    /// nothing.
+    /// Whether calls should be sent here: whether the database answered a moment ago, or the hot state speaks for it. Asks
+    /// nobody, so that probes cost nothing.
     pub fn is_ready(&self) -> bool {
         self.feed.staleness() < READY_STALENESS
+            || self.feed.is_vouched_for() && self.feed.database_staleness() < self.policy.database_grace
     }
 
     /// Waits for effects under way, then lets go of the database and the hashing threads.
     pub async fn close(&self) {
         self.passwords.shutdown();
+        if let Some(hot) = &self.hot
+            && let Err(error) = hot.behind.flush(&*self.store).await
+        {
+            tracing::warn!(%error, sessions = hot.behind.len(), "rows stay behind their hot records");
+        }
         self.store.close().await;
     }
 

@@ -33,6 +33,8 @@ pub struct Policy {
     pub sessions: SessionPolicy,
     /// How long the previous refresh token is answered again.
     pub redelivery_window: Duration,
+    /// How long hot records may speak for their rows while the database is away; zero: not at all.
+    pub database_grace: Duration,
     /// How often keys change.
     pub rotation: RotationPolicy,
     /// Whether anybody may register.

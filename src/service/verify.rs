@@ -1,6 +1,8 @@
 //! `Verify`, and the check of the access tokens that our own API is called with.
 
-use super::{Principal, Service, ServiceError};
+use std::time::Duration;
+
+use super::{Policy, Principal, Service, ServiceError};
 use crate::{
     domain::{
         audience::{Audience, OWN_AUDIENCE},
@@ -45,8 +47,15 @@ impl Service {
         }
     }
 
+    /// How old the list may be. While the hot state confirms that no node knows of more, the database is away for everybody:
+    /// nothing can be revoked, and no token outlives the grace in which it can still be refreshed by more than its own life.
+    fn staleness_allowed(&self) -> Duration {
+        let Policy { max_staleness, database_grace, access_ttl, .. } = self.policy;
+        if self.feed.is_vouched_for() { max_staleness.max(database_grace + access_ttl) } else { max_staleness }
+    }
+
     fn check(&self, token: &SecretString, audience: &[Audience]) -> Result<Verification, ServiceError> {
-        if self.feed.staleness() > self.policy.max_staleness {
+        if self.feed.staleness() > self.staleness_allowed() {
             return Err(ServiceError::Unavailable { cause: "the revocation list is too old".into() });
         }
         let (keys, now) = (self.keys.verification_keys(), self.clock.now());

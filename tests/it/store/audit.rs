@@ -7,6 +7,7 @@ use vouchsafe::{
     domain::{
         audit::{Act, Actor, AuditEvent, LoginFailure, Origin},
         id::UserId,
+        refresh::CLOCK_SKEW,
         session::EndReason,
         time::Clock as _,
         user::PhcString,
@@ -80,6 +81,7 @@ pub(super) async fn the_whole_life_of_an_account_is_in_the_trail_once(w: Arc<Wor
     let (first, second) = (w.sign_in(ada).await, w.sign_in(ada).await);
     w.granted(first, 0).await;
     w.granted(first, 1).await;
+    w.wait(CLOCK_SKEW);
     assert_eq!(w.refresh(first, 0).await, RefreshOutcome::Replayed);
     let event = w.event(Some(ada), Act::PasswordChanged);
     w.store.change_password(ada, 0, PhcString::new("new".into()), second, event).await.unwrap();
@@ -165,6 +167,7 @@ pub(super) async fn an_effect_whose_event_fails_does_not_happen(w: Arc<World>) {
     let begun = w.new_session(ada, w.hash_of(ada).await);
     let begins = event(Act::LoggedIn { session: begun.id });
     corrupt(w.store.create_session(begun, super::world::POLICY, begins).await.unwrap_err());
+    w.wait(CLOCK_SKEW);
     corrupt(w.store.refresh(w.attempt(session, 0)).await.unwrap_err());
     corrupt(w.store.refresh(w.attempt(session, 9)).await.unwrap_err());
     corrupt(w.store.record(event(Act::PasswordChanged)).await.unwrap_err());

@@ -10,7 +10,13 @@ use std::{
 };
 
 use vouchsafe::{
-    domain::{audit::Act, id::SessionId, refresh::Presented, time::Clock as _, user::PhcString},
+    domain::{
+        audit::Act,
+        id::SessionId,
+        refresh::{CLOCK_SKEW, Presented},
+        time::Clock as _,
+        user::PhcString,
+    },
     store::port::{Change, RefreshAttempt, RefreshOutcome, Store},
 };
 
@@ -50,6 +56,7 @@ pub(super) async fn of_50_replays_at_once_one_is_the_verdict(w: Arc<World>) {
     let session = w.sign_in(ada).await;
     w.granted(session, 0).await;
     w.granted(session, 1).await;
+    w.wait(CLOCK_SKEW);
     let outcomes = at_once(50, |_| {
         let w = Arc::clone(&w);
         async move { w.refresh(session, 0).await }

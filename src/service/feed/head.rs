@@ -1,0 +1,141 @@
+//! The head of the feed in the hot state: what nodes that reach the database tell those that do not.
+
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
+
+use super::Feed;
+use crate::{
+    crypto::monotonic_now,
+    domain::{hot::FeedHead, time::Timestamp},
+    service::hot::Kept,
+    state::{HotError, HotKey},
+};
+
+/// How long the head is kept. For as long as an outage could possibly be bridged, and longer.
+const TTL: Duration = Duration::from_hours(24);
+/// A head that another node renewed so lately is left alone.
+const FRESH: Duration = Duration::from_millis(500);
+/// Nodes that renew the head at one moment come after each other.
+const TRIES: u32 = 4;
+/// What was heard from the hot state counts for this long.
+const HEARD: Duration = Duration::from_secs(4);
+
+/// What the hot state last said about this node's list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vouched {
+    /// When it said so.
+    heard: Instant,
+    /// Up to when the list is complete.
+    complete: Timestamp,
+}
+
+impl Feed {
+    /// How old the list may be: since when revocations could be missing in it.
+    pub fn staleness(&self) -> Duration {
+        let by_others = self.vouched().map(|vouched| self.clock.now().since(vouched.complete));
+        self.database_staleness().min(by_others.unwrap_or(Duration::MAX))
+    }
+
+    /// Whether the hot state has lately confirmed that this node has heard of every revocation that any node knows of.
+    pub fn is_vouched_for(&self) -> bool {
+        self.vouched().is_some()
+    }
+
+    fn vouched(&self) -> Option<Vouched> {
+        let vouched = *self.vouched.read().unwrap_or_else(PoisonError::into_inner);
+        vouched.filter(|vouched| monotonic_now().saturating_duration_since(vouched.heard) < HEARD)
+    }
+
+    /// The head in the hot state, if it is there and trustworthy.
+    pub(super) async fn read_head(&self) -> Option<FeedHead> {
+        let hot = self.hot.as_ref()?;
+        let position = self.observer.progress().position()?;
+        if hot.is_overtaken() {
+            return None;
+        }
+        hot.get(HotKey::FeedHead(position.incarnation)).await.ok()?.value
+    }
+
+    /// Brings the head in the hot state up to what this node knows from the database, and this node's idea of it up to what
+    /// other nodes have written there.
+    ///
+    /// # Errors
+    /// If the hot state does not answer.
+    pub async fn exchange_head(&self) -> Result<(), HotError> {
+        let (Some(hot), Some(position)) = (&self.hot, self.observer.progress().position()) else { return Ok(()) };
+        let key = HotKey::FeedHead(position.incarnation);
+        let mut kept: Kept<FeedHead> = hot.get(key).await?;
+        for _ in 0..TRIES {
+            self.judge(kept.value);
+            let Some(new) = self.renewed(kept.value) else { return Ok(()) };
+            let overtaken = hot.take_overtaken();
+            match hot.replace(key, kept, &new, TTL).await {
+                Ok(Ok(())) => {
+                    self.judge(Some(new));
+                    return Ok(());
+                }
+                Ok(Err(now)) => kept = now,
+                Err(error) => {
+                    if overtaken {
+                        hot.note_overtaken();
+                    }
+                    return Err(error);
+                }
+            }
+            if overtaken {
+                hot.note_overtaken();
+            }
+        }
+        Ok(())
+    }
+
+    /// What the head should be, if it should be another.
+    fn renewed(&self, kept: Option<FeedHead>) -> Option<FeedHead> {
+        let reading = self.last_complete()?;
+        let progress = self.observer.progress();
+        let known = progress.position()?.number.max(reading.number);
+        let forgotten = match (kept, progress.last_head) {
+            (None, _) => true,
+            (Some(kept), Some(last)) => kept.is_behind(&last),
+            (Some(_), None) => false,
+        };
+        // Only who reads the database may say that records count from now on.
+        let fresh_reading = self.database_staleness() < FRESH * 3;
+        let overtaken = self.hot.as_ref().is_some_and(|hot| hot.is_overtaken());
+        if (forgotten || overtaken) && !fresh_reading {
+            return None;
+        }
+        let old = kept.unwrap_or(FeedHead { number: 0, time: reading.time, records_since: reading.time });
+        let last = progress.last_head.unwrap_or(old);
+        let since = if forgotten || overtaken { self.clock.now() } else { old.records_since };
+        let new = FeedHead {
+            number: known.max(old.number),
+            time: reading.time.max(old.time).max(last.time),
+            records_since: since.max(old.records_since).max(last.records_since),
+        };
+        let due = new.number > old.number
+            || new.records_since > old.records_since
+            || new.time >= old.time.plus(FRESH)
+            || kept.is_none();
+        due.then_some(new)
+    }
+
+    /// Takes note of a head: whether this node's list is complete by it.
+    fn judge(&self, head: Option<FeedHead>) {
+        let mut progress = self.observer.progress();
+        let known = progress.position().map_or(0, |position| position.number);
+        let verdict =
+            head.filter(|head| head.number <= known && !progress.last_head.is_some_and(|last| head.is_behind(&last)));
+        if let Some(head) = head {
+            progress.saw(head);
+            if head.number > known {
+                self.wanted.notify_one();
+            }
+        }
+        drop(progress);
+        let vouched = verdict.map(|head| Vouched { heard: monotonic_now(), complete: head.time });
+        *self.vouched.write().unwrap_or_else(PoisonError::into_inner) = vouched;
+    }
+}

@@ -1,0 +1,135 @@
+//! The hot state as the use cases see it: sealed values in place of bytes.
+//!
+//! What somebody else wrote there, or an older program, counts as missing. The database is the truth, so nothing is lost by it.
+
+use std::{
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use crate::{
+    crypto::HotSeal,
+    domain::revocation::FeedEntry,
+    state::{
+        HotError, HotKey, HotState, StreamEntry, Swap,
+        packed::{Packed, entry_from_bytes, entry_to_bytes, pack, unpack},
+    },
+};
+
+pub(super) mod behind;
+pub(super) mod rows;
+
+/// The hot state, sealed.
+pub struct Hot {
+    state: Arc<dyn HotState>,
+    seal: HotSeal,
+    /// A row has gone past its record, because the record could not be written.
+    overtaken: AtomicBool,
+}
+
+impl std::fmt::Debug for Hot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hot").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// What was found under a key.
+#[derive(Debug)]
+pub(super) struct Kept<T> {
+    bytes: Option<Vec<u8>>,
+    /// The value; `None` if there is none of ours.
+    pub(super) value: Option<T>,
+    kind: PhantomData<T>,
+}
+
+impl Hot {
+    /// The hot state `state`, whose values are sealed with `seal`.
+    pub fn new(state: Arc<dyn HotState>, seal: HotSeal) -> Self {
+        Self { state, seal, overtaken: AtomicBool::new(false) }
+    }
+
+    /// What is kept under `key`.
+    pub(super) async fn get<T: Packed>(&self, key: HotKey) -> Result<Kept<T>, HotError> {
+        Ok(self.open(key, self.state.get(key).await?))
+    }
+
+    /// Puts `new` in the place of what was found, to be kept for `ttl`. If something else has got there by now, that.
+    pub(super) async fn replace<T: Packed>(
+        &self,
+        key: HotKey,
+        found: Kept<T>,
+        new: &T,
+        ttl: Duration,
+    ) -> Result<Result<(), Kept<T>>, HotError> {
+        let sealed = self.seal.seal(&place(key), pack(new));
+        Ok(match self.state.compare_and_set(key, found.bytes, sealed, ttl).await? {
+            Swap::Done => Ok(()),
+            Swap::Lost(bytes) => Err(self.open(key, bytes)),
+        })
+    }
+
+    fn open<T: Packed>(&self, key: HotKey, bytes: Option<Vec<u8>>) -> Kept<T> {
+        let value = bytes.as_deref().and_then(|sealed| match self.seal.open(&place(key), sealed) {
+            Ok(value) => unpack(value),
+            Err(_) => {
+                tracing::debug!(?key, "a value in the hot state is not ours");
+                None
+            }
+        });
+        Kept { bytes, value, kind: PhantomData }
+    }
+
+    /// Pushes an entry of the feed to the other nodes.
+    pub(super) async fn push(&self, incarnation: Uuid, entry: &FeedEntry) -> Result<(), HotError> {
+        let value = self.seal.seal(&stream_place(incarnation, entry.number), entry_to_bytes(entry));
+        self.state.push(incarnation, StreamEntry { number: entry.number, value }).await
+    }
+
+    /// What other nodes pushed after `after`: the numbers, and what we can read of the entries. Waits about a second for one.
+    pub(super) async fn follow(
+        &self,
+        incarnation: Uuid,
+        after: i64,
+    ) -> Result<Vec<(i64, Option<FeedEntry>)>, HotError> {
+        let entries = self.state.follow(incarnation, after).await?;
+        let open = |StreamEntry { number, value }| {
+            let opened = self.seal.open(&stream_place(incarnation, number), &value).ok();
+            (number, opened.and_then(entry_from_bytes).filter(|entry| entry.number == number))
+        };
+        Ok(entries.into_iter().map(open).collect())
+    }
+
+    /// Notes that a row has gone past its record: until that is in the head, records speak for no row here.
+    pub(super) fn note_overtaken(&self) {
+        self.overtaken.store(true, Ordering::Release);
+    }
+
+    /// Whether records here may be behind their rows without the head saying so.
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.overtaken.load(Ordering::Acquire)
+    }
+
+    /// The head says so by now. To be called before the head is made: what is noted meanwhile must stay.
+    pub(super) fn take_overtaken(&self) -> bool {
+        self.overtaken.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// What a value is sealed for, so that it cannot be moved to another key.
+fn place(key: HotKey) -> Vec<u8> {
+    let (kind, id) = match key {
+        HotKey::Session(session) => (b's', *session.as_uuid()),
+        HotKey::FeedHead(incarnation) => (b'h', incarnation),
+    };
+    [&[kind], &id.as_bytes()[..]].concat()
+}
+
+fn stream_place(incarnation: Uuid, number: i64) -> Vec<u8> {
+    [&b"f"[..], incarnation.as_bytes(), &number.to_be_bytes()].concat()
+}

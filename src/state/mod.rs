@@ -4,5 +4,6 @@
 //! or tell an old story: the database is the truth.
 
 pub mod port;
+pub mod redis;
 
 pub use port::{HotError, HotKey, HotState, StreamEntry, Swap};

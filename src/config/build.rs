@@ -1,14 +1,16 @@
 //! From what was given to [`Settings`]: each value parsed, then what must hold between them.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, time::Duration};
+use std::{
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration,
+};
 
 use super::{
     backend,
     names::env_name,
     reader::Reader,
     settings::{
-        Backend, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Registration, RegistrationMode, Sessions,
-        Settings, Shutdown, Tokens,
+        Backend, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration, RegistrationMode,
+        Sessions, Settings, Shutdown, Tokens,
     },
     uri, value,
 };
@@ -17,6 +19,7 @@ use crate::{
         audience::{Audience, OWN_AUDIENCE},
         secret::SecretString,
     },
+    state::redis::RedisUrl,
     telemetry::{self, LogFormat},
 };
 
@@ -30,6 +33,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     let embedded = place.as_ref().map(|place| matches!(place, Backend::Sqlite { .. }));
     let issuer = backend::issuer(r, embedded);
     let database = database(r, place.clone());
+    let redis = redis(r);
     let grpc = grpc(r);
     let http = http(r, issuer.as_deref(), embedded);
     let tokens = tokens(r);
@@ -46,6 +50,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     Some(Settings {
         issuer: issuer?,
         database: database?,
+        redis: redis?,
         grpc,
         http,
         tokens: tokens?,
@@ -77,6 +82,26 @@ fn database(r: &mut Reader, backend: Option<Backend>) -> Option<Database> {
         acquire_timeout: acquire_timeout?,
         migrate_on_start: migrate_on_start.or(by_default)?,
     })
+}
+
+fn redis(r: &mut Reader) -> Option<Redis> {
+    let url = r.read("redis.url", |raw| {
+        let text = value::any_text(raw, "a URL in quotes")?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        RedisUrl::parse(&text).map(Some).map_err(|error| format!("nothing, {error}"))
+    });
+    let timeout =
+        r.read("redis.timeout", |raw| value::duration(raw, &(Duration::from_millis(10)..=Duration::from_secs(5))));
+    let tls_roots = r.read("redis.tls_roots", |raw| value::any_text(raw, "the path of a file"));
+    let (url, tls_roots) = (url?, tls_roots?);
+    let tls_roots = (!tls_roots.is_empty()).then(|| PathBuf::from(tls_roots));
+    if tls_roots.is_some() && !url.as_ref().is_some_and(RedisUrl::is_tls) {
+        let advice = "Set redis.url to one that begins with rediss, or remove redis.tls_roots";
+        r.conflict("redis.tls_roots", advice, "roots are for TLS, which redis.url does not ask for");
+    }
+    Some(Redis { url, timeout: timeout?, tls_roots })
 }
 
 /// An address to listen on that plaintext leaves this machine from only if the operator said so.

@@ -7,7 +7,7 @@ use toml::Value;
 use super::{
     duration,
     settings::{
-        Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Registration, Sessions,
+        Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration, Sessions,
         Settings, Shutdown, Tokens,
     },
 };
@@ -37,10 +37,23 @@ impl Settings {
 
 /// Every setting that applies. The structs are taken apart whole, so that a new field cannot be forgotten.
 pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
-    let Settings { issuer, database, grpc, http, tokens, sessions, keys, registration, passwords, log, shutdown } =
-        settings;
+    let Settings {
+        issuer,
+        database,
+        redis,
+        grpc,
+        http,
+        tokens,
+        sessions,
+        keys,
+        registration,
+        passwords,
+        log,
+        shutdown,
+    } = settings;
     let mut entries = vec![("issuer", text(issuer))];
     entries.extend(database_entries(database));
+    entries.extend(redis_entries(redis));
     entries.extend(listener_entries(grpc, http));
     entries.extend(token_entries(tokens));
     entries.extend(session_entries(sessions));
@@ -91,6 +104,16 @@ fn database_entries(database: &Database) -> Vec<(&'static str, Value)> {
         ("database.migrate_on_start", Value::Boolean(*migrate_on_start)),
     ]);
     entries
+}
+
+fn redis_entries(redis: &Redis) -> Vec<(&'static str, Value)> {
+    let Redis { url, timeout, tls_roots } = redis;
+    let tls_roots = tls_roots.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
+    vec![
+        ("redis.url", text(&url.as_ref().map_or_else(String::new, ToString::to_string))),
+        ("redis.timeout", span(*timeout)),
+        ("redis.tls_roots", text(&tls_roots)),
+    ]
 }
 
 fn listener_entries(grpc: &Grpc, http: &Http) -> Vec<(&'static str, Value)> {

@@ -48,6 +48,10 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("database.acquire_timeout", "2s", "How long a call waits for a free connection before it is answered UNAVAILABLE, 10ms to 1m."),
     depends("database.migrate_on_start", "`true` on SQLite, `false` on Postgres", "Whether `serve` brings the schema up to date. Otherwise run `vouchsafe migrate` first."),
 
+    fixed("redis.url", "", "Empty: no Redis, the database serves alone. `redis://user:password@host:6379/0`: one Redis or Valkey server, `redis+unix:///path?user=…&password=…&db=0`: the same on this machine. `redis+sentinel://user:password@host1:26379,host2:26379/master-name`: the master that these sentinels name; their own login in the parameters `sentinel_user` and `sentinel_password`. `redis+cluster://user:password@host1:6379,host2:6379`: a cluster. `rediss` instead of `redis`: with TLS.").secret(),
+    fixed("redis.timeout", "250ms", "Longest one call to Redis may take before the database is asked instead, 10ms to 5s."),
+    fixed("redis.tls_roots", "", "PEM file with the roots that a Redis with TLS is trusted by. Empty: the system's."),
+
     fixed("grpc.listen", "127.0.0.1:50051", "Address and port for gRPC."),
     fixed("grpc.allow_plaintext", "false", "Allow `grpc.listen` to be reachable from other machines without TLS. Only where something in front encrypts."),
     fixed("grpc.open_verification", "false", "Let anybody who reaches the gRPC port call `Verify` and VerifierService, also where it does not listen on loopback."),

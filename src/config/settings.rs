@@ -9,6 +9,7 @@ use crate::{
         secret::SecretString,
         signing_key::Algorithm,
     },
+    state::redis::{RedisOptions, RedisUrl},
     telemetry::LogFormat,
 };
 
@@ -22,6 +23,8 @@ pub struct Settings {
     pub issuer: String,
     /// Where the truth is kept.
     pub database: Database,
+    /// The hot state.
+    pub redis: Redis,
     /// The gRPC port.
     pub grpc: Grpc,
     /// The HTTP port.
@@ -79,6 +82,25 @@ impl fmt::Display for Backend {
             Self::Sqlite { file, .. } => file.display().fmt(f),
             Self::Postgres { url } => f.write_str(url.without_login()),
         }
+    }
+}
+
+/// The hot state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redis {
+    /// Where it is. `None`: there is none.
+    pub url: Option<RedisUrl>,
+    /// Longest a call may take.
+    pub timeout: Duration,
+    /// PEM roots for TLS. `None`: the system's. Only with a URL that asks for TLS.
+    pub tls_roots: Option<PathBuf>,
+}
+
+impl Redis {
+    /// How the adapter is told. `None`: there is no hot state.
+    pub fn options(&self) -> Option<RedisOptions> {
+        let url = self.url.clone()?;
+        Some(RedisOptions { url, timeout: self.timeout, tls_roots: self.tls_roots.clone() })
     }
 }
 

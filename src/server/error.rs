@@ -4,6 +4,7 @@ use super::DataDirError;
 use crate::{
     crypto::{HashError, MasterKeyError, PoolError},
     service::KeyError,
+    state::redis::OpenError,
     store::StoreError,
     verifier::PolicyError,
 };
@@ -20,6 +21,9 @@ pub enum StartError {
     /// The database.
     #[error("{}", database_advice(.0))]
     Store(#[from] StoreError),
+    /// The hot state.
+    #[error(transparent)]
+    Hot(#[from] OpenError),
     /// The keys in the database.
     #[error(transparent)]
     Keys(#[from] KeyError),

@@ -6,14 +6,15 @@ use std::{
     thread,
 };
 
-use super::StartError;
-
 use crate::{
     config::{Backend, Passwords, RegistrationMode, Settings},
     crypto::{Argon2Params, PoolConfig},
     domain::{secret::SecretString, session::SessionPolicy, signing_key::RotationPolicy},
     service::Policy,
-    state::HotState,
+    state::{
+        HotState,
+        redis::{self, OpenError},
+    },
     store::{Location, Options},
 };
 
@@ -25,10 +26,9 @@ pub(super) fn location(settings: &Settings) -> Location {
     }
 }
 
-/// The hot state that the settings name.
-#[expect(clippy::unnecessary_wraps, reason = "the adapter's errors come with the adapter")]
-pub(super) fn hot_state(_settings: &Settings) -> Result<Option<Arc<dyn HotState>>, StartError> {
-    Ok(None)
+/// The hot state that the settings name. It connects in the background, and need not be there yet.
+pub(super) fn hot_state(settings: &Settings) -> Result<Option<Arc<dyn HotState>>, OpenError> {
+    settings.redis.options().map(|options| redis::open(&options)).transpose()
 }
 
 /// How the settings say that connections are held.

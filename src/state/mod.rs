@@ -5,5 +5,6 @@
 
 pub mod packed;
 pub mod port;
+pub mod redis;
 
 pub use port::{HotError, HotKey, HotState, StreamEntry, Swap};

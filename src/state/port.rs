@@ -45,6 +45,9 @@ pub enum HotError {
 /// The hot state. Every call ends within a bound of the adapter's own, whatever the servers do.
 #[async_trait]
 pub trait HotState: Debug + Send + Sync + 'static {
+    /// Whether, as far as is known, all of it answers.
+    fn is_up(&self) -> bool;
+
     /// The value of `key`.
     async fn get(&self, key: HotKey) -> Result<Option<Vec<u8>>, HotError>;
 

@@ -102,6 +102,29 @@ fn only_three_kinds_of_database_url() {
 }
 
 #[test]
+fn a_redis_url_is_checked_and_shown_without_its_password() {
+    for bad in ["redis://S3cret@h", "S3cret", "redis://u:S3/cret@h", "redis://h?password=S3cret"] {
+        let problems = Given::sets(&[&format!("redis.url={bad}")]).problems();
+        assert_one(&problems, &["Set redis.url to nothing, ", "the value given will not do (--set)"]);
+        assert!(!problems[0].contains("S3") && !problems[0].contains("cret"), "{problems:?}");
+    }
+    let settings = Given::sets(&["redis.url=rediss://app:S3cret@h/1", "redis.tls_roots=/ca.pem"]).load().unwrap();
+    let dump = settings.redacted_dump();
+    assert!(dump.contains("url = \"rediss://app:[redacted]@h/1\""), "{dump}");
+    assert!(!format!("{settings:?}{dump}").contains("S3cret"));
+    // With either database.
+    assert!(Given::sets(&[POSTGRES, ISSUER, MASTER_KEY, "redis.url=redis://h"]).load().is_ok());
+}
+
+#[test]
+fn roots_without_tls_are_a_mistake() {
+    for url in ["", "redis://h", "redis+cluster://h"] {
+        let sets = [format!("redis.url={url}"), "redis.tls_roots=/ca.pem".to_owned()];
+        assert_one(&Given::sets(&[&sets[0], &sets[1]]).problems(), &["Set redis.url to one", "redis.tls_roots"]);
+    }
+}
+
+#[test]
 fn an_issuer_that_is_no_url_needs_a_public_url() {
     assert_one(&Given::sets(&["issuer=urn:example:id"]).problems(), &["Set http.public_url to an http(s) URL"]);
     assert!(Given::sets(&["issuer=urn:example:id", "http.public_url=https://h"]).load().is_ok());

@@ -6,5 +6,6 @@ mod docs;
 mod hostile;
 mod process;
 mod rpc;
+mod state;
 mod store;
 mod support;

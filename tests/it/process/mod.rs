@@ -3,7 +3,7 @@
 mod client;
 mod harness;
 mod lines;
-mod proxy;
+pub(crate) mod proxy;
 mod tools;
 mod web;
 

@@ -13,7 +13,7 @@ use tokio::{
 
 /// What the network does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Link {
+pub(crate) enum Link {
     /// It works.
     Up,
     /// Answers do not come through; what is sent does.
@@ -25,13 +25,13 @@ pub(super) enum Link {
 }
 
 /// Passes connections on. Ends when dropped.
-pub(super) struct Proxy {
-    pub(super) address: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     link: Arc<watch::Sender<Link>>,
 }
 
 impl Proxy {
-    pub(super) async fn to(upstream: String) -> Self {
+    pub(crate) async fn to(upstream: String) -> Self {
         // Not closed while cut, so that nobody else gets its port: a connection is accepted and ended.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -52,7 +52,7 @@ impl Proxy {
         Self { address, link }
     }
 
-    pub(super) fn set(&self, link: Link) {
+    pub(crate) fn set(&self, link: Link) {
         self.link.send_replace(link);
     }
 }

@@ -49,7 +49,7 @@ impl Place {
     pub(super) async fn new(backend: Backend) -> Self {
         Self::on(match backend {
             Backend::Sqlite => TestDatabase::empty(backend).await,
-            Backend::Postgres => TestDatabase::migrated(backend).await,
+            Backend::Postgres | Backend::Redis | Backend::Cluster => TestDatabase::migrated(backend).await,
         })
     }
 
@@ -76,7 +76,10 @@ impl Place {
         for (key, value) in place {
             new = new.set(key, &value);
         }
-        new
+        match new.database.hot_url().map(str::to_owned) {
+            Some(url) => new.set("redis.url", &url),
+            None => new,
+        }
     }
 
     /// With this setting.

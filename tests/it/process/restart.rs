@@ -12,11 +12,11 @@ use super::{
     web::get,
 };
 use crate::{
-    rpc::on_both_databases,
+    rpc::on_every_form,
     support::{Backend, TestEntropy, reason},
 };
 
-on_both_databases!(
+on_every_form!(
     a_restart_loses_nobody,
     a_kill_loses_nobody,
     what_was_revoked_just_before_a_kill_stays_revoked,

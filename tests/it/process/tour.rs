@@ -7,11 +7,11 @@ use super::{
     tools::{call, grpcurl},
 };
 use crate::{
-    rpc::on_both_databases,
+    rpc::on_every_form,
     support::{Backend, PASSWORD},
 };
 
-on_both_databases!(a_newcomer_finds_their_way, refusals_explain_themselves);
+on_every_form!(a_newcomer_finds_their_way, refusals_explain_themselves);
 
 const REGISTER: &str = "vouchsafe.v1.AuthService/Register";
 const LOGIN: &str = "vouchsafe.v1.AuthService/Login";

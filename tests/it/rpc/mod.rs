@@ -18,22 +18,42 @@ mod sign_in;
 mod tokens;
 mod two_nodes;
 
-/// Instantiates each test for both databases, so that its name tells which.
-macro_rules! on_both_databases {
-    ($($test:ident),+ $(,)?) => {
-        mod sqlite {
+/// Instantiates each test for forms of the state that a node keeps, so that its name tells which.
+macro_rules! on_forms {
+    ([$($form:ident $backend:ident)+] $tests:tt) => {
+        $(crate::rpc::on_forms!(@ $form $backend $tests);)+
+    };
+    (@ $form:ident $backend:ident [$($test:ident)+]) => {
+        mod $form {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::support::Backend::Sqlite).await;
-            })+
-        }
-
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(crate::support::Backend::Postgres).await;
+                super::$test(crate::support::Backend::$backend).await;
             })+
         }
     };
 }
+pub(crate) use on_forms;
+
+/// Instantiates each test for both databases.
+macro_rules! on_both_databases {
+    ($($test:ident),+ $(,)?) => {
+        crate::rpc::on_forms!([sqlite Sqlite postgres Postgres] [$($test)+]);
+    };
+}
 pub(crate) use on_both_databases;
+
+/// Instantiates each test for both databases, and for Postgres with either form of Redis.
+macro_rules! on_every_form {
+    ($($test:ident),+ $(,)?) => {
+        crate::rpc::on_forms!([sqlite Sqlite postgres Postgres redis Redis cluster Cluster] [$($test)+]);
+    };
+}
+pub(crate) use on_every_form;
+
+/// Instantiates each test for what several nodes can share.
+macro_rules! on_shared_forms {
+    ($($test:ident),+ $(,)?) => {
+        crate::rpc::on_forms!([postgres Postgres redis Redis cluster Cluster] [$($test)+]);
+    };
+}
+pub(crate) use on_shared_forms;

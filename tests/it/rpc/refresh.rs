@@ -7,10 +7,10 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 use vouchsafe::{domain::time::Clock as _, pb::v1};
 
-use super::on_both_databases;
+use super::on_every_form;
 use crate::support::{Backend, ManualClock, TestNode, TestNodeBuilder, reason};
 
-on_both_databases!(
+on_every_form!(
     a_hundred_callers_with_one_token_get_one_successor,
     a_retry_within_the_window_gets_the_identical_refresh_token_and_a_fresh_access_token,
     a_retry_after_the_window_is_answered_again_and_audited_once,

@@ -3,10 +3,10 @@
 use tonic::Code;
 use vouchsafe::pb::v1::{self, InactiveReason};
 
-use super::on_both_databases;
+use super::on_every_form;
 use crate::support::{Backend, TestNode, bearer, fields, reason};
 
-on_both_databases!(
+on_every_form!(
     logout_takes_any_generation_and_any_nonsense_and_ends_one_session,
     a_user_ends_a_session_of_the_own_and_of_nobody_else,
     the_current_session_may_be_ended_too,

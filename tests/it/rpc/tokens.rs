@@ -11,13 +11,13 @@ use vouchsafe::{
     verifier::{AudiencePolicy, RevocationSet, TokenVerifier},
 };
 
-use super::on_both_databases;
+use super::on_every_form;
 use crate::{
     hostile::payload_of,
     support::{Backend, ManualClock, PASSWORD, TestNode, fields, login_request, wire},
 };
 
-on_both_databases!(
+on_every_form!(
     a_token_says_all_that_rfc_9068_asks_for_and_verifies_by_the_published_keys,
     a_token_is_active_until_the_moment_it_expires,
     verify_matches_any_audience_it_is_asked_for,

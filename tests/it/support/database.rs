@@ -1,6 +1,6 @@
 //! A database for one test, and a back door into it.
 
-use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{env, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use futures_util::TryStreamExt as _;
 use sqlx::{
@@ -21,6 +21,22 @@ pub(crate) enum Backend {
     Sqlite,
     /// A server.
     Postgres,
+    /// A server, and one Redis beside it.
+    Redis,
+    /// A server, and a Redis cluster beside it.
+    Cluster,
+}
+
+impl Backend {
+    /// Where its hot state is.
+    fn hot_url(self) -> Option<String> {
+        let variable = match self {
+            Self::Sqlite | Self::Postgres => return None,
+            Self::Redis => "VOUCHSAFE_TEST_REDIS_URL",
+            Self::Cluster => "VOUCHSAFE_TEST_REDIS_CLUSTER_URL",
+        };
+        Some(env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run the tests with `make test`")))
+    }
 }
 
 /// A database that one test has to itself.
@@ -28,6 +44,7 @@ pub(crate) enum Backend {
 pub(crate) struct TestDatabase {
     location: Location,
     back_door: BackDoor,
+    hot_url: Option<String>,
 }
 
 #[derive(Debug)]
@@ -39,17 +56,20 @@ enum BackDoor {
 impl TestDatabase {
     /// A database with the schema.
     pub(crate) async fn migrated(backend: Backend) -> Self {
-        match backend {
+        let database = match backend {
             Backend::Sqlite => Self::sqlite(Some(template::sqlite_file().await)),
-            Backend::Postgres => Self::postgres(template::postgres_template().await).await,
-        }
+            Backend::Postgres | Backend::Redis | Backend::Cluster => {
+                Self::postgres(template::postgres_template().await).await
+            }
+        };
+        Self { hot_url: backend.hot_url(), ..database }
     }
 
     /// A database with nothing in it.
     pub(crate) async fn empty(backend: Backend) -> Self {
         match backend {
             Backend::Sqlite => Self::sqlite(None),
-            Backend::Postgres => Self::postgres("template0").await,
+            Backend::Postgres | Backend::Redis | Backend::Cluster => Self::postgres("template0").await,
         }
     }
 
@@ -63,7 +83,7 @@ impl TestDatabase {
         }
         let options = SqliteConnectOptions::new().filename(&path).busy_timeout(Duration::from_mins(1));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(options);
-        Self { location: Location::Sqlite(path), back_door: BackDoor::Sqlite { pool, folder } }
+        Self { location: Location::Sqlite(path), back_door: BackDoor::Sqlite { pool, folder }, hot_url: None }
     }
 
     async fn postgres(template: &str) -> Self {
@@ -74,12 +94,18 @@ impl TestDatabase {
         template::run(&mut server, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
         let url = template::url_of(&name);
         let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&url).unwrap();
-        Self { location: Location::Postgres(SecretString::new(url)), back_door: BackDoor::Postgres { pool, name } }
+        let location = Location::Postgres(SecretString::new(url));
+        Self { location, back_door: BackDoor::Postgres { pool, name }, hot_url: None }
     }
 
     /// Where it is.
     pub(crate) fn location(&self) -> &Location {
         &self.location
+    }
+
+    /// Where the hot state of its nodes is.
+    pub(crate) fn hot_url(&self) -> Option<&str> {
+        self.hot_url.as_deref()
     }
 
     /// Deletes it.

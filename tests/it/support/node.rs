@@ -84,6 +84,7 @@ impl TestNodeBuilder {
             Location::Sqlite(path) => format!("database.url=sqlite:{}", path.display()),
             Location::Postgres(url) => format!("database.url={}", url.expose()),
         });
+        sets.extend(self.database.hot_url().map(|url| format!("redis.url={url}")));
         sets.extend(self.sets.iter().cloned());
         sets
     }

@@ -7,12 +7,14 @@
 #                                While working: scripts/test.sh --services cargo test refresh
 #   test.sh --install-only       only the installation; prints the versions
 #
-# CMD and the tests see VOUCHSAFE_TEST_POSTGRES_URL (a superuser on the database `postgres`) and VOUCHSAFE_TEST_TOOLS
-# (the folder with buf, grpcurl and Python). Nothing is left running, whatever happens to the tests or this script.
+# CMD and the tests see VOUCHSAFE_TEST_POSTGRES_URL (a superuser on the database `postgres`), VOUCHSAFE_TEST_PGBOUNCER_URL
+# (the same through PgBouncer), VOUCHSAFE_TEST_PG_BIN (the folder with PostgreSQL's programs, for tests that stop a server
+# of their own) and VOUCHSAFE_TEST_TOOLS (the folder with buf, grpcurl and Python). Nothing is left running, whatever happens to the tests or this script.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . scripts/postgres.sh
+. scripts/pgbouncer.sh
 
 child=
 times=
@@ -33,6 +35,7 @@ cleanup() {
     trap '' INT TERM HUP
     trap - EXIT
     [ -z "$child" ] || end_group "$child"
+    stop_pgbouncer
     stop_postgres
     exit "$status"
 }
@@ -107,13 +110,14 @@ summary() {
     awk '
         / \.\.\. ok$/ && /^test .*::sqlite::/ { sqlite++ }
         / \.\.\. ok$/ && /^test .*::postgres::/ { postgres++ }
+        / \.\.\. ok$/ && /^test .*::pgbouncer::/ { pgbouncer++ }
         / \.\.\. FAILED$/ && /^test / { red[++reds] = $2 }
         /^test result: / { passed += $4; failed += $6; ignored += $8 }
         END {
             for (i = 1; i <= reds; i++) printf "failed: %s\n", red[i]
-            printf "conformance: sqlite %d, postgres %d\n", sqlite, postgres
+            printf "conformance: sqlite %d, postgres %d, pgbouncer %d\n", sqlite, postgres, pgbouncer
             printf "%d passed, %d failed%s\n", passed, failed, ignored ? ", " ignored " skipped" : ""
-            exit !passed || failed || ((sqlite > 0) != (postgres > 0))
+            exit !passed || failed || ((sqlite > 0) != (postgres > 0)) || ((sqlite > 0) != (pgbouncer > 0))
         }' "$log" >"$log.summary" || counted=1
 }
 
@@ -138,6 +142,7 @@ show_versions() {
     cargo --version
     cc --version | head -n 1
     "$PG_BIN/postgres" --version
+    find_pgbouncer && "$PGBOUNCER" --version | head -n 1
     "$VOUCHSAFE_TEST_TOOLS/python" --version
     echo "buf $("$VOUCHSAFE_TEST_TOOLS/buf" --version)"
     "$VOUCHSAFE_TEST_TOOLS/grpcurl" --version 2>&1
@@ -155,6 +160,7 @@ esac
 sh scripts/install.sh test
 find_cargo
 find_postgres
+export VOUCHSAFE_TEST_PG_BIN="$PG_BIN"
 mkdir -p target
 
 case $mode in
@@ -162,13 +168,16 @@ all)
     lint
     step "peers" "$VOUCHSAFE_TEST_TOOLS/python" tests/peers/selfcheck.py
     start_postgres
+    start_pgbouncer
     tests
+    stop_pgbouncer
     stop_postgres
     report
     ;;
 --lint) lint ;;
 --services)
     start_postgres
+    start_pgbouncer
     [ $# != 0 ] || set -- "$PG_BIN/psql" -X -A -t -c "SELECT version()" "$VOUCHSAFE_TEST_POSTGRES_URL"
     run "$@"
     ;;

@@ -43,10 +43,11 @@ pub const REFERENCE: &[SettingDoc] = &[
     depends("issuer", "`http://localhost:50052` on SQLite; required on Postgres", "The `iss` of every token, compared character by character. A URL without query or fragment, or another URI. Changing it invalidates every token."),
     depends("data_dir", "`$XDG_DATA_HOME/vouchsafe`, else `$HOME/.local/share/vouchsafe`", "Directory for the SQLite database and the generated master key. Not used on Postgres."),
 
-    fixed("database.url", "", "Empty: SQLite in `data_dir`. `sqlite:/path/file.db`: SQLite in that file, for one server at a time. `postgres://user:password@host/database`: Postgres.").secret(),
+    fixed("database.url", "", "Empty: SQLite in `data_dir`. `sqlite:/path/file.db`: SQLite in that file, for one server at a time. `postgres://user:password@host/database`: Postgres; `?sslmode=verify-full`, `require` or `disable` behind it is required where the host is another machine. libpq's variables (`PGHOST`, `PGSSLMODE`, ...) and its password file do not count.").secret(),
     fixed("database.max_connections", "16", "Most connections to the database at once, 2 to 500."),
     fixed("database.acquire_timeout", "2s", "How long a call waits for a free connection before it is answered UNAVAILABLE, 10ms to 1m."),
     depends("database.migrate_on_start", "`true` on SQLite, `false` on Postgres", "Whether `serve` brings the schema up to date. Otherwise run `vouchsafe migrate` first."),
+    fixed("database.pgbouncer", "false", "Whether `database.url` leads through PgBouncer in transaction mode. Not used on SQLite."),
 
     fixed("grpc.listen", "127.0.0.1:50051", "Address and port for gRPC."),
     fixed("grpc.allow_plaintext", "false", "Allow `grpc.listen` to be reachable from other machines without TLS. Only where something in front encrypts."),

@@ -21,6 +21,8 @@ pub(crate) enum Backend {
     Sqlite,
     /// A server.
     Postgres,
+    /// A server behind PgBouncer in transaction mode.
+    PgBouncer,
 }
 
 /// A database that one test has to itself.
@@ -33,7 +35,7 @@ pub(crate) struct TestDatabase {
 #[derive(Debug)]
 enum BackDoor {
     Sqlite { pool: SqlitePool, folder: TempDir },
-    Postgres { pool: PgPool, name: String },
+    Postgres { pool: PgPool, name: String, url: String },
 }
 
 impl TestDatabase {
@@ -41,7 +43,9 @@ impl TestDatabase {
     pub(crate) async fn migrated(backend: Backend) -> Self {
         match backend {
             Backend::Sqlite => Self::sqlite(Some(template::sqlite_file().await)),
-            Backend::Postgres => Self::postgres(template::postgres_template().await).await,
+            Backend::Postgres | Backend::PgBouncer => {
+                Self::postgres(backend, template::postgres_template().await).await
+            }
         }
     }
 
@@ -49,7 +53,7 @@ impl TestDatabase {
     pub(crate) async fn empty(backend: Backend) -> Self {
         match backend {
             Backend::Sqlite => Self::sqlite(None),
-            Backend::Postgres => Self::postgres("template0").await,
+            Backend::Postgres | Backend::PgBouncer => Self::postgres(backend, "template0").await,
         }
     }
 
@@ -66,7 +70,7 @@ impl TestDatabase {
         Self { location: Location::Sqlite(path), back_door: BackDoor::Sqlite { pool, folder } }
     }
 
-    async fn postgres(template: &str) -> Self {
+    async fn postgres(backend: Backend, template: &str) -> Self {
         let name = template::fresh_name();
         let mut server = template::maintenance().await;
         // Left behind by an earlier process of the same number that was killed.
@@ -74,12 +78,24 @@ impl TestDatabase {
         template::run(&mut server, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
         let url = template::url_of(&name);
         let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&url).unwrap();
-        Self { location: Location::Postgres(SecretString::new(url)), back_door: BackDoor::Postgres { pool, name } }
+        let location = match backend {
+            Backend::PgBouncer => Location::PgBouncer(SecretString::new(template::pgbouncer_url_of(&name))),
+            _ => Location::Postgres(SecretString::new(url.clone())),
+        };
+        Self { location, back_door: BackDoor::Postgres { pool, name, url } }
     }
 
     /// Where it is.
     pub(crate) fn location(&self) -> &Location {
         &self.location
+    }
+
+    /// Where the schema is changed: never through PgBouncer.
+    pub(crate) fn schema_location(&self) -> Location {
+        match &self.back_door {
+            BackDoor::Sqlite { .. } => self.location.clone(),
+            BackDoor::Postgres { url, .. } => Location::Postgres(SecretString::new(url.clone())),
+        }
     }
 
     /// Deletes it.
@@ -89,7 +105,7 @@ impl TestDatabase {
                 pool.close().await;
                 std::fs::remove_dir_all(folder.path()).unwrap();
             }
-            BackDoor::Postgres { pool, name } => {
+            BackDoor::Postgres { pool, name, .. } => {
                 pool.close().await;
                 let mut server = template::maintenance().await;
                 template::run(&mut server, format!("DROP DATABASE {name} WITH (FORCE)")).await;

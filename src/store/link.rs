@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use sqlx::{
-    Database, Either, Error, Execute, Executor, SqlStr,
+    Database, Either, Error, Execute, Executor, Postgres, SqlStr, Sqlite,
     error::BoxDynError,
     pool::{Pool, PoolConnection},
 };
@@ -92,34 +92,42 @@ type Answers<'e, D> = Pin<
     >,
 >;
 
-impl<'c, D: Database> Executor<'c> for &'c mut Link<D>
-where
-    for<'a> &'a mut D::Connection: Executor<'a, Database = D>,
-{
-    type Database = D;
+/// Once for each database: were it generic, everybody's inference would try it for every other type.
+macro_rules! sends {
+    ($($database:ty),+) => {
+        $(impl<'c> Executor<'c> for &'c mut Link<$database> {
+            type Database = $database;
 
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> Answers<'e, D>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, D>,
-    {
-        let query = self.sent(query);
-        self.connection.fetch_many(query)
-    }
+            fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> Answers<'e, $database>
+            where
+                'c: 'e,
+                E: 'q + Execute<'q, $database>,
+            {
+                let query = self.sent(query);
+                self.connection.fetch_many(query)
+            }
 
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> Answer<'e, Option<D::Row>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, D>,
-    {
-        let query = self.sent(query);
-        self.connection.fetch_optional(query)
-    }
+            fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> Answer<'e, Option<<$database as Database>::Row>>
+            where
+                'c: 'e,
+                E: 'q + Execute<'q, $database>,
+            {
+                let query = self.sent(query);
+                self.connection.fetch_optional(query)
+            }
 
-    fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [D::TypeInfo]) -> Answer<'e, D::Statement>
-    where
-        'c: 'e,
-    {
-        self.connection.prepare_with(sql, parameters)
-    }
+            fn prepare_with<'e>(
+                self,
+                sql: SqlStr,
+                parameters: &'e [<$database as Database>::TypeInfo],
+            ) -> Answer<'e, <$database as Database>::Statement>
+            where
+                'c: 'e,
+            {
+                self.connection.prepare_with(sql, parameters)
+            }
+        })+
+    };
 }
+
+sends!(Postgres, Sqlite);

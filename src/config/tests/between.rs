@@ -162,7 +162,7 @@ fn keys_are_found_at_the_issuer_or_where_the_port_is_bound() {
 fn secrets_are_shown_nowhere() {
     let settings = Given::sets(&[POSTGRES, ISSUER, MASTER_KEY]).load().unwrap();
     let dump = settings.redacted_dump();
-    assert!(dump.contains("url = \"postgresql://app:[redacted]@db.example/vouchsafe\""), "{dump}");
+    assert!(dump.contains("url = \"postgresql://app:[redacted]@db.example/vouchsafe?sslmode=verify-full\""), "{dump}");
     assert!(dump.contains("master_key = \"[redacted]\""), "{dump}");
     assert!(!format!("{settings:?}{dump}").contains("S3cret"));
     for toml in ["[database]\nurl = [\"S3cret\"]", "[keys]\nmaster_key = [\"S3cret\"]", "[database]\nurl = \"S3cret\""]

@@ -35,7 +35,7 @@ pub(crate) struct TestDatabase {
 #[derive(Debug)]
 enum BackDoor {
     Sqlite { pool: SqlitePool, folder: TempDir },
-    Postgres { pool: PgPool, name: String, url: String },
+    Postgres { pool: PgPool, name: Option<String>, url: String },
 }
 
 impl TestDatabase {
@@ -82,7 +82,14 @@ impl TestDatabase {
             Backend::PgBouncer => Location::PgBouncer(SecretString::new(template::pgbouncer_url_of(&name))),
             _ => Location::Postgres(SecretString::new(url.clone())),
         };
-        Self { location, back_door: BackDoor::Postgres { pool, name, url } }
+        Self { location, back_door: BackDoor::Postgres { pool, name: Some(name), url } }
+    }
+
+    /// A database on a Postgres of the test's own, which goes with its server.
+    pub(crate) fn at(url: &str) -> Self {
+        let pool = PgPoolOptions::new().max_connections(2).connect_lazy(url).unwrap();
+        let location = Location::Postgres(SecretString::new(url.to_owned()));
+        Self { location, back_door: BackDoor::Postgres { pool, name: None, url: url.to_owned() } }
     }
 
     /// Where it is.
@@ -107,6 +114,7 @@ impl TestDatabase {
             }
             BackDoor::Postgres { pool, name, .. } => {
                 pool.close().await;
+                let Some(name) = name else { return };
                 let mut server = template::maintenance().await;
                 template::run(&mut server, format!("DROP DATABASE {name} WITH (FORCE)")).await;
             }

@@ -60,7 +60,7 @@ mod pgbouncer {
 async fn what_was_committed_is_acknowledged(backend: Backend) {
     let scene = Scene::new(backend).await;
     let Scene { proxy, client, .. } = &scene;
-    let lose_answer = |word| proxy.arm(word, Strike::LoseAnswer);
+    let lose_answer = |word| proxy.arm(word, Strike::AnswerLost);
 
     lose_answer("user.registered");
     client.register(ADA).await.unwrap();
@@ -96,7 +96,7 @@ async fn a_change_that_never_reached_the_server_is_not_acknowledged() {
     // Both ways: whatever number the lost transaction bore, it is not taken for another's that was committed.
     let sql = "SELECT CAST(pg_current_xact_id() AS TEXT)";
     let committed = scene.place.database.texts(sql).await.remove(0);
-    let mut strikes = [Strike::LoseQuestion, Strike::LoseQuestionUnder(committed)].into_iter().cycle();
+    let mut strikes = [Strike::QuestionLost, Strike::OtherNumber(committed)].into_iter().cycle();
     let mut lose_question = |word| proxy.arm(word, strikes.next().unwrap());
 
     for _ in 0..2 {

@@ -18,11 +18,11 @@ use tokio::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Strike {
     /// The server commits, and its answer is lost.
-    LoseAnswer,
+    AnswerLost,
     /// The server never hears of it.
-    LoseQuestion,
+    QuestionLost,
     /// The same, and the transaction was told this number as its own.
-    LoseQuestionUnder(String),
+    OtherNumber(String),
 }
 
 /// Which transaction, by a word among the parameters of its statements, and what happens to it.
@@ -107,7 +107,7 @@ async fn questions(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, plan: &Plan,
             meant |= message[0] == b'B' && contains(&message, word.as_bytes());
             if meant && is_query(b"COMMIT") {
                 *plan.lock().unwrap() = None;
-                if strike != Strike::LoseAnswer {
+                if strike != Strike::AnswerLost {
                     return None;
                 }
                 shared.lock().unwrap().swallow = true;
@@ -122,7 +122,7 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, plan: &Plan, s
     loop {
         let mut message = read_message(&mut from).await?;
         let number = match &*plan.lock().unwrap() {
-            Some((_, Strike::LoseQuestionUnder(number))) => Some(number.clone()),
+            Some((_, Strike::OtherNumber(number))) => Some(number.clone()),
             _ => None,
         };
         {

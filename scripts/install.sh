@@ -2,13 +2,14 @@
 # Makes sure that this machine has what a build or a test run needs beyond Rust and git. Quick when nothing is missing.
 #
 #   install.sh build   a C compiler and linker: the cryptographic library and SQLite are C
-#   install.sh test    also servers of PostgreSQL and Redis, Python, and the tools of tests/requirements.txt, in target/test-tools
+#   install.sh test    also servers of PostgreSQL and Redis, PgBouncer, Python, and the tools of tests/requirements.txt, in target/test-tools
 #
 # As root on Debian it installs what is missing. Otherwise it prints the one line to run as root, and exits 1; that line
 # has --packages-only behind it, to leave alone what belongs to the user: the Rust toolchain and target/.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
+. scripts/pgbouncer.sh
 
 what=${1:-}
 packages_only=${2:-}
@@ -49,6 +50,7 @@ list_missing() {
     [ "$what" = build ] && return 0
     find_postgres || need postgresql "a PostgreSQL server (initdb, pg_ctl, postgres)"
     find_redis || need redis-tools "a Redis server (redis-server, redis-cli)"
+    find_pgbouncer || need pgbouncer "PgBouncer"
     has_python || need python3-venv "Python 3 with venv"
 }
 
@@ -72,6 +74,26 @@ install_postgres() {
     trap - EXIT INT TERM
 }
 
+# Debian's package would leave a pooler on port 6432 behind, now and after each start of the machine. A policy of the user's
+# own is left alone.
+install_pgbouncer() {
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 130' INT
+        trap 'exit 143' TERM
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        apt_install pgbouncer
+        rm -f "$policy"
+        trap - EXIT INT TERM
+    else
+        apt_install pgbouncer
+        invoke-rc.d pgbouncer stop || true
+    fi
+    update-rc.d pgbouncer disable
+}
+
 install_packages() {
     list_missing
     [ -n "$packages" ] || return 0
@@ -85,13 +107,19 @@ install_packages() {
     # A source of the user's that does not answer is no reason to stop: what is needed may come from the others.
     apt-get update -q || true
     with_postgres=
+    with_pgbouncer=
     others=
     for package in $packages; do
-        if [ "$package" = postgresql ]; then with_postgres=1; else others="$others $package"; fi
+        case $package in
+        postgresql) with_postgres=1 ;;
+        pgbouncer) with_pgbouncer=1 ;;
+        *) others="$others $package" ;;
+        esac
     done
     # shellcheck disable=SC2086 # a list of words
     [ -z "$others" ] || apt_install $others
     [ -z "$with_postgres" ] || install_postgres
+    [ -z "$with_pgbouncer" ] || install_pgbouncer
     list_missing
     [ -z "$packages" ] || die "still missing after the installation: $hints"
 }

@@ -7,13 +7,16 @@
 #                                While working: scripts/test.sh --services cargo test refresh
 #   test.sh --install-only       only the installation; prints the versions
 #
-# CMD and the tests see VOUCHSAFE_TEST_POSTGRES_URL (a superuser on the database `postgres`), what scripts/redis.sh exports,
-# and VOUCHSAFE_TEST_TOOLS (the folder with buf, grpcurl and Python). Nothing is left running, whatever happens to the tests or this script.
+# CMD and the tests see VOUCHSAFE_TEST_POSTGRES_URL (a superuser on the database `postgres`), VOUCHSAFE_TEST_PGBOUNCER_URL
+# (the same through PgBouncer), VOUCHSAFE_TEST_PG_BIN (the folder with PostgreSQL's programs, for tests that stop a server
+# of their own), what scripts/redis.sh exports, and VOUCHSAFE_TEST_TOOLS (the folder with buf, grpcurl and Python). Nothing is
+# left running, whatever happens to the tests or this script.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . scripts/postgres.sh
 . scripts/redis.sh
+. scripts/pgbouncer.sh
 
 child=
 times=
@@ -35,6 +38,7 @@ cleanup() {
     trap - EXIT
     [ -z "$child" ] || end_group "$child"
     stop_redis
+    stop_pgbouncer
     stop_postgres
     exit "$status"
 }
@@ -110,15 +114,16 @@ summary() {
         / \.\.\. ok$/ && /^test .*::sqlite::/ { sqlite++ }
         / \.\.\. ok$/ && /^test .*::postgres::/ { postgres++ }
         / \.\.\. ok$/ && match($2, /::(redis|redis_tls|sentinel|cluster|valkey)::/) { hot[substr($2, RSTART + 2, RLENGTH - 4)]++ }
+        / \.\.\. ok$/ && /^test .*::pgbouncer::/ { pgbouncer++ }
         / \.\.\. FAILED$/ && /^test / { red[++reds] = $2 }
         /^test result: / { passed += $4; failed += $6; ignored += $8 }
         END {
             for (i = 1; i <= reds; i++) printf "failed: %s\n", red[i]
-            printf "conformance: sqlite %d, postgres %d\n", sqlite, postgres
+            printf "conformance: sqlite %d, postgres %d, pgbouncer %d\n", sqlite, postgres, pgbouncer
             printf "hot state: redis %d, redis with TLS %d, sentinel %d, cluster %d, valkey %d\n",
                 hot["redis"], hot["redis_tls"], hot["sentinel"], hot["cluster"], hot["valkey"]
             printf "%d passed, %d failed%s\n", passed, failed, ignored ? ", " ignored " skipped" : ""
-            exit !passed || failed || ((sqlite > 0) != (postgres > 0)) || !sqlite != !hot["cluster"]
+            exit !passed || failed || !sqlite != !postgres || !sqlite != !pgbouncer || !sqlite != !hot["cluster"]
         }' "$log" >"$log.summary" || counted=1
 }
 
@@ -145,6 +150,7 @@ show_versions() {
     "$PG_BIN/postgres" --version
     "$REDIS_SERVER" --version
     "$VALKEY_SERVER" --version
+    find_pgbouncer && "$PGBOUNCER" --version | head -n 1
     "$VOUCHSAFE_TEST_TOOLS/python" --version
     echo "buf $("$VOUCHSAFE_TEST_TOOLS/buf" --version)"
     "$VOUCHSAFE_TEST_TOOLS/grpcurl" --version 2>&1
@@ -164,6 +170,7 @@ find_cargo
 find_postgres
 find_redis
 find_valkey
+export VOUCHSAFE_TEST_PG_BIN="$PG_BIN"
 mkdir -p target
 
 case $mode in
@@ -171,9 +178,11 @@ all)
     lint
     step "peers" "$VOUCHSAFE_TEST_TOOLS/python" tests/peers/selfcheck.py
     start_postgres
+    start_pgbouncer
     start_redis
     tests
     stop_redis
+    stop_pgbouncer
     stop_postgres
     report
     ;;
@@ -181,6 +190,7 @@ all)
 --services)
     start_postgres
     start_redis
+    start_pgbouncer
     [ $# != 0 ] || set -- "$PG_BIN/psql" -X -A -t -c "SELECT version()" "$VOUCHSAFE_TEST_POSTGRES_URL"
     run "$@"
     ;;

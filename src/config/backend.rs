@@ -27,7 +27,16 @@ pub(super) fn read(r: &mut Reader, env: &BTreeMap<String, String>) -> Option<Bac
     let given_dir = r.is_given("data_dir");
     let dir = r.read("data_dir", |raw| value::text(raw, "the path of a directory")).map(PathBuf::from);
     let file = match url? {
-        Location::Postgres(url) => return Some(Backend::Postgres { url }),
+        Location::Postgres(url) => {
+            for (name, parameter) in url.filled_by(|name| env.contains_key(name)) {
+                let instead = parameter.map_or_else(String::new, |name| format!(", or write {name} in database.url"));
+                r.problem(
+                    format!("Unset environment variable {name}{instead}"),
+                    "it would change how the database is reached, and only settings may do that",
+                );
+            }
+            return Some(Backend::Postgres { url });
+        }
         Location::DataDir => None,
         Location::File(file) => Some(file),
     };
@@ -48,7 +57,9 @@ fn location_of(url: &str, wanted: &str) -> Result<Location, String> {
     let Some(path) = url.strip_prefix("sqlite:") else {
         return PostgresUrl::parse(url).map(Location::Postgres).map_err(|error| match error {
             PostgresUrlError::NotOne => wanted.to_owned(),
-            PostgresUrlError::UnknownParameter(_) => error.to_string(),
+            PostgresUrlError::UnknownParameter(_) | PostgresUrlError::Incomplete | PostgresUrlError::SslMode => {
+                error.to_string()
+            }
         });
     };
     // sqlite:///path is the same file; sqlite://path would be one in the root directory, which nobody means.

@@ -74,13 +74,27 @@ fn database(r: &mut Reader, backend: Option<Backend>) -> Option<Database> {
     });
     let given = r.is_given("database.migrate_on_start");
     let migrate_on_start = r.read("database.migrate_on_start", value::flag);
+    let pgbouncer = r.read("database.pgbouncer", value::flag);
     let backend = backend?;
+    if let (Some(true), Backend::Postgres { url }) = (pgbouncer, &backend) {
+        if given && migrate_on_start == Some(true) {
+            let advice =
+                "Set database.migrate_on_start to false, and run `vouchsafe migrate` with the server's own URL";
+            r.conflict("database.migrate_on_start", advice, "a migration cannot go through PgBouncer");
+        }
+        if url.has("options") {
+            let advice =
+                "Set database.url to one without options, and database.pgbouncer to false or the options elsewhere";
+            r.conflict("database.url", advice, "PgBouncer refuses a connection that has options");
+        }
+    }
     let by_default = (!given).then_some(matches!(backend, Backend::Sqlite { .. }));
     Some(Database {
         backend,
         max_connections: max_connections?,
         acquire_timeout: acquire_timeout?,
         migrate_on_start: migrate_on_start.or(by_default)?,
+        pgbouncer: pgbouncer?,
     })
 }
 

@@ -89,7 +89,7 @@ fn list<'a>(values: impl IntoIterator<Item = &'a str>) -> Value {
 }
 
 fn database_entries(database: &Database) -> Vec<(&'static str, Value)> {
-    let Database { backend, max_connections, acquire_timeout, migrate_on_start } = database;
+    let Database { backend, max_connections, acquire_timeout, migrate_on_start, pgbouncer } = database;
     let mut entries = match backend {
         Backend::Sqlite { file, data_dir } => {
             let in_data_dir = *file == data_dir.join(DATABASE_FILE);
@@ -102,6 +102,7 @@ fn database_entries(database: &Database) -> Vec<(&'static str, Value)> {
         ("database.max_connections", number(*max_connections)),
         ("database.acquire_timeout", span(*acquire_timeout)),
         ("database.migrate_on_start", Value::Boolean(*migrate_on_start)),
+        ("database.pgbouncer", Value::Boolean(*pgbouncer)),
     ]);
     entries
 }

@@ -1,6 +1,9 @@
-//! The address of a Postgres database: recognised, and shown without its password.
+//! The address of a Postgres database: recognised, completed, and shown without its password.
+//!
+//! What the URL leaves out is never filled from libpq's variables (`PGHOST`, `PGPASSWORD`, `PGSSLMODE`, ...) or its password
+//! file: a setting has one name, and whether passwords travel encrypted is not left to chance.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use crate::domain::secret::SecretString;
 
@@ -22,6 +25,18 @@ const PARAMETERS: [(&str, bool); 13] = [
     ("user", false),
 ];
 
+/// What `sslmode` may be.
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+
+/// Variables whose value the driver would take and that no completed URL can overrule, and the parameter that does. What
+/// `PGOPTIONS` says is added to the parameter.
+const OBSTINATE: [(&str, Option<&str>); 4] = [
+    ("PGOPTIONS", None),
+    ("PGSSLROOTCERT", Some("sslrootcert")),
+    ("PGSSLCERT", Some("sslcert")),
+    ("PGSSLKEY", Some("sslkey")),
+];
+
 /// Why a text is no URL of a Postgres database. Holds no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PostgresUrlError {
@@ -36,6 +51,15 @@ pub enum PostgresUrlError {
         PARAMETERS.map(|(name, _)| name).join(", ")
     )]
     UnknownParameter(Option<String>),
+    /// It does not say who connects, where, or to what.
+    #[error("a Postgres URL that names user, host and database: postgres://user:password@host/database")]
+    Incomplete,
+    /// Its host is another machine, and it does not say whether the way there is encrypted; or not in a known word.
+    #[error(
+        "a Postgres URL with one sslmode, because its host is another machine: ?sslmode=verify-full checks the server's \
+         certificate (sslrootcert names the file of a private authority), require only encrypts, disable does not even that"
+    )]
+    SslMode,
 }
 
 /// A `postgres://` or `postgresql://` URL. Shown by `Display` and `Debug` without what could be secret.
@@ -44,6 +68,8 @@ pub struct PostgresUrl {
     whole: SecretString,
     shown: String,
     without_login: String,
+    complete: SecretString,
+    parameters: Vec<String>,
 }
 
 impl PostgresUrl {
@@ -70,6 +96,8 @@ impl PostgresUrl {
             return Err(PostgresUrlError::NotOne);
         }
         let public = public_parameters(query)?;
+        let parts = Parts::of(login, host, database, query);
+        let complete = format!("{text}{}{}", if query.is_some() { "&" } else { "?" }, parts.missing()?);
         let mut place = host.to_owned();
         if let Some(database) = database {
             place.extend(["/", database]);
@@ -85,6 +113,8 @@ impl PostgresUrl {
             whole: SecretString::new(text.to_owned()),
             shown: format!("{scheme}://{login}{place}"),
             without_login: format!("{scheme}://{place}"),
+            complete: SecretString::new(complete),
+            parameters: parts.parameters.iter().map(|(name, _)| (*name).to_owned()).collect(),
         })
     }
 
@@ -93,10 +123,95 @@ impl PostgresUrl {
         &self.without_login
     }
 
+    /// Whether it has this parameter.
+    pub fn has(&self, parameter: &str) -> bool {
+        self.parameters.iter().any(|name| name == parameter)
+    }
+
+    /// The variables among `names` that would count although they are no settings, and the parameter to write instead.
+    pub fn filled_by<'v>(&self, names: impl Fn(&str) -> bool) -> Vec<(&'v str, Option<&'v str>)> {
+        let counts = |parameter: Option<&str>| parameter.is_none_or(|parameter| !self.has(parameter));
+        OBSTINATE.into_iter().filter(|(name, parameter)| names(name) && counts(*parameter)).collect()
+    }
+
+    /// The URL with its password, and with everything that it left out.
+    pub fn expose_complete(&self) -> &str {
+        self.complete.expose()
+    }
+
     /// The URL with its password. The name is meant to stand out in review.
     pub fn expose(&self) -> &str {
         self.whole.expose()
     }
+}
+
+/// What a URL says, wherever it says it.
+struct Parts<'u> {
+    login: Option<&'u str>,
+    host: &'u str,
+    database: Option<&'u str>,
+    parameters: Vec<(&'u str, &'u str)>,
+}
+
+impl<'u> Parts<'u> {
+    fn of(login: Option<&'u str>, host: &'u str, database: Option<&'u str>, query: Option<&'u str>) -> Self {
+        let parameters = query.into_iter().flat_map(|q| q.split('&')).filter_map(|p| p.split_once('=')).collect();
+        Self { login, host, database, parameters }
+    }
+
+    /// The values of a parameter. The last is the one that counts.
+    fn values(&self, name: &str) -> impl Iterator<Item = &'u str> {
+        self.parameters.iter().filter(move |(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    fn names(&self, name: &str) -> bool {
+        self.values(name).last().is_some_and(|value| !value.is_empty())
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &'u str> {
+        let in_address = if self.host.starts_with('[') {
+            self.host.split(']').next().map(|host| &host[1..])
+        } else {
+            self.host.split(':').next()
+        };
+        in_address.filter(|host| !host.is_empty()).into_iter().chain(self.values("host")).chain(self.values("hostaddr"))
+    }
+
+    /// The parameters that say what the rest of the URL does not.
+    fn missing(&self) -> Result<String, PostgresUrlError> {
+        let (user, password) = self.login.map_or(("", None), |login| {
+            login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)))
+        });
+        let named = (!user.is_empty() || self.names("user"))
+            && (self.database.is_some_and(|name| !name.is_empty()) || self.names("dbname"))
+            && self.hosts().next().is_some()
+            && self.hosts().all(|host| !host.is_empty());
+        if !named {
+            return Err(PostgresUrlError::Incomplete);
+        }
+        let mut missing = Vec::new();
+        let modes: Vec<_> = self.values("sslmode").collect();
+        match modes[..] {
+            [mode] if SSL_MODES.contains(&mode) => {}
+            [] if self.hosts().all(is_this_machine) => missing.push("sslmode=prefer"),
+            _ => return Err(PostgresUrlError::SslMode),
+        }
+        let has_port = self.host.rsplit(']').next().is_some_and(|after| after.contains(':'));
+        if !has_port && !self.names("port") {
+            missing.push("port=5432");
+        }
+        // An empty one is none, and keeps the driver from looking for one elsewhere.
+        if password.is_none() && !self.names("password") {
+            missing.push("password=");
+        }
+        Ok(missing.join("&"))
+    }
+}
+
+/// A socket or a loopback address: nobody between.
+fn is_this_machine(host: &str) -> bool {
+    let is_socket = host.starts_with('/') || host.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("%2F"));
+    is_socket || host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn has_valid_port(host: &str) -> bool {
@@ -146,12 +261,14 @@ mod tests {
     #[test]
     fn the_password_is_left_out_and_the_rest_is_shown() {
         for (text, shown) in [
-            ("postgres://h/db", "postgres://h/db"),
-            ("postgresql://u:S3cret@db.example:5432/app", "postgresql://u:[redacted]@db.example:5432/app"),
-            ("postgres://u@h", "postgres://u@h"),
+            ("postgres://u@localhost/db", "postgres://u@localhost/db"),
+            (
+                "postgresql://u:S3cret@db.example:5432/app?sslmode=verify-full",
+                "postgresql://u:[redacted]@db.example:5432/app?sslmode=verify-full",
+            ),
             ("postgres://u:S3cret:x@[::1]:5432/db", "postgres://u:[redacted]@[::1]:5432/db"),
-            ("postgres://h/db?sslmode=require&password=S3cret", "postgres://h/db?sslmode=require"),
-            ("postgres:///db?host=/run/postgresql", "postgres:///db?host=/run/postgresql"),
+            ("postgres://h/db?sslmode=require&user=u&password=S3cret", "postgres://h/db?sslmode=require"),
+            ("postgres:///db?host=/run/postgresql&user=u", "postgres:///db?host=/run/postgresql"),
             ("postgres://u:S3cret@%2Frun%2Fpg/db", "postgres://u:[redacted]@%2Frun%2Fpg/db"),
         ] {
             let url = PostgresUrl::parse(text).unwrap_or_else(|_| panic!("{text}"));
@@ -161,6 +278,60 @@ mod tests {
             let place = url.without_login();
             assert!(!place.contains("u:") && !place.contains('@') && !place.contains("S3cret"), "{place}");
         }
+    }
+
+    #[test]
+    fn what_is_left_out_is_said() {
+        for (text, added) in [
+            ("postgres://u@localhost/db", "?sslmode=prefer&port=5432&password="),
+            ("postgres://u:p@127.0.0.9:1/db", "?sslmode=prefer"),
+            ("postgres://u@[::1]/db?port=7", "&sslmode=prefer&password="),
+            ("postgres://u:p@%2Frun%2Fpg/db", "?sslmode=prefer&port=5432"),
+            ("postgres:///?user=u&host=/run/pg&dbname=db&password=p", "&sslmode=prefer&port=5432"),
+            ("postgres://u:@db.example/db?sslmode=disable", "&port=5432"),
+        ] {
+            let url = PostgresUrl::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(url.expose_complete(), format!("{text}{added}"));
+        }
+        for text in [
+            "postgres://localhost/db",
+            "postgres://:p@localhost/db",
+            "postgres://u:p@localhost",
+            "postgres://u:p@localhost/",
+            "postgres://u:p@/db",
+            "postgres://u:p@localhost/db?host=",
+        ] {
+            assert_eq!(PostgresUrl::parse(text), Err(PostgresUrlError::Incomplete), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_way_to_another_machine_is_encrypted_or_said_not_to_be() {
+        for host in ["db.example", "10.0.0.7:5432", "[2001:db8::1]:5432", "localhost.example", "127.0.0.1.example"] {
+            for query in ["", "?sslmode=", "?sslmode=on", "?sslmode=require&sslmode=disable", "?SSLMODE=require"] {
+                let parsed = PostgresUrl::parse(&format!("postgres://u:S3cret@{host}/db{query}"));
+                let refused = parsed.unwrap_err();
+                let known = matches!(refused, PostgresUrlError::SslMode | PostgresUrlError::UnknownParameter(_));
+                assert!(known && !refused.to_string().contains("S3cret"), "{host}{query}: {refused}");
+            }
+            for mode in SSL_MODES {
+                assert!(PostgresUrl::parse(&format!("postgres://u:p@{host}/db?sslmode={mode}")).is_ok(), "{mode}");
+            }
+        }
+        for hidden in ["host=db.example", "hostaddr=10.0.0.7", "host=localhos%74"] {
+            let parsed = PostgresUrl::parse(&format!("postgres://u:p@localhost/db?{hidden}"));
+            assert_eq!(parsed, Err(PostgresUrlError::SslMode), "{hidden}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_no_url_overrules_is_found() {
+        let plain = PostgresUrl::parse("postgres://u:p@localhost/db").unwrap();
+        let names: Vec<_> = plain.filled_by(|_| true).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"]);
+        assert_eq!(plain.filled_by(|name| name == "PGHOST"), []);
+        let own = PostgresUrl::parse("postgres://u:p@localhost/db?sslrootcert=/ca.pem&options=-c%20x=y").unwrap();
+        assert_eq!(own.filled_by(|name| name != "PGSSLKEY"), [("PGOPTIONS", None), ("PGSSLCERT", Some("sslcert"))]);
     }
 
     #[test]
@@ -178,7 +349,9 @@ mod tests {
             assert!(text.contains(shown) && !text.contains("S3cret"), "{text}");
         }
         for (name, _) in PARAMETERS {
-            assert!(PostgresUrl::parse(&format!("postgres://h/db?{name}=1&sslmode=require")).is_ok(), "{name}");
+            let text =
+                format!("postgres://u@h/db?{name}={}", if name == "sslmode" { "allow" } else { "1&sslmode=require" });
+            assert!(PostgresUrl::parse(&text).is_ok(), "{name}");
         }
     }
 

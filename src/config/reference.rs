@@ -43,10 +43,11 @@ pub const REFERENCE: &[SettingDoc] = &[
     depends("issuer", "`http://localhost:50052` on SQLite; required on Postgres", "The `iss` of every token, compared character by character. A URL without query or fragment, or another URI. Changing it invalidates every token."),
     depends("data_dir", "`$XDG_DATA_HOME/vouchsafe`, else `$HOME/.local/share/vouchsafe`", "Directory for the SQLite database and the generated master key. Not used on Postgres."),
 
-    fixed("database.url", "", "Empty: SQLite in `data_dir`. `sqlite:/path/file.db`: SQLite in that file, for one server at a time. `postgres://user:password@host/database`: Postgres.").secret(),
+    fixed("database.url", "", "Empty: SQLite in `data_dir`. `sqlite:/path/file.db`: SQLite in that file, for one server at a time. `postgres://user:password@host/database`: Postgres; `?sslmode=verify-full`, `require` or `disable` behind it is required where the host is another machine. libpq's variables (`PGHOST`, `PGSSLMODE`, ...) and its password file do not count.").secret(),
     fixed("database.max_connections", "16", "Most connections to the database at once, 2 to 500."),
     fixed("database.acquire_timeout", "2s", "How long a call waits for a free connection before it is answered UNAVAILABLE, 10ms to 1m."),
     depends("database.migrate_on_start", "`true` on SQLite, `false` on Postgres", "Whether `serve` brings the schema up to date. Otherwise run `vouchsafe migrate` first."),
+    fixed("database.pgbouncer", "false", "Whether `database.url` leads through PgBouncer in transaction mode. Not used on SQLite."),
 
     fixed("redis.url", "", "Empty: no Redis, the database serves alone. `redis://user:password@host:6379/0`: one Redis or Valkey server, `redis+unix:///path?user=…&password=…&db=0`: the same on this machine. `redis+sentinel://user:password@host1:26379,host2:26379/master-name`: the master that these sentinels name; their own login in the parameters `sentinel_user` and `sentinel_password`. `redis+cluster://user:password@host1:6379,host2:6379`: a cluster. `rediss` instead of `redis`: with TLS.").secret(),
     fixed("redis.timeout", "250ms", "Longest one call to Redis may take before the database is asked instead, 10ms to 5s."),

@@ -56,6 +56,8 @@ pub struct Database {
     pub acquire_timeout: Duration,
     /// Whether `serve` brings the schema up to date.
     pub migrate_on_start: bool,
+    /// Whether PgBouncer in transaction mode stands between. Means nothing on SQLite.
+    pub pgbouncer: bool,
 }
 
 /// Which database, from `database.url` and `data_dir`.

@@ -22,7 +22,10 @@ use crate::{
 pub(super) fn location(settings: &Settings) -> Location {
     match &settings.database.backend {
         Backend::Sqlite { file, .. } => Location::Sqlite(file.clone()),
-        Backend::Postgres { url } => Location::Postgres(SecretString::new(url.expose().to_owned())),
+        Backend::Postgres { url } => {
+            let url = SecretString::new(url.expose_complete().to_owned());
+            if settings.database.pgbouncer { Location::PgBouncer(url) } else { Location::Postgres(url) }
+        }
     }
 }
 

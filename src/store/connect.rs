@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sqlx::{
-    Connection as _, SqlSafeStr as _,
+    Connection as _, FromRow as _, SqlSafeStr as _,
     migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
 
@@ -27,6 +27,8 @@ pub enum Location {
     Sqlite(PathBuf),
     /// A server.
     Postgres(SecretString),
+    /// A server, through PgBouncer in transaction mode.
+    PgBouncer(SecretString),
 }
 
 /// How connections are held.
@@ -66,6 +68,7 @@ pub async fn open(location: &Location, options: &Options, around: Surroundings) 
     Ok(match location {
         Location::Sqlite(path) => Arc::new(sqlite::Database::new(sqlite::open(path, options), around)),
         Location::Postgres(url) => Arc::new(postgres::Database::new(postgres::open(url, options)?, around)),
+        Location::PgBouncer(url) => Arc::new(postgres::Database::new(postgres::open_pooled(url, options)?, around)),
     })
 }
 
@@ -88,6 +91,12 @@ pub async fn migrate(location: &Location) -> Result<(), StoreError> {
             run::<postgres::Db>(&postgres::migrator(), &mut connection).await?;
             Ok(connection.close().await?)
         }
+        // The lock that keeps two migrations apart belongs to a session, which PgBouncer takes away after each statement.
+        Location::PgBouncer(_) => Err(StoreError::Schema(
+            "a migration cannot go through PgBouncer: run `vouchsafe migrate` with database.url naming the Postgres server \
+             itself and database.pgbouncer false"
+                .into(),
+        )),
     }
 }
 
@@ -106,6 +115,12 @@ pub async fn check_schema(location: &Location) -> Result<(), StoreError> {
         }
         Location::Postgres(url) => {
             let mut connection = postgres::connect(url).await?;
+            let found = read_versions::<postgres::Db>(&mut connection).await?;
+            connection.close().await?;
+            found
+        }
+        Location::PgBouncer(url) => {
+            let mut connection = postgres::connect_pooled(url).await?;
             let found = read_versions::<postgres::Db>(&mut connection).await?;
             connection.close().await?;
             found
@@ -165,7 +180,6 @@ where
     D: sqlx::Database,
     D::Connection: Migrate,
     for<'c> &'c mut D::Connection: sqlx::Executor<'c, Database = D>,
-    D::Arguments: sqlx::IntoArguments<D>,
     for<'r> (i64,): sqlx::FromRow<'r, D::Row>,
 {
     if let Some(found) = read_versions::<D>(connection).await?
@@ -190,27 +204,26 @@ where
     })
 }
 
-/// What the database says of its schema; `None` if it has none.
+/// What the database says of its schema; `None` if it has none. Asked without prepared statements, which PgBouncer does not
+/// keep.
 async fn read_versions<D>(connection: &mut D::Connection) -> Result<Option<Versions>, StoreError>
 where
     D: sqlx::Database,
     for<'c> &'c mut D::Connection: sqlx::Executor<'c, Database = D>,
-    D::Arguments: sqlx::IntoArguments<D>,
     for<'r> (i64,): sqlx::FromRow<'r, D::Row>,
 {
-    let oldest = sqlx::query_as::<D, (i64,)>("SELECT oldest_reader FROM schema_compatibility WHERE id = 1")
+    let oldest = sqlx::raw_sql("SELECT oldest_reader FROM schema_compatibility WHERE id = 1")
         .fetch_optional(&mut *connection)
         .await;
     let oldest_reader = match oldest {
-        Ok(Some((version,))) => version,
+        Ok(Some(row)) => <(i64,)>::from_row(&row)?.0,
         Ok(None) => return Ok(None),
         // The table is missing: 42P01 on Postgres, a plain error 1 on SQLite.
         Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("42P01" | "1")) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let (applied,) =
-        sqlx::query_as::<D, (i64,)>("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success")
-            .fetch_one(&mut *connection)
-            .await?;
-    Ok(Some(Versions { applied, oldest_reader }))
+    let applied = sqlx::raw_sql("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success")
+        .fetch_one(&mut *connection)
+        .await?;
+    Ok(Some(Versions { applied: <(i64,)>::from_row(&applied)?.0, oldest_reader }))
 }

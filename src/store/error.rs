@@ -1,7 +1,7 @@
 //! What can go wrong in a store. "Not found" is not among it: that is an answer, and an outage must never look like one.
 
-/// A verb that did not come to an end. Nothing was changed, unless `Unavailable` struck during the commit itself; every verb
-/// may be tried again.
+/// A verb that did not come to an end. Nothing was changed, unless `Unavailable` struck during the commit itself and nobody
+/// could be asked afterwards whether it was made; every verb may be tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database is away, overloaded or answers too slowly.

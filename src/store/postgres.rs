@@ -10,16 +10,33 @@ use sqlx::{
 
 use tokio::time::timeout;
 
-use super::{StoreError, connect::Options};
+use super::{StoreError, connect::Options, link::Manner};
 use crate::domain::secret::SecretString;
 
 /// The database of the queries.
 pub(super) type Db = Postgres;
-/// Its connection.
+/// Its connection, outside of a pool.
 pub(super) type Conn = PgConnection;
 
-/// How a transaction begins. Every verb that reads before it writes locks the row, so the default isolation suffices.
-pub(super) const BEGIN: &str = "BEGIN";
+/// How a transaction begins. Every verb that reads before it writes locks the row, so the default isolation suffices. It
+/// asks for the transaction's id, in case nobody hears how the transaction ended.
+const DIRECT: Manner =
+    Manner { begin: "BEGIN; SELECT pg_current_xact_id()::text", begin_reading: None, keeps_statements: true };
+
+/// The same through PgBouncer in transaction mode: the next statement outside a transaction may go to another session,
+/// which does not know what was prepared, nor any limit set before.
+const POOLED: Manner = Manner {
+    begin: "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '10s'; \
+            SET LOCAL idle_in_transaction_session_timeout = '30s'; SELECT pg_current_xact_id()::text",
+    begin_reading: Some(
+        "BEGIN READ ONLY; SET LOCAL statement_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '30s'",
+    ),
+    keeps_statements: false,
+};
+
+/// What became of the transaction with the id `$1`: `committed`, `aborted`, `in progress`; NULL if that is long ago. It is
+/// an error if this server knows of no such transaction.
+pub(super) const OUTCOME: &str = "SELECT pg_xact_status($1::text::xid8)";
 
 /// The word in test names and logs.
 pub(super) const NAME: &str = "postgres";
@@ -85,20 +102,36 @@ fn connect_options(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
             "database.url is not a Postgres URL: write postgres://user:password@host:5432/database".into(),
         )
     })?;
-    Ok(options
-        .application_name("vouchsafe")
-        // A statement or lock that takes longer than any call may take would only pile up.
-        .options([
-            ("statement_timeout", "30s"),
-            ("lock_timeout", "10s"),
-            ("idle_in_transaction_session_timeout", "30s"),
-        ])
-        .disable_statement_logging())
+    Ok(options.application_name("vouchsafe").disable_statement_logging())
+}
+
+/// Straight to the server, in sessions of our own.
+fn direct(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
+    // A statement or lock that takes longer than any call may take would only pile up.
+    Ok(connect_options(url)?.options([
+        ("statement_timeout", "30s"),
+        ("lock_timeout", "10s"),
+        ("idle_in_transaction_session_timeout", "30s"),
+    ]))
+}
+
+/// Through PgBouncer, which refuses a connection that wants more of its session than a few things.
+fn pooled(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
+    Ok(connect_options(url)?.extra_float_digits(None).statement_cache_capacity(0))
 }
 
 /// One connection. Not out of a pool, because a pool hides why it has none.
 pub(super) async fn connect(url: &SecretString) -> Result<Conn, StoreError> {
-    match timeout(CONNECT_LIMIT, connect_options(url)?.connect()).await {
+    connect_with(direct(url)?).await
+}
+
+/// The same through PgBouncer.
+pub(super) async fn connect_pooled(url: &SecretString) -> Result<Conn, StoreError> {
+    connect_with(pooled(url)?).await
+}
+
+async fn connect_with(options: PgConnectOptions) -> Result<Conn, StoreError> {
+    match timeout(CONNECT_LIMIT, options.connect()).await {
         Ok(connection) => Ok(connection?),
         Err(_) => Err(StoreError::Unavailable("it did not accept a connection in time".into())),
     }
@@ -106,7 +139,15 @@ pub(super) async fn connect(url: &SecretString) -> Result<Conn, StoreError> {
 
 /// The pools, empty at first.
 pub(super) fn open(url: &SecretString, options: &Options) -> Result<Pools, StoreError> {
-    let connect = connect_options(url)?;
+    Ok(pools(&direct(url)?, options, DIRECT))
+}
+
+/// The same through PgBouncer.
+pub(super) fn open_pooled(url: &SecretString, options: &Options) -> Result<Pools, StoreError> {
+    Ok(pools(&pooled(url)?, options, POOLED))
+}
+
+fn pools(connect: &PgConnectOptions, options: &Options, manner: Manner) -> Pools {
     let pool = |connections| {
         PgPoolOptions::new()
             .max_connections(connections)
@@ -114,5 +155,5 @@ pub(super) fn open(url: &SecretString, options: &Options) -> Result<Pools, Store
             .connect_lazy_with(connect.clone())
     };
     let for_calls = pool(options.max_connections);
-    Ok(Pools { write: for_calls.clone(), read: for_calls, feed: pool(1) })
+    Pools { write: for_calls.clone(), read: for_calls, feed: pool(1), manner }
 }

@@ -17,15 +17,18 @@ use sqlx::{
 
 use tokio::time::sleep;
 
-use super::{StoreError, connect::Options, error::is_serialization_failure};
+use super::{StoreError, connect::Options, error::is_serialization_failure, link::Manner};
 
 /// The database of the queries.
 pub(super) type Db = Sqlite;
-/// Its connection.
+/// Its connection, outside of a pool.
 pub(super) type Conn = SqliteConnection;
 
 /// How a transaction begins: with the write lock, so that it can never fail half-way to get it.
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// Never asked: no network lies between a commit and its answer, so that a transaction here has no id to ask for.
+pub(super) const OUTCOME: &str = "SELECT CAST(NULL AS TEXT) WHERE $1 IS NULL";
 
 /// The word in test names and logs.
 pub(super) const NAME: &str = "sqlite";
@@ -164,5 +167,6 @@ pub(super) fn open(path: &Path, options: &Options) -> Pools {
             .acquire_timeout(options.acquire_timeout)
             .connect_lazy_with(connect_options(path))
     };
-    Pools { write: pool(1), read: pool(options.max_connections.min(8)), feed: pool(1) }
+    let manner = Manner { begin: BEGIN, begin_reading: None, keeps_statements: true };
+    Pools { write: pool(1), read: pool(options.max_connections.min(8)), feed: pool(1), manner }
 }

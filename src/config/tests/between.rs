@@ -3,7 +3,7 @@
 use super::{Given, assert_one, file};
 use crate::config::{Backend, MasterKey};
 
-const POSTGRES: &str = "database.url=postgresql://app:S3cret@db.example/vouchsafe";
+const POSTGRES: &str = "database.url=postgresql://app:S3cret@db.example/vouchsafe?sslmode=verify-full";
 const ISSUER: &str = "issuer=https://id.example.com/";
 const MASTER_KEY: &str = "keys.master_key=S3cretKey";
 
@@ -138,6 +138,38 @@ fn an_unknown_parameter_of_the_database_is_refused_without_its_value() {
 }
 
 #[test]
+fn the_way_to_another_machine_says_whether_it_is_encrypted() {
+    let problems = Given::sets(&["database.url=postgres://app:S3cret@db.example/v", ISSUER, MASTER_KEY]).problems();
+    assert_one(&problems, &["Set database.url to a Postgres URL with one sslmode", "verify-full", "--set"]);
+    let problems = Given::sets(&["database.url=postgres://localhost/v", ISSUER, MASTER_KEY]).problems();
+    assert_one(&problems, &["Set database.url to a Postgres URL that names user, host and database"]);
+}
+
+#[test]
+fn variables_of_other_programs_do_not_change_the_way_to_the_database() {
+    let with = |env: &[(&'static str, &'static str)]| Given {
+        env: env.to_vec(),
+        ..Given::sets(&[POSTGRES, ISSUER, MASTER_KEY])
+    };
+    with(&[("PGHOST", "elsewhere"), ("PGPASSWORD", "S3cret"), ("PGSSLMODE", "disable")]).load().unwrap();
+    let problems = with(&[("PGSSLROOTCERT", "/S3cret.pem")]).problems();
+    assert_one(&problems, &["Unset environment variable PGSSLROOTCERT, or write sslrootcert in database.url"]);
+    assert_one(&with(&[("PGOPTIONS", "-c S3cret=1")]).problems(), &["Unset environment variable PGOPTIONS"]);
+    Given { env: vec![("PGOPTIONS", "x"), ("HOME", "/home/ada")], ..Given::sets(&[]) }.load().unwrap();
+}
+
+#[test]
+fn what_cannot_go_through_pgbouncer_is_refused() {
+    let through =
+        |more: &[&str]| Given::sets(&[&[POSTGRES, ISSUER, MASTER_KEY, "database.pgbouncer=true"], more].concat());
+    assert!(through(&[]).load().unwrap().database.pgbouncer);
+    let problems = through(&["database.migrate_on_start=true"]).problems();
+    assert_one(&problems, &["Set database.migrate_on_start to false", "PgBouncer"]);
+    let url = "database.url=postgres://u:S3cret@localhost/v?options=-c%20x=y";
+    assert_one(&through(&[url]).problems(), &["Set database.url to one without options"]);
+}
+
+#[test]
 fn keys_are_found_at_the_issuer_or_where_the_port_is_bound() {
     let public_url = |sets: &[&str]| Given::sets(sets).load().unwrap().http.public_url;
     assert_eq!(public_url(&[]), None);
@@ -153,7 +185,7 @@ fn keys_are_found_at_the_issuer_or_where_the_port_is_bound() {
 fn secrets_are_shown_nowhere() {
     let settings = Given::sets(&[POSTGRES, ISSUER, MASTER_KEY]).load().unwrap();
     let dump = settings.redacted_dump();
-    assert!(dump.contains("url = \"postgresql://app:[redacted]@db.example/vouchsafe\""), "{dump}");
+    assert!(dump.contains("url = \"postgresql://app:[redacted]@db.example/vouchsafe?sslmode=verify-full\""), "{dump}");
     assert!(dump.contains("master_key = \"[redacted]\""), "{dump}");
     assert!(!format!("{settings:?}{dump}").contains("S3cret"));
     for toml in ["[database]\nurl = [\"S3cret\"]", "[keys]\nmaster_key = [\"S3cret\"]", "[database]\nurl = \"S3cret\""]

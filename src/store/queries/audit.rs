@@ -24,7 +24,7 @@ impl AuditStore for Database {
     async fn close(&self) {
         self.tasks.close();
         self.tasks.wait().await;
-        let Pools { write, read, feed } = &self.pools;
+        let Pools { write, read, feed, manner: _ } = &self.pools;
         feed.close().await;
         read.close().await;
         write.close().await;
@@ -56,6 +56,7 @@ impl Tx {
         .bind(personal)
         .execute(self.conn())
         .await?;
+        self.leave_mark(id);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 //! The queries, one text for every database. This folder is compiled once under each database's module, which defines
-//! `Db`, `Conn`, `BEGIN` and the few macros in which the databases differ.
+//! `Db`, `OUTCOME` and the few macros in which the databases differ.
 
 use std::sync::Arc;
 
@@ -7,10 +7,14 @@ use sqlx::Pool;
 use tokio_util::task::TaskTracker;
 
 use self::transaction::Tx;
-use super::{BEGIN, Conn, Db, NAME};
-use crate::store::connect::Surroundings;
+use super::{Db, NAME, OUTCOME};
+use crate::store::{
+    connect::Surroundings,
+    link::{Link, Manner},
+};
 
 mod audit;
+mod doubt;
 mod families;
 mod feed;
 mod keys;
@@ -19,6 +23,9 @@ mod rows;
 mod sessions;
 mod transaction;
 mod users;
+
+/// Where statements go.
+type Conn = Link<Db>;
 
 /// The connections of a store.
 #[derive(Clone, Debug)]
@@ -29,6 +36,8 @@ pub(in crate::store) struct Pools {
     pub(in crate::store) read: Pool<Db>,
     /// For following the feed, of its own: calls that hold every other connection must not make a node blind.
     pub(in crate::store) feed: Pool<Db>,
+    /// How they are used.
+    pub(in crate::store) manner: Manner,
 }
 
 /// A store on one database. Cheap to clone.

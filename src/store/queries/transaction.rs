@@ -2,13 +2,14 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use sqlx::{Pool, pool::PoolConnection};
-use tokio::time::timeout;
+use sqlx::{Pool, Row as _};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument as _;
 
-use super::{BEGIN, Conn, Database, Db, NAME};
+use super::{Conn, Database, Db, NAME, doubt::Doubt};
 use crate::{
     domain::{
+        id::EventId,
         revocation::{FeedEntry, Revocation},
         secret::random,
         time::Timestamp,
@@ -29,6 +30,10 @@ pub(super) const KEY_MARGIN_MICROS: i64 = 120_000_000;
 /// only when the server is not heard from.
 const TRANSACTION_LIMIT: Duration = Duration::from_secs(35);
 
+/// How long a COMMIT may take to be answered before it counts as unanswered. A server that waits for its standby may take
+/// seconds.
+const COMMIT_LIMIT: Duration = Duration::from_secs(15);
+
 /// The same for a read.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
@@ -41,22 +46,14 @@ const ROLLBACK: &str = "ROLLBACK";
 /// The body of a transaction.
 pub(super) type Body<'t, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 't>>;
 
-/// A transaction under way, on a connection of its own. Dropped before its end, it takes the connection with it: whatever
-/// state that is in, nobody else shall have it.
+/// A transaction under way, on a connection of its own. Dropped before its end, it takes the connection with it.
 pub(super) struct Tx {
-    connection: PoolConnection<Db>,
-    settled: bool,
+    connection: Conn,
+    doubt: Doubt,
+    ended: bool,
     revocations: Vec<Revocation>,
     abandoned: bool,
     around: Arc<Surroundings>,
-}
-
-impl Drop for Tx {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.connection.close_on_drop();
-        }
-    }
 }
 
 impl Tx {
@@ -75,6 +72,11 @@ impl Tx {
         Arc::clone(&self.around)
     }
 
+    /// An event that is in the audit trail if, and only if, this transaction was committed.
+    pub(super) fn leave_mark(&mut self, event: EventId) {
+        self.doubt.mark = Some(event);
+    }
+
     /// Tokens must stop saying this once the transaction commits.
     pub(super) fn revoke(&mut self, revocation: Revocation) {
         self.revocations.push(revocation);
@@ -86,28 +88,46 @@ impl Tx {
         self.abandoned = true;
     }
 
-    /// Begins, runs `body`, and commits unless it was abandoned. The feed entries are numbered last, so that the head row is
-    /// held for as short as can be.
+    /// Begins and runs `body`; what remains is to commit, unless it was abandoned. The feed entries are numbered last, so
+    /// that the head row is held for as short as can be.
     async fn run<A, T, F>(&mut self, args: &A, body: &F) -> Result<(T, Vec<FeedEntry>), StoreError>
     where
         F: for<'t> Fn(&'t mut Self, &'t A) -> Body<'t, T>,
     {
-        self.command(BEGIN).await?;
+        // The last row that a beginning answers, if it answers any, is the transaction's id.
+        let answer = sqlx::raw_sql(self.connection.manner().begin).fetch_all(self.conn()).await?;
+        self.doubt.transaction = answer.last().map(|row| row.try_get(0)).transpose()?;
         let value = body(self, args).await?;
-        let entries = if self.abandoned { Vec::new() } else { self.append_feed().await? };
-        self.command(if self.abandoned { ROLLBACK } else { COMMIT }).await?;
-        self.settled = true;
+        if self.abandoned {
+            self.command(ROLLBACK).await?;
+            self.end();
+            return Ok((value, Vec::new()));
+        }
+        let entries = self.append_feed().await?;
         Ok((value, entries))
+    }
+
+    /// Commits. After a failure nobody can tell yet whether it was committed, unless the database could not order it.
+    async fn commit(&mut self) -> Result<(), StoreError> {
+        timeout(COMMIT_LIMIT, self.command(COMMIT)).await.map_err(|_| too_slow())??;
+        self.end();
+        Ok(())
     }
 
     /// Rolls back after a failure, so that the connection can be used again. If that fails too, it is closed: SQLite, for
     /// one, rolls back by itself when the disk is full and then refuses to do it again.
     async fn leave(&mut self) {
-        let rolled_back = timeout(ROLLBACK_LIMIT, self.command(ROLLBACK)).await;
-        self.settled = matches!(rolled_back, Ok(Ok(())));
+        if let Ok(Ok(())) = timeout(ROLLBACK_LIMIT, self.command(ROLLBACK)).await {
+            self.end();
+        }
     }
 
-    /// A statement that begins or ends a transaction.
+    const fn end(&mut self) {
+        self.ended = true;
+        self.connection.settle();
+    }
+
+    /// A statement that ends a transaction.
     async fn command(&mut self, sql: &'static str) -> Result<(), StoreError> {
         sqlx::raw_sql(sql).execute(self.conn()).await?;
         Ok(())
@@ -182,28 +202,41 @@ impl Database {
     where
         F: for<'t> Fn(&'t mut Tx, &'t A) -> Body<'t, T>,
     {
+        let limit = Instant::now() + TRANSACTION_LIMIT;
         let mut tx = Tx {
-            connection: self.pools.write.acquire().await?,
-            settled: false,
+            connection: Conn::acquire(&self.pools.write, self.pools.manner).await?,
+            doubt: Doubt::default(),
+            ended: false,
             revocations: Vec::new(),
             abandoned: false,
             around: Arc::clone(&self.around),
         };
-        match timeout(TRANSACTION_LIMIT, tx.run(args, body)).await {
-            Ok(Ok((value, entries))) => {
-                // Given back before anybody is told, so that whoever acts on it finds a connection.
-                drop(tx);
-                if !entries.is_empty() {
-                    self.around.observer.committed(&entries);
-                }
-                Ok(value)
-            }
+        let (value, entries) = match timeout_at(limit, tx.run(args, body)).await {
+            Ok(Ok(done)) => done,
             Ok(Err(error)) => {
                 tx.leave().await;
-                Err(error)
+                return Err(error);
             }
-            Err(_) => Err(too_slow()),
+            Err(_) => return Err(too_slow()),
+        };
+        if !tx.ended
+            && let Err(error) = tx.commit().await
+        {
+            let doubt = std::mem::take(&mut tx.doubt);
+            if doubt.is_settled_by(&error) {
+                tx.leave().await;
+                return Err(error);
+            }
+            drop(tx);
+            self.resolve(doubt, limit, error).await?;
+        } else {
+            // Given back before anybody is told, so that whoever acts on it finds a connection.
+            drop(tx);
         }
+        if !entries.is_empty() {
+            self.around.observer.committed(&entries);
+        }
+        Ok(value)
     }
 
     /// Runs `body` on a connection for reading, in a task of its own: a statement that its caller gave up on is finished, and
@@ -214,20 +247,32 @@ impl Database {
         T: Send + 'static,
         F: for<'t> Fn(&'t mut Conn, &'t A) -> Body<'t, T> + Send + Sync + 'static,
     {
-        let pool = pool.clone();
+        let (pool, manner) = (pool.clone(), self.pools.manner);
         let read = async move {
-            let mut connection = pool.acquire().await?;
-            if let Ok(read) = timeout(READ_LIMIT, body(&mut connection, &args)).await {
-                return read;
-            }
-            connection.close_on_drop();
-            Err(too_slow())
+            let mut connection = Conn::acquire(&pool, manner).await?;
+            let reading = read_in(&mut connection, manner.begin_reading, &args, body);
+            timeout(READ_LIMIT, reading).await.map_err(|_| too_slow())?
         };
         match self.tasks.spawn(read.in_current_span()).await {
             Ok(result) => result,
             Err(gone) => Err(StoreError::Internal(gone.into())),
         }
     }
+}
+
+/// Runs `body` by itself, or in a transaction where it has to be.
+async fn read_in<A, T, F>(conn: &mut Conn, begin: Option<&'static str>, args: &A, body: F) -> Result<T, StoreError>
+where
+    F: for<'t> Fn(&'t mut Conn, &'t A) -> Body<'t, T>,
+{
+    if let Some(begin) = begin {
+        sqlx::raw_sql(begin).execute(&mut *conn).await?;
+    }
+    let read = body(conn, args).await;
+    if begin.is_none() || sqlx::raw_sql(ROLLBACK).execute(&mut *conn).await.is_ok() {
+        conn.settle();
+    }
+    read
 }
 
 fn too_slow() -> StoreError {

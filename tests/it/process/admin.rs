@@ -60,7 +60,7 @@ async fn an_administrator_may_come_before_the_server(backend: Backend) {
     let said = place.run_with_input(&args, PASSWORD).await.ok();
     match place.database.location() {
         Location::Sqlite(path) => assert!(said.contains(&format!(" in {}\n", path.display())), "{said}"),
-        Location::Postgres(url) => {
+        Location::Postgres(url) | Location::PgBouncer(url) => {
             let (_, host) = url.expose().split_once('@').unwrap();
             assert!(said.contains(&format!(" in postgres://{}", host.split('?').next().unwrap())), "{said}");
             // That of the address is the only one.

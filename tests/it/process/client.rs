@@ -8,10 +8,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
-use vouchsafe::pb::v1::{self, auth_service_client::AuthServiceClient};
+use vouchsafe::pb::v1::{self, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient};
 
 use super::harness::{BOUND, Server};
-use crate::support::{PASSWORD, login_request, reason};
+use crate::support::{PASSWORD, bearer, login_request, reason};
 
 /// A caller. Every call is bounded, so that a server that does not answer fails the test.
 #[derive(Clone)]
@@ -67,6 +67,12 @@ impl Client {
 
     pub(super) async fn logout(&self, token: &str) -> Result<(), Status> {
         self.auth().logout(v1::LogoutRequest { refresh_token: token.into() }).await.map(|_| ())
+    }
+
+    pub(super) async fn change_password(&self, token: &str, current: &str, new: &str) -> Result<(), Status> {
+        let request = v1::ChangePasswordRequest { current_password: current.into(), new_password: new.into() };
+        let mut account = AccountServiceClient::new(self.channel.clone());
+        account.change_password(bearer(token, request)).await.map(|_| ())
     }
 
     /// What `Verify` answers.

@@ -49,16 +49,20 @@ impl Place {
     pub(super) async fn new(backend: Backend) -> Self {
         Self::on(match backend {
             Backend::Sqlite => TestDatabase::empty(backend).await,
-            Backend::Postgres | Backend::Redis | Backend::Cluster => TestDatabase::migrated(backend).await,
+            Backend::Postgres | Backend::PgBouncer | Backend::Redis | Backend::Cluster => {
+                TestDatabase::migrated(backend).await
+            }
         })
     }
 
     pub(super) fn on(database: TestDatabase) -> Self {
         let place = match database.location() {
             Location::Sqlite(path) => vec![("data_dir", path.parent().unwrap().display().to_string())],
-            Location::Postgres(url) => {
-                vec![("database.url", url.expose().to_owned()), ("keys.master_key", MASTER_KEY.to_owned())]
-            }
+            Location::Postgres(url) | Location::PgBouncer(url) => vec![
+                ("database.url", url.expose().to_owned()),
+                ("database.pgbouncer", matches!(database.location(), Location::PgBouncer(_)).to_string()),
+                ("keys.master_key", MASTER_KEY.to_owned()),
+            ],
         };
         let mut new = Self { database, home: tempfile::tempdir().unwrap(), env: BTreeMap::new() };
         for (key, value) in [

@@ -1,8 +1,10 @@
 //! The program as operators and callers meet it: a process of its own, its command line, its ports, and its death.
 
 mod client;
+mod commit_proxy;
 mod harness;
 mod lines;
+mod own_postgres;
 pub(crate) mod proxy;
 mod tools;
 mod web;
@@ -10,6 +12,7 @@ mod web;
 mod admin;
 mod backends_killed;
 mod cancelled;
+mod commit_in_doubt;
 mod database_away;
 mod disk_full;
 mod drain;
@@ -19,6 +22,8 @@ mod http;
 mod keys;
 mod log;
 mod peers;
+mod pgbouncer;
+mod pool_exhausted;
 mod restart;
 mod rolling;
 mod settings;

@@ -20,6 +20,7 @@ macro_rules! suite {
     ($($file:ident { $($test:ident)* })*) => {
         suite!(@adapter sqlite Sqlite $($($file $test)*)*);
         suite!(@adapter postgres Postgres $($($file $test)*)*);
+        suite!(@adapter pgbouncer PgBouncer $($($file $test)*)*);
     };
     (@adapter $adapter:ident $backend:ident $($file:ident $test:ident)*) => {
         mod $adapter {

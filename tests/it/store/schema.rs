@@ -23,7 +23,7 @@ impl TestDatabase {
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
-        migrate(self.location()).await
+        migrate(&self.schema_location()).await
     }
 }
 
@@ -32,6 +32,7 @@ async fn empty(w: &World) -> TestDatabase {
     let backend = match w.database.location() {
         Location::Sqlite(_) => Backend::Sqlite,
         Location::Postgres(_) => Backend::Postgres,
+        Location::PgBouncer(_) => Backend::PgBouncer,
     };
     TestDatabase::empty(backend).await
 }
@@ -109,7 +110,9 @@ pub(super) async fn a_database_that_is_not_there_is_unavailable(w: Arc<World>) {
     let nowhere = match w.database.location() {
         Location::Sqlite(path) => Location::Sqlite(path.join("not-a-folder").join("vouchsafe.db")),
         // A port that nobody can listen on.
-        Location::Postgres(_) => Location::Postgres(SecretString::new("postgres://x:y@127.0.0.1:1/z".into())),
+        Location::Postgres(_) | Location::PgBouncer(_) => {
+            Location::Postgres(SecretString::new("postgres://x:y@127.0.0.1:1/z".into()))
+        }
     };
     for error in [check_schema(&nowhere).await.unwrap_err(), migrate(&nowhere).await.unwrap_err()] {
         assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");

@@ -21,6 +21,8 @@ pub(crate) enum Backend {
     Sqlite,
     /// A server.
     Postgres,
+    /// A server behind PgBouncer in transaction mode.
+    PgBouncer,
     /// A server, and one Redis beside it.
     Redis,
     /// A server, and a Redis cluster beside it.
@@ -31,7 +33,7 @@ impl Backend {
     /// Where its hot state is.
     fn hot_url(self) -> Option<String> {
         let variable = match self {
-            Self::Sqlite | Self::Postgres => return None,
+            Self::Sqlite | Self::Postgres | Self::PgBouncer => return None,
             Self::Redis => "VOUCHSAFE_TEST_REDIS_URL",
             Self::Cluster => "VOUCHSAFE_TEST_REDIS_CLUSTER_URL",
         };
@@ -50,7 +52,7 @@ pub(crate) struct TestDatabase {
 #[derive(Debug)]
 enum BackDoor {
     Sqlite { pool: SqlitePool, folder: TempDir },
-    Postgres { pool: PgPool, name: String },
+    Postgres { pool: PgPool, name: Option<String>, url: String },
 }
 
 impl TestDatabase {
@@ -58,8 +60,8 @@ impl TestDatabase {
     pub(crate) async fn migrated(backend: Backend) -> Self {
         let database = match backend {
             Backend::Sqlite => Self::sqlite(Some(template::sqlite_file().await)),
-            Backend::Postgres | Backend::Redis | Backend::Cluster => {
-                Self::postgres(template::postgres_template().await).await
+            Backend::Postgres | Backend::PgBouncer | Backend::Redis | Backend::Cluster => {
+                Self::postgres(backend, template::postgres_template().await).await
             }
         };
         Self { hot_url: backend.hot_url(), ..database }
@@ -69,7 +71,9 @@ impl TestDatabase {
     pub(crate) async fn empty(backend: Backend) -> Self {
         match backend {
             Backend::Sqlite => Self::sqlite(None),
-            Backend::Postgres | Backend::Redis | Backend::Cluster => Self::postgres("template0").await,
+            Backend::Postgres | Backend::PgBouncer | Backend::Redis | Backend::Cluster => {
+                Self::postgres(backend, "template0").await
+            }
         }
     }
 
@@ -86,7 +90,7 @@ impl TestDatabase {
         Self { location: Location::Sqlite(path), back_door: BackDoor::Sqlite { pool, folder }, hot_url: None }
     }
 
-    async fn postgres(template: &str) -> Self {
+    async fn postgres(backend: Backend, template: &str) -> Self {
         let name = template::fresh_name();
         let mut server = template::maintenance().await;
         // Left behind by an earlier process of the same number that was killed.
@@ -94,8 +98,18 @@ impl TestDatabase {
         template::run(&mut server, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
         let url = template::url_of(&name);
         let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&url).unwrap();
-        let location = Location::Postgres(SecretString::new(url));
-        Self { location, back_door: BackDoor::Postgres { pool, name }, hot_url: None }
+        let location = match backend {
+            Backend::PgBouncer => Location::PgBouncer(SecretString::new(template::pgbouncer_url_of(&name))),
+            _ => Location::Postgres(SecretString::new(url.clone())),
+        };
+        Self { location, back_door: BackDoor::Postgres { pool, name: Some(name), url }, hot_url: None }
+    }
+
+    /// A database on a Postgres of the test's own, which goes with its server.
+    pub(crate) fn at(url: &str) -> Self {
+        let pool = PgPoolOptions::new().max_connections(2).connect_lazy(url).unwrap();
+        let location = Location::Postgres(SecretString::new(url.to_owned()));
+        Self { location, back_door: BackDoor::Postgres { pool, name: None, url: url.to_owned() }, hot_url: None }
     }
 
     /// Where it is.
@@ -108,6 +122,14 @@ impl TestDatabase {
         self.hot_url.as_deref()
     }
 
+    /// Where the schema is changed: never through PgBouncer.
+    pub(crate) fn schema_location(&self) -> Location {
+        match &self.back_door {
+            BackDoor::Sqlite { .. } => self.location.clone(),
+            BackDoor::Postgres { url, .. } => Location::Postgres(SecretString::new(url.clone())),
+        }
+    }
+
     /// Deletes it.
     pub(crate) async fn remove(&self) {
         match &self.back_door {
@@ -115,8 +137,9 @@ impl TestDatabase {
                 pool.close().await;
                 std::fs::remove_dir_all(folder.path()).unwrap();
             }
-            BackDoor::Postgres { pool, name } => {
+            BackDoor::Postgres { pool, name, .. } => {
                 pool.close().await;
+                let Some(name) = name else { return };
                 let mut server = template::maintenance().await;
                 template::run(&mut server, format!("DROP DATABASE {name} WITH (FORCE)")).await;
             }

@@ -82,9 +82,12 @@ impl TestNodeBuilder {
         sets.push(format!("keys.master_key={MASTER_KEY}"));
         sets.push(match self.database.location() {
             Location::Sqlite(path) => format!("database.url=sqlite:{}", path.display()),
-            Location::Postgres(url) => format!("database.url={}", url.expose()),
+            Location::Postgres(url) | Location::PgBouncer(url) => format!("database.url={}", url.expose()),
         });
         sets.extend(self.database.hot_url().map(|url| format!("redis.url={url}")));
+        if let Location::PgBouncer(_) = self.database.location() {
+            sets.push("database.pgbouncer=true".into());
+        }
         sets.extend(self.sets.iter().cloned());
         sets
     }

@@ -40,8 +40,19 @@ pub(super) async fn maintenance() -> PgConnection {
 
 /// The URL of another database on the same server.
 pub(super) fn url_of(database: &str) -> String {
-    let url = server_url();
-    let (base, query) = url.split_once('?').map_or((url.as_str(), None), |(base, query)| (base, Some(query)));
+    with_database(&server_url(), database)
+}
+
+/// The same through PgBouncer.
+pub(super) fn pgbouncer_url_of(database: &str) -> String {
+    let url = env::var("VOUCHSAFE_TEST_PGBOUNCER_URL").expect(
+        "VOUCHSAFE_TEST_PGBOUNCER_URL is not set: run the tests by `make test`, which starts a PgBouncer for them",
+    );
+    with_database(&url, database)
+}
+
+fn with_database(url: &str, database: &str) -> String {
+    let (base, query) = url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
     let server = base.rsplit_once('/').expect("the URL names a database").0;
     query.map_or_else(|| format!("{server}/{database}"), |query| format!("{server}/{database}?{query}"))
 }

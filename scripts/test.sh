@@ -118,7 +118,7 @@ summary() {
             printf "hot state: redis %d, redis with TLS %d, redis by socket %d, sentinel %d, cluster %d, valkey %d\n",
                 hot["redis"], hot["redis_tls"], hot["redis_unix"], hot["sentinel"], hot["cluster"], hot["valkey"]
             printf "%d passed, %d failed%s\n", passed, failed, ignored ? ", " ignored " skipped" : ""
-            exit !passed || failed || ((sqlite > 0) != (postgres > 0)) || !sqlite != !hot["cluster"]
+            exit !passed || failed || ((sqlite > 0) != (postgres > 0)) || ((sqlite > 0) != (hot["cluster"] > 0))
         }' "$log" >"$log.summary" || counted=1
 }
 

@@ -10,7 +10,7 @@
 REDIS_DIR=
 redis_pids=
 
-# What a user of Vouchsafe's needs to be allowed. The README has the same line. On a cluster also +cluster|slots.
+# What a user of Vouchsafe's needs to be allowed. The README has the same line. On a cluster also +ping +cluster|slots.
 REDIS_RIGHTS='~vouchsafe:* +get +set +eval +evalsha +xadd +xread +expire'
 
 # free_ports N: TCP ports nobody listens on, below the range that the kernel hands out to others.

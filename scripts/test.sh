@@ -113,15 +113,15 @@ summary() {
     awk '
         / \.\.\. ok$/ && /^test .*::sqlite::/ { sqlite++ }
         / \.\.\. ok$/ && /^test .*::postgres::/ { postgres++ }
-        / \.\.\. ok$/ && match($2, /::(redis|redis_tls|sentinel|cluster|valkey)::/) { hot[substr($2, RSTART + 2, RLENGTH - 4)]++ }
         / \.\.\. ok$/ && /^test .*::pgbouncer::/ { pgbouncer++ }
+        / \.\.\. ok$/ && match($2, /::(redis|redis_tls|redis_unix|sentinel|cluster|valkey)::/) { hot[substr($2, RSTART + 2, RLENGTH - 4)]++ }
         / \.\.\. FAILED$/ && /^test / { red[++reds] = $2 }
         /^test result: / { passed += $4; failed += $6; ignored += $8 }
         END {
             for (i = 1; i <= reds; i++) printf "failed: %s\n", red[i]
             printf "conformance: sqlite %d, postgres %d, pgbouncer %d\n", sqlite, postgres, pgbouncer
-            printf "hot state: redis %d, redis with TLS %d, sentinel %d, cluster %d, valkey %d\n",
-                hot["redis"], hot["redis_tls"], hot["sentinel"], hot["cluster"], hot["valkey"]
+            printf "hot state: redis %d, redis with TLS %d, redis by socket %d, sentinel %d, cluster %d, valkey %d\n",
+                hot["redis"], hot["redis_tls"], hot["redis_unix"], hot["sentinel"], hot["cluster"], hot["valkey"]
             printf "%d passed, %d failed%s\n", passed, failed, ignored ? ", " ignored " skipped" : ""
             exit !passed || failed || !sqlite != !postgres || !sqlite != !pgbouncer || !sqlite != !hot["cluster"]
         }' "$log" >"$log.summary" || counted=1

@@ -1,6 +1,7 @@
 //! Which part of the keys is known to be away, so that only the first calls wait for a server that does not answer.
 //!
 //! One server is one part. A cluster is 64, by slot, because one of its nodes may be away while the others answer.
+//! Where the border of two nodes is not one of parts, the part across it may be held for away although one of them answers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -75,6 +76,16 @@ impl Breaker {
         (0..self.parts).filter(|part| away & (1 << part) != 0).map(Part).collect()
     }
 
+    /// The parts that are not.
+    pub(super) fn present(&self) -> Vec<Part> {
+        (0..self.parts).map(Part).filter(|part| self.admits(*part)).collect()
+    }
+
+    /// Whether a part can be away without the others.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.parts > 1
+    }
+
     /// Whether nothing is away.
     pub(super) fn is_whole(&self) -> bool {
         self.away.load(Ordering::Acquire) == 0
@@ -92,6 +103,7 @@ mod tests {
             assert_eq!(breaker.away().len(), parts);
             for part in breaker.away() {
                 assert!(!breaker.admits(part) && !breaker.is_whole());
+                assert!(!breaker.present().contains(&part));
                 assert_eq!(breaker.part_of(&breaker.key_in(part)), part);
                 breaker.mend(part);
                 assert!(breaker.admits(part));

@@ -106,7 +106,8 @@ impl Connector {
                         .retries(CLUSTER_RETRIES)
                         .min_retry_wait(CLUSTER_RETRY_WAIT_MS.0)
                         .max_retry_wait(CLUSTER_RETRY_WAIT_MS.1)
-                        .connection_timeout(step)
+                        // While it looks for a lost node, calls to the others wait: not for as long as they may take.
+                        .connection_timeout((patience / 2).max(Duration::from_millis(100)))
                         .response_timeout(response);
                     match &tls {
                         Some(tls) => builder.certs(tls.clone()),

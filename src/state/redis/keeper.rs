@@ -6,15 +6,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tracing::{debug, info, warn};
 
 use super::{Shared, breaker::Part, connect::Link, error::Trouble, script::CompareAndSet};
 
 /// About how long between two tries.
 const PAUSE: Duration = Duration::from_millis(250);
-/// After how many tries in vain a connection that works in part is replaced, in case its view of the cluster is old.
-const TRIES_PER_LINK: u32 = 8;
+/// After how many tries a new connection to a cluster is made, in case this one's view of the cluster is old.
+const TRIES_PER_CANDIDATE: u32 = 8;
 
 /// Between 0.8 and 1.2 times the pause, so that nodes do not knock all at once.
 pub(super) fn pause() -> Duration {
@@ -26,23 +29,22 @@ pub(super) fn pause() -> Duration {
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut known_to_be_up = None;
     loop {
-        let mut tries = 0;
-        let mut trouble = None;
+        let (mut candidate, mut tries, mut surveyed) = (None, 0, 0);
         while !shared.breaker.is_whole() {
-            let had_link = shared.link.load().is_some();
-            trouble = round(&shared, tries % TRIES_PER_LINK == TRIES_PER_LINK - 1).await;
-            shared.tried.set(()).ok();
-            tries += 1;
-            if trouble.is_none() {
-                continue;
+            // Calls found something away, perhaps all of a node: find out about the rest of it before they do.
+            if shared.breaker.away().len() > surveyed {
+                survey(&shared).await;
+                surveyed = shared.breaker.away().len();
             }
-            // What did not answer over an old connection may over a new one.
-            if had_link && shared.link.load().is_none() {
-                continue;
+            let attempt = attempt(&shared, &mut candidate).await;
+            shared.tried.set(()).ok();
+            let Err(trouble) = attempt else { continue };
+            tries += 1;
+            if !shared.breaker.is_cluster() || tries % TRIES_PER_CANDIDATE == 0 {
+                candidate = None;
             }
             if known_to_be_up != Some(false) {
-                let cause = trouble.as_ref().map(tracing::field::display);
-                warn!(address = %shared.address, cause, "Redis is away: the database is asked instead");
+                warn!(address = %shared.address, cause = %trouble, "Redis is away: the database is asked instead");
                 known_to_be_up = Some(false);
             }
             sleep(pause()).await;
@@ -53,53 +55,61 @@ pub(super) async fn run(shared: Arc<Shared>) {
             info!(address = %shared.address, "Redis answers");
             known_to_be_up = Some(true);
         }
-        drop(trouble);
         shared.tripped.notified().await;
     }
 }
 
-/// Tries everything that is away, over a new connection if there is none. What the matter is with what still is away.
-async fn round(shared: &Arc<Shared>, renew: bool) -> Option<Trouble> {
-    let present = shared.link.load_full().filter(|_| !renew);
-    let link = match present {
-        Some(link) => link,
-        None => match shared.connector.connect().await {
-            Ok(link) => {
-                let link = Arc::new(link);
-                shared.link.store(Some(Arc::clone(&link)));
-                link
-            }
-            Err(error) => return Some(error.into()),
-        },
-    };
-    let mut probes = JoinSet::new();
-    for part in shared.breaker.away() {
-        probes.spawn(probe(Arc::clone(shared), Link::clone(&link), part));
-    }
-    let (mut any, mut trouble) = (false, None);
-    while let Some(outcome) = probes.join_next().await {
-        match outcome {
-            Ok(Ok(part)) => {
-                any = true;
-                shared.breaker.mend(part);
-            }
-            Ok(Err(error)) => trouble = Some(error),
-            // Cannot happen: it is not aborted and does not panic.
-            Err(_) => {}
+/// Tries the parts of a cluster that are not known to be away.
+async fn survey(shared: &Arc<Shared>) {
+    let link = shared.link.load_full().filter(|_| shared.breaker.is_cluster());
+    let Some(link) = link else { return };
+    let begun = shared.breaker.begin();
+    for (part, outcome) in probe_all(shared, &link, shared.breaker.present()).await {
+        if outcome.is_err() {
+            shared.breaker.trip(part, begun);
         }
     }
-    if !any {
-        shared.link.store(None);
+}
+
+/// Tries what is away, over another connection than calls use: a cluster's client that looks for a lost node holds up
+/// everything else. If something answers, the connection becomes the one for calls.
+async fn attempt(shared: &Arc<Shared>, candidate: &mut Option<Link>) -> Result<(), Trouble> {
+    let link = match candidate.take() {
+        Some(link) => link,
+        None => shared.connector.connect().await?,
+    };
+    let outcomes = probe_all(shared, &link, shared.breaker.away()).await;
+    if outcomes.iter().any(|(_, outcome)| outcome.is_ok()) {
+        // Before the parts are mended, whose calls need it.
+        shared.link.store(Some(Arc::new(link)));
+    } else {
+        *candidate = Some(link);
     }
-    trouble
+    let mut trouble = None;
+    for (part, outcome) in outcomes {
+        match outcome {
+            Ok(()) => shared.breaker.mend(part),
+            Err(error) => trouble = Some(error),
+        }
+    }
+    trouble.map_or(Ok(()), Err)
+}
+
+async fn probe_all(shared: &Arc<Shared>, link: &Link, parts: Vec<Part>) -> Vec<(Part, Result<(), Trouble>)> {
+    let mut probes = JoinSet::new();
+    for part in parts {
+        let (shared, link) = (Arc::clone(shared), link.clone());
+        probes.spawn(async move { (part, probe(&shared, link, part).await) });
+    }
+    probes.join_all().await
 }
 
 /// Writes, because a replica would answer a read.
-async fn probe(shared: Arc<Shared>, mut link: Link, part: Part) -> Result<Part, Trouble> {
+async fn probe(shared: &Shared, mut link: Link, part: Part) -> Result<(), Trouble> {
     let key = shared.breaker.key_in(part);
     let command = CompareAndSet { key: &key, expected: None, new: b"", ttl: Duration::from_millis(1) };
-    match tokio::time::timeout(shared.patience, command.run(&mut link)).await {
-        Ok(Ok(_)) => Ok(part),
+    match timeout(shared.patience, command.run(&mut link)).await {
+        Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(Trouble::TooSlow),
     }

@@ -202,6 +202,9 @@ async fn a_wrong_password_is_told_once_and_not_shown() {
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     // For this thread, on which all of this test runs.
     let _guard = tracing::subscriber::set_default(subscriber);
+    // As long as there is only one subscriber, tracing asks the thread that first meets a line whether anybody wants it; that
+    // thread may be another test's, where nobody does.
+    let _another = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish());
     let server = OwnRedis::start(&[]).await;
     let url = format!("redis://:wr0ng@127.0.0.1:{}", server.port);
     let hot = open(&options_of(&url, PATIENCE)).unwrap();

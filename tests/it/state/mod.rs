@@ -13,6 +13,7 @@ macro_rules! suite {
     ($($file:ident { $($test:ident)* })*) => {
         suite!(@form redis Redis $($($file $test)*)*);
         suite!(@form redis_tls RedisTls $($($file $test)*)*);
+        suite!(@form redis_unix RedisUnix $($($file $test)*)*);
         suite!(@form sentinel Sentinel $($($file $test)*)*);
         suite!(@form cluster Cluster $($($file $test)*)*);
         suite!(@form valkey Valkey $($($file $test)*)*);

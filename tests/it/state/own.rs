@@ -18,6 +18,9 @@ use crate::support::until;
 /// Every server here wants it.
 pub(super) const PASSWORD: &str = "S3cret";
 
+/// What the README says that Vouchsafe's user of a cluster needs.
+const CLUSTER_RIGHTS: &str = "~vouchsafe:* +get +set +eval +evalsha +xadd +xread +expire +ping +cluster|slots";
+
 /// A server. Ends when dropped.
 pub(super) struct OwnRedis {
     pub(super) port: u16,
@@ -51,13 +54,19 @@ impl OwnRedis {
     /// Starts it, where it was before.
     pub(super) async fn launch(&mut self) {
         let folder = self.folder.path().display();
-        let mut conf = format!("bind 127.0.0.1\nport {}\ndir {folder}\nrequirepass {PASSWORD}\n", self.port);
+        let mut lines = vec![
+            "bind 127.0.0.1".to_owned(),
+            format!("port {}", self.port),
+            format!("dir {folder}"),
+            format!("requirepass {PASSWORD}"),
+        ];
         if !self.is_sentinel {
-            conf += &format!("save \"\"\nmasterauth {PASSWORD}\nrepl-diskless-sync-delay 0\n");
+            lines.extend(["save \"\"".to_owned(), "repl-diskless-sync-delay 0".to_owned()]);
+            lines.extend([format!("masterauth {PASSWORD}"), format!("unixsocket {folder}/socket")]);
         }
-        conf += &self.lines.join("\n");
+        lines.extend(self.lines.iter().cloned());
         let path = self.folder.path().join("conf");
-        std::fs::write(&path, conf + "\n").unwrap();
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
         let mut command = Command::new(variable("VOUCHSAFE_TEST_REDIS_SERVER"));
         command.arg(path).stdout(Stdio::null());
         if self.is_sentinel {
@@ -72,6 +81,11 @@ impl OwnRedis {
 
     pub(super) fn url(&self) -> String {
         format!("redis://:{PASSWORD}@127.0.0.1:{}", self.port)
+    }
+
+    /// The same by its socket.
+    pub(super) fn socket_url(&self) -> String {
+        format!("redis+unix://{}/socket?password={PASSWORD}", self.folder.path().display())
     }
 
     /// Asks it something, over a connection of its own.
@@ -109,17 +123,20 @@ impl Drop for OwnRedis {
     }
 }
 
-/// Three nodes with a third of the slots each, of which the others go on without one.
+/// Three nodes with about a third of the slots each, of which the others go on without one. The borders are those of parts as
+/// the adapter counts them: a part across a border would share the fate of both its nodes.
 pub(super) async fn cluster() -> [OwnRedis; 3] {
     let mut nodes = Vec::new();
     for _ in 0..3 {
         let bus = format!("cluster-port {}", free_port());
-        let lines = [&*bus, "cluster-enabled yes", "cluster-require-full-coverage no", "cluster-node-timeout 2000"];
+        let user = format!("user vouchsafe on >{PASSWORD} {CLUSTER_RIGHTS}");
+        let policy = ["cluster-enabled yes", "cluster-require-full-coverage no", "cluster-node-timeout 2000"];
+        let lines = [&*bus, &*user, policy[0], policy[1], policy[2]];
         nodes.push(OwnRedis::start(&lines).await);
     }
     let first = nodes[0].port.to_string();
     for (index, node) in nodes.iter().enumerate() {
-        let (from, to) = [("0", "5460"), ("5461", "10922"), ("10923", "16383")][index];
+        let (from, to) = [("0", "5375"), ("5376", "10751"), ("10752", "16383")][index];
         node.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", from, to]).await.unwrap();
         node.ask::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]).await.unwrap();
         let bus = nodes[0].lines[0].trim_start_matches("cluster-port ");

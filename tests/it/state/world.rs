@@ -16,6 +16,7 @@ use vouchsafe::{
     },
 };
 
+use super::own::OwnRedis;
 use crate::support::until;
 
 /// How Redis is arranged.
@@ -23,6 +24,7 @@ use crate::support::until;
 pub(super) enum Form {
     Redis,
     RedisTls,
+    RedisUnix,
     Sentinel,
     Cluster,
     Valkey,
@@ -30,28 +32,35 @@ pub(super) enum Form {
 
 /// What a test has.
 pub(super) struct World {
-    form: Form,
+    options: RedisOptions,
     /// A hot state.
     pub(super) hot: Arc<dyn HotState>,
+    /// Where the form has none that all tests share.
+    _own: Option<OwnRedis>,
 }
 
 impl World {
     pub(super) async fn of(form: Form) -> Self {
-        Self { form, hot: connected(&options(form)).await }
+        let own = match form {
+            Form::RedisUnix => Some(OwnRedis::start(&[]).await),
+            _ => None,
+        };
+        let options = own.as_ref().map_or_else(|| shared(form), |own| options_of(&own.socket_url(), PATIENCE));
+        Self { hot: connected(&options).await, options, _own: own }
     }
 
     /// As another node would have it.
     pub(super) async fn another(&self) -> Arc<dyn HotState> {
-        connected(&options(self.form)).await
+        connected(&self.options).await
     }
 }
 
 /// Long enough for a busy machine: what these tests are about is not how quick Redis is.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-fn options(form: Form) -> RedisOptions {
+fn shared(form: Form) -> RedisOptions {
     let name = match form {
-        Form::Redis => "VOUCHSAFE_TEST_REDIS_URL",
+        Form::Redis | Form::RedisUnix => "VOUCHSAFE_TEST_REDIS_URL",
         Form::RedisTls => "VOUCHSAFE_TEST_REDIS_TLS_URL",
         Form::Sentinel => "VOUCHSAFE_TEST_REDIS_SENTINEL_URL",
         Form::Cluster => "VOUCHSAFE_TEST_REDIS_CLUSTER_URL",

@@ -5,6 +5,7 @@ use crate::{
     crypto::{HashError, MasterKeyError, PoolError},
     service::KeyError,
     store::StoreError,
+    tls::TlsError,
     verifier::PolicyError,
 };
 
@@ -32,6 +33,9 @@ pub enum StartError {
     /// The issuer.
     #[error("issuer is not usable: {0}")]
     Issuer(#[from] PolicyError),
+    /// The certificate of a port, or what belongs to it.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A port.
     #[error(
         "cannot listen on {address} ({setting}): {problem}: stop the program that uses it, or choose another with --set {setting}=127.0.0.1:PORT"

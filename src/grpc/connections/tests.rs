@@ -1,5 +1,3 @@
-use std::net::SocketAddr;
-
 use tokio::{io::AsyncWriteExt as _, task::yield_now};
 use tokio_stream::StreamExt as _;
 
@@ -14,7 +12,7 @@ async fn start(bounds: Bounds) -> (SocketAddr, ReceiverStream<io::Result<Connect
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    (address, accept(listener, bounds, stop.clone()), stop)
+    (address, accept(listener, None, bounds, stop.clone()), stop)
 }
 
 async fn connect(address: SocketAddr, sent: &[u8]) -> TcpStream {
@@ -41,7 +39,7 @@ async fn what_was_read_to_look_at_it_is_read_again() {
     client.write_all(&PREFACE[10..]).await.unwrap();
     client.write_all(b"and more").await.unwrap();
     let mut server = next(&mut incoming).await;
-    assert_eq!(server.connect_info().remote_addr(), Some(client.local_addr().unwrap()));
+    assert_eq!(server.connect_info().address(), Some(client.local_addr().unwrap()));
     let mut read = [0; 32];
     // In small pieces.
     for piece in read.chunks_mut(5) {

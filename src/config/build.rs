@@ -118,11 +118,19 @@ fn tls(r: &mut Reader, section: &str) -> Option<Option<Tls>> {
         (Some(certificate), Some(key), client_ca) => Some(Some(Tls { certificate, key, client_ca })),
         (None, None, None) => Some(None),
         (Some(_), None, _) => {
-            r.conflict(&cert, format!("Set {key} as well, or remove {cert}"), "a certificate is of use only with its key");
+            r.conflict(
+                &cert,
+                format!("Set {key} as well, or remove {cert}"),
+                "a certificate is of use only with its key",
+            );
             None
         }
         (None, Some(_), _) => {
-            r.conflict(&key, format!("Set {cert} as well, or remove {key}"), "a key is of use only with its certificate");
+            r.conflict(
+                &key,
+                format!("Set {cert} as well, or remove {key}"),
+                "a key is of use only with its certificate",
+            );
             None
         }
         (None, None, Some(_)) => {
@@ -168,12 +176,7 @@ fn http(r: &mut Reader, issuer: Option<&str>, embedded: Option<bool>) -> Option<
         issuer.map(|issuer| (embedded != Some(true) || issuer != backend::EMBEDDED_ISSUER).then(|| issuer.to_owned()))
     };
     let Port { listen, allow_plaintext, tls } = port?;
-    Some(Http {
-        listen,
-        allow_plaintext,
-        tls,
-        public_url: public_url?.map(|url| url.trim_end_matches('/').to_owned()),
-    })
+    Some(Http { listen, allow_plaintext, tls, public_url: public_url?.map(|url| url.trim_end_matches('/').to_owned()) })
 }
 
 fn tokens(r: &mut Reader) -> Option<Tokens> {

@@ -96,10 +96,8 @@ fn database_entries(database: &Database) -> Vec<(&'static str, Value)> {
 fn listener_entries(grpc: &Grpc, http: &Http) -> Vec<(&'static str, Value)> {
     let Grpc { listen, allow_plaintext, tls, open_verification, max_deadline, max_concurrent_streams } = grpc;
     let Http { listen: http_listen, allow_plaintext: http_allow_plaintext, tls: http_tls, public_url } = http;
-    let mut entries = vec![
-        ("grpc.listen", text(&listen.to_string())),
-        ("grpc.allow_plaintext", Value::Boolean(*allow_plaintext)),
-    ];
+    let mut entries =
+        vec![("grpc.listen", text(&listen.to_string())), ("grpc.allow_plaintext", Value::Boolean(*allow_plaintext))];
     entries.extend(tls_entries(["grpc.tls_cert", "grpc.tls_key", "grpc.client_ca"], tls.as_ref()));
     entries.extend([
         ("grpc.open_verification", Value::Boolean(*open_verification)),

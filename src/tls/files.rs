@@ -33,11 +33,7 @@ pub struct TlsError {
 
 impl TlsError {
     pub(super) fn new(section: &str, name: &str, file: &Path, problem: impl fmt::Display) -> Self {
-        Self {
-            setting: format!("{section}.{name}"),
-            file: file.display().to_string(),
-            problem: problem.to_string(),
-        }
+        Self { setting: format!("{section}.{name}"), file: file.display().to_string(), problem: problem.to_string() }
     }
 }
 
@@ -95,10 +91,9 @@ impl Contents {
             of_key("it holds no private key in PEM; one that is encrypted with a passphrase cannot be used".to_owned())
         })?;
         let provider = provider();
-        let key = provider
-            .key_provider
-            .load_private_key(key)
-            .map_err(|_| of_key("it is not a private key of a kind that is supported: RSA, ECDSA or Ed25519".to_owned()))?;
+        let key = provider.key_provider.load_private_key(key).map_err(|_| {
+            of_key("it is not a private key of a kind that is supported: RSA, ECDSA or Ed25519".to_owned())
+        })?;
         let pair = CertifiedKey::new(chain, key);
         match pair.keys_match() {
             Ok(()) => {}
@@ -167,6 +162,7 @@ pub(super) fn pair(section: &str, tls: &Tls) -> Result<Pair, TlsError> {
     let chain = certificates(&contents.certificate)
         .map_err(|problem| TlsError::new(section, "tls_cert", &tls.certificate, problem))?;
     let key = tls.client_ca.is_some().then(|| PrivateKeyDer::from_pem_slice(&contents.key));
-    let key = key.transpose().map_err(|_| TlsError::new(section, "tls_key", &tls.key, "it holds no private key in PEM"))?;
+    let key =
+        key.transpose().map_err(|_| TlsError::new(section, "tls_key", &tls.key, "it holds no private key in PEM"))?;
     Ok((chain, key))
 }

@@ -146,7 +146,8 @@ impl Port {
         let (section, tls, protocol) = (self.section, self.tls.clone(), self.protocol);
         let Ok((found, loaded)) = spawn_blocking(move || find(section, &tls, protocol)).await else { return };
         if found == self.in_use {
-            if asked || self.refused.take().is_some() {
+            let restored = self.refused.take().is_some();
+            if asked || restored {
                 tracing::info!(port = section, "the TLS files are those in use");
             }
             return;
@@ -155,7 +156,11 @@ impl Port {
             Ok(Loaded { config, not_after }) => {
                 self.acceptor.current.store(Arc::new(config));
                 (self.in_use, self.refused, self.not_after, self.reminded) = (found, None, not_after, None);
-                tracing::info!(port = section, not_after = not_after.map(tracing::field::display), "new TLS certificate in use");
+                tracing::info!(
+                    port = section,
+                    not_after = not_after.map(tracing::field::display),
+                    "new TLS certificate in use"
+                );
             }
             Err(error) => self.refuse(found, &error, asked),
         }

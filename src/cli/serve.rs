@@ -107,11 +107,9 @@ Vouchsafe keeps its data in {place}. Try it from another terminal:
 fn flags(tls: Option<&Tls>, plaintext: &str, [ca, cert, key]: [&str; 3]) -> String {
     let mut flags = match tls {
         None => plaintext.to_owned(),
-        Some(_) => format!("{ca} CA.pem"),
+        Some(Tls { client_ca: None, .. }) => format!("{ca} CA.pem"),
+        Some(Tls { client_ca: Some(_), .. }) => format!("{ca} CA.pem {cert} CLIENT.pem {key} CLIENT.key"),
     };
-    if tls.is_some_and(|tls| tls.client_ca.is_some()) {
-        flags += &format!(" {cert} CLIENT.pem {key} CLIENT.key");
-    }
     if !flags.is_empty() {
         flags.push(' ');
     }

@@ -1,16 +1,15 @@
 //! From what was given to [`Settings`]: each value parsed, then what must hold between them.
 
-use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration,
-};
+use std::{collections::BTreeMap, num::NonZeroUsize, ops::RangeInclusive, time::Duration};
 
 use super::{
     backend,
+    listener::{self, Listener},
     names::env_name,
     reader::Reader,
     settings::{
         Backend, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Registration, RegistrationMode, Sessions,
-        Settings, Shutdown, Tls, Tokens,
+        Settings, Shutdown, Tokens,
     },
     uri, value,
 };
@@ -81,72 +80,12 @@ fn database(r: &mut Reader, backend: Option<Backend>) -> Option<Database> {
     })
 }
 
-/// How a port listens.
-struct Port {
-    listen: SocketAddr,
-    allow_plaintext: bool,
-    tls: Option<Tls>,
-}
-
-/// A port that plaintext leaves this machine from only if the operator said so.
-fn port(r: &mut Reader, section: &str) -> Option<Port> {
-    let (key, opt_in) = (format!("{section}.listen"), format!("{section}.allow_plaintext"));
-    let (address, allowed) = (r.read(&key, value::address), r.read(&opt_in, value::flag));
-    let tls = tls(r, section);
-    if let (Some(address), Some(false), Some(None)) = (address, allowed, &tls)
-        && !address.ip().to_canonical().is_loopback()
-    {
-        let advice = format!(
-            "Set {key} to a loopback address such as 127.0.0.1:{}, or {section}.tls_cert and {section}.tls_key to a certificate \
-             and its key, or {opt_in} to true where something in front encrypts",
-            address.port()
-        );
-        let cause =
-            format!("{address} can be reached from other machines, and passwords and tokens would travel unencrypted");
-        r.conflict(&key, advice, cause);
-    }
-    Some(Port { listen: address?, allow_plaintext: allowed?, tls: tls? })
-}
-
-/// The TLS files of a port; which of them go together. `Some(None)`: no TLS.
-fn tls(r: &mut Reader, section: &str) -> Option<Option<Tls>> {
-    let [cert, key, ca] = ["tls_cert", "tls_key", "client_ca"].map(|name| format!("{section}.{name}"));
-    let [certificate, private, client_ca] = [&cert, &key, &ca]
-        .map(|name| r.read(name, |raw| value::any_text(raw, "the path of a PEM file, or nothing").map(PathBuf::from)))
-        .map(|path| path.map(|path| Some(path).filter(|path| !path.as_os_str().is_empty())));
-    match (certificate?, private?, client_ca?) {
-        (Some(certificate), Some(key), client_ca) => Some(Some(Tls { certificate, key, client_ca })),
-        (None, None, None) => Some(None),
-        (Some(_), None, _) => {
-            r.conflict(
-                &cert,
-                format!("Set {key} as well, or remove {cert}"),
-                "a certificate is of use only with its key",
-            );
-            None
-        }
-        (None, Some(_), _) => {
-            r.conflict(
-                &key,
-                format!("Set {cert} as well, or remove {key}"),
-                "a key is of use only with its certificate",
-            );
-            None
-        }
-        (None, None, Some(_)) => {
-            let advice = format!("Set {cert} and {key} as well, or remove {ca}");
-            r.conflict(&ca, advice, "without TLS no client can present a certificate");
-            None
-        }
-    }
-}
-
 fn grpc(r: &mut Reader) -> Option<Grpc> {
-    let port = port(r, "grpc");
+    let listener = listener::read(r, "grpc");
     let open_verification = r.read("grpc.open_verification", value::flag);
     let max_deadline = r.read("grpc.max_deadline", |raw| value::duration(raw, &seconds(1, 600)));
     let max_concurrent_streams = r.read("grpc.max_concurrent_streams", |raw| value::number(raw, &(1..=10_000)));
-    let Port { listen, allow_plaintext, tls } = port?;
+    let Listener { listen, allow_plaintext, tls } = listener?;
     Some(Grpc {
         listen,
         allow_plaintext,
@@ -158,7 +97,7 @@ fn grpc(r: &mut Reader) -> Option<Grpc> {
 }
 
 fn http(r: &mut Reader, issuer: Option<&str>, embedded: Option<bool>) -> Option<Http> {
-    let port = port(r, "http");
+    let listener = listener::read(r, "http");
     let wanted = "an http(s) URL without login, query or fragment such as https://id.example.com";
     let public_url = if r.is_given("http.public_url") {
         let url = r.read("http.public_url", |raw| {
@@ -175,7 +114,7 @@ fn http(r: &mut Reader, issuer: Option<&str>, embedded: Option<bool>) -> Option<
         // The embedded server's own issuer names a fixed port, and need not be where it listens.
         issuer.map(|issuer| (embedded != Some(true) || issuer != backend::EMBEDDED_ISSUER).then(|| issuer.to_owned()))
     };
-    let Port { listen, allow_plaintext, tls } = port?;
+    let Listener { listen, allow_plaintext, tls } = listener?;
     Some(Http { listen, allow_plaintext, tls, public_url: public_url?.map(|url| url.trim_end_matches('/').to_owned()) })
 }
 

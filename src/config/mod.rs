@@ -13,6 +13,7 @@ mod duration;
 mod env;
 mod error;
 mod file;
+mod listener;
 mod names;
 mod postgres_url;
 mod reader;

@@ -10,9 +10,10 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 use tokio_rustls::rustls::{
     self, RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
-    sign::CertifiedKey,
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use zeroize::Zeroizing;
@@ -22,6 +23,8 @@ use crate::{config::Tls, domain::time::Timestamp};
 
 /// Far more than any chain or bundle needs.
 const MAX_FILE: u64 = 4 << 20;
+const NO_KEY: &str = "it holds no private key in PEM; one that is encrypted with a passphrase cannot be used";
+const STRANGE_KEY: &str = "it is not a private key of a kind that is supported: RSA, ECDSA or Ed25519";
 
 /// Why the files of a port cannot be used. Names the setting and the file, and never shows what is in one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,45 +86,22 @@ impl Contents {
 
     /// Checks everything that can be checked without a peer.
     pub(super) fn load(&self, section: &str, tls: &Tls, protocol: &[u8]) -> Result<Loaded, TlsError> {
-        let of_certificate = |problem: String| TlsError::new(section, "tls_cert", &tls.certificate, problem);
-        let of_key = |problem: String| TlsError::new(section, "tls_key", &tls.key, problem);
-        let chain = certificates(&self.certificate).map_err(of_certificate)?;
-        let not_after = expiry::not_after(&chain[0]);
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| {
-            of_key("it holds no private key in PEM; one that is encrypted with a passphrase cannot be used".to_owned())
-        })?;
         let provider = provider();
-        let key = provider.key_provider.load_private_key(key).map_err(|_| {
-            of_key("it is not a private key of a kind that is supported: RSA, ECDSA or Ed25519".to_owned())
-        })?;
-        let pair = CertifiedKey::new(chain, key);
-        match pair.keys_match() {
-            Ok(()) => {}
-            Err(rustls::Error::InconsistentKeys(_)) => {
-                let problem = format!("it is not the key of the certificate in {}", tls.certificate.display());
-                return Err(of_key(problem));
-            }
-            Err(error) => return Err(of_certificate(format!("it holds no certificate that can be used: {error}"))),
-        }
-
+        let pair = self.pair(section, tls, &provider)?;
+        let not_after = pair.cert.first().and_then(|certificate| expiry::not_after(certificate));
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(|error| of_certificate(error.to_string()))?;
+            .map_err(|error| TlsError::new(section, "tls_cert", &tls.certificate, error))?;
         let builder = match (&self.client_ca, &tls.client_ca) {
             (Some(pem), Some(path)) => {
-                let of_ca = |problem: String| TlsError::new(section, "client_ca", path, problem);
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates(pem).map_err(of_ca)? {
-                    roots.add(certificate).map_err(|error| of_ca(format!("one is not usable: {error}")))?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                    .build()
-                    .map_err(|error| of_ca(error.to_string()))?;
-                builder.with_client_cert_verifier(verifier)
+                let verifier = client_verifier(pem, provider);
+                builder.with_client_cert_verifier(
+                    verifier.map_err(|problem| TlsError::new(section, "client_ca", path, problem))?,
+                )
             }
             _ => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair)));
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
         config.alpn_protocols = vec![protocol.to_vec()];
         // A resumed session is not asked for its certificate again, and another node would not know it. Connections last, so
         // each of them can prove itself anew.
@@ -129,6 +109,33 @@ impl Contents {
         config.send_tls13_tickets = 0;
         Ok(Loaded { config, not_after })
     }
+
+    /// The certificate and the key, which must be its own.
+    fn pair(&self, section: &str, tls: &Tls, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+        let of_certificate = |problem: String| TlsError::new(section, "tls_cert", &tls.certificate, problem);
+        let of_key = |problem: &str| TlsError::new(section, "tls_key", &tls.key, problem);
+        let chain = certificates(&self.certificate).map_err(of_certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| of_key(NO_KEY))?;
+        let key = provider.key_provider.load_private_key(key).map_err(|_| of_key(STRANGE_KEY))?;
+        let pair = CertifiedKey::new(chain, key);
+        match pair.keys_match() {
+            Ok(()) => Ok(pair),
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                Err(of_key(&format!("it is not the key of the certificate in {}", tls.certificate.display())))
+            }
+            Err(error) => Err(of_certificate(format!("it holds no certificate that can be used: {error}"))),
+        }
+    }
+}
+
+/// Demands a certificate that one of these authorities has signed, of everybody.
+fn client_verifier(pem: &[u8], provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        roots.add(certificate).map_err(|error| format!("one is not usable: {error}"))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    verifier.build().map_err(|error| error.to_string())
 }
 
 fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -162,7 +169,6 @@ pub(super) fn pair(section: &str, tls: &Tls) -> Result<Pair, TlsError> {
     let chain = certificates(&contents.certificate)
         .map_err(|problem| TlsError::new(section, "tls_cert", &tls.certificate, problem))?;
     let key = tls.client_ca.is_some().then(|| PrivateKeyDer::from_pem_slice(&contents.key));
-    let key =
-        key.transpose().map_err(|_| TlsError::new(section, "tls_key", &tls.key, "it holds no private key in PEM"))?;
+    let key = key.transpose().map_err(|_| TlsError::new(section, "tls_key", &tls.key, NO_KEY))?;
     Ok((chain, key))
 }

@@ -10,11 +10,13 @@ use super::{Failure, ambient, print};
 use crate::{
     config::{Backend, Settings, Tls},
     server::{Listeners, Node, bind},
-    tls::Reload,
+    tls::{Ports, Reload},
 };
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     raise_descriptor_limit();
+    // Before anything is bound: files that cannot be used are wrong settings.
+    Ports::load(&settings)?;
     // Bound first, so that a port in use is found before anything is created.
     let listeners = bind(&settings).await?;
     let embedded = matches!(settings.database.backend, Backend::Sqlite { .. });

@@ -49,8 +49,14 @@ fn tls(r: &mut Reader, section: &str) -> Result<Option<Tls>, Noted> {
     Err(Noted)
 }
 
-/// The path of a file, if one is given.
+/// The path of a file, if one is given. A path is shown in dumps and errors, so what may be the key itself is refused unseen: it
+/// gets there where a variable that names the file ends in `_FILE` by mistake.
 fn path(r: &mut Reader, key: &str) -> Result<Option<PathBuf>, Noted> {
-    let path = r.read(key, |raw| value::any_text(raw, "the path of a PEM file, or nothing")).ok_or(Noted)?;
+    const WANTED: &str = "the path of a PEM file, or nothing";
+    let path = r.read(key, |raw| value::any_text(raw, WANTED)).ok_or(Noted)?;
+    if path.contains("-----") || path.contains(char::is_control) {
+        r.conflict(key, format!("Set {key} to {WANTED}"), "it holds what should be in the file");
+        return Err(Noted);
+    }
     Ok(Some(path).filter(|path| !path.is_empty()).map(PathBuf::from))
 }

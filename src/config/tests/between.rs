@@ -60,6 +60,18 @@ fn tls_files_come_together() {
 }
 
 #[test]
+fn a_key_in_place_of_its_path_is_refused_and_not_shown() {
+    let key = file("-----BEGIN PRIVATE KEY-----\nS3cret\n-----END PRIVATE KEY-----\n");
+    for port in ["GRPC", "HTTP"] {
+        let cert = format!("VOUCHSAFE_{port}__TLS_CERT");
+        let name = format!("VOUCHSAFE_{port}__TLS_KEY_FILE");
+        let problems = Given::env(&[(&name, key.path.to_str().unwrap()), (&cert, "c")]).problems();
+        assert_one(&problems, &[".tls_key to the path of a PEM file", &name]);
+        assert!(!problems[0].contains("S3cret"), "{problems:?}");
+    }
+}
+
+#[test]
 fn the_two_ports_differ() {
     let same = ["grpc.listen=127.0.0.1:1", "http.listen=127.0.0.1:1"];
     assert_one(&Given::sets(&same).problems(), &["Set http.listen to another port"]);

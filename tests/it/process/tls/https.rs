@@ -29,7 +29,7 @@ async fn keys_are_fetched_over_https() {
 
 #[tokio::test]
 async fn the_http_port_may_want_certificates_too() {
-    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let (ours, impostor) = (Authority::new("ours"), Authority::new("ours"));
     let place = with_tls(sqlite().await, "http", &ours.server(), Some(&ours));
     let ca = place.file("ours.pem", ours.pem());
     let server = place.serve().await;
@@ -39,7 +39,7 @@ async fn the_http_port_may_want_certificates_too() {
     };
     let (certificate, key) = files("client", &ours.client());
     assert_eq!(fetch(&url, &[&ca, &certificate, &key]).await.ok(), "live\n");
-    let (certificate, key) = files("other", &other.client());
+    let (certificate, key) = files("impostor", &impostor.client());
     assert_failed(&fetch(&url, &[&ca, &certificate, &key]).await);
     assert_failed(&fetch(&url, &[&ca]).await);
     server.stop().await;

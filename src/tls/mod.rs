@@ -1,7 +1,7 @@
 //! TLS on a port: certificates that are replaced while it serves, and client certificates where they are wanted.
 //!
 //! An [`Acceptor`] does one handshake at a time for whoever accepts connections, who also bounds how many there are and how
-//! long they take. It always uses what [`Ports::follow`] loaded last, so that a new certificate needs no restart and
+//! long they take. It always uses what was loaded last (see [`Ports`]), so that a new certificate needs no restart and
 //! connections that stand go on as they are. The cryptography is given by name each time: no provider is installed for the
 //! whole process, which would then be everybody's.
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Breaks ten security rules, one at a time, and demands that a test goes red each time.
+"""Breaks eleven security rules, one at a time, and demands that a test goes red each time.
 
 Works on a copy of the last commit under target/mutations, never on your files. The tests it names that need Postgres are not
 used, so nothing has to be started: python3 scripts/mutations.py [NAME ...]
@@ -52,6 +52,10 @@ MUTATIONS = [
      "match self.check(token, &[own])? {",
      "let _ = own;\n        match self.check(token, &[])? {",
      ["--test", "it", "rpc::tokens::sqlite", "rpc::access::sqlite", "rpc::login::sqlite"]),
+    ("client-certificate-optional", "src/tls/files.rs",
+     "verifier.build()",
+     "verifier.allow_unauthenticated().build()",
+     ["--lib", "grpc::connections"]),
     ("suspended-signs-in", "src/service/login.rs",
      "UserState::Suspended => LoginFailure::Suspended,",
      "UserState::Suspended => return Ok(Checked { user: found.user, hash, outdated }),",

@@ -110,11 +110,16 @@ pub enum Command {
     },
     /// Ask a running server whether it is ready
     ///
-    /// Exits with 0 if it is and with 1 if it is not, for container health checks.
+    /// Exits with 0 if it is and with 1 if it is not, for container health checks. With TLS it accepts the certificate that the
+    /// setting http.tls_cert names and no other; where http.client_ca is set it shows that certificate itself, which must then be
+    /// one for clients too.
     Healthcheck {
-        /// Base URL of the server's HTTP port
-        #[arg(long, value_name = "URL", value_hint = ValueHint::Url, default_value = "http://127.0.0.1:50052")]
-        url: String,
+        /// Base URL of the server's HTTP port, by default where the setting http.listen says
+        #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+        url: Option<String>,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
     },
 }
 
@@ -265,6 +270,7 @@ impl Command {
         match self {
             Self::Serve { settings }
             | Self::Migrate { settings }
+            | Self::Healthcheck { settings, .. }
             | Self::Config { command: ConfigCommand::Reference, settings } => vec![settings],
             Self::Config { command: ConfigCommand::Check { settings: inner }, settings }
             | Self::Admin { command: AdminCommand::Create(CreateAdmin { settings: inner, .. }), settings }
@@ -272,7 +278,7 @@ impl Command {
                 command: KeysCommand::List { settings: inner, .. } | KeysCommand::Rotate { settings: inner },
                 settings,
             } => vec![settings, inner],
-            Self::Token { .. } | Self::Healthcheck { .. } => Vec::new(),
+            Self::Token { .. } => Vec::new(),
         }
     }
 }
@@ -304,6 +310,7 @@ mod tests {
             format!("{all} token verify --jwks f --issuer i"),
             format!("config check {all}"),
             format!("migrate {all}"),
+            format!("healthcheck {all}"),
             format!("keys rotate {all}"),
         ] {
             let settings = parse(&line).unwrap().settings();

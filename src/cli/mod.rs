@@ -8,6 +8,7 @@ use crate::{
     crypto::{SystemEntropy, machine_date},
     server::{Ambient, DatabaseClock},
     telemetry,
+    tls::Ports,
 };
 
 mod admin;
@@ -57,13 +58,18 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
                 print("the schema is up to date")
             })
         }
-        Command::Config { command: ConfigCommand::Check { .. }, .. } => print(settings()?.redacted_dump().trim_end()),
+        Command::Config { command: ConfigCommand::Check { .. }, .. } => {
+            let settings = settings()?;
+            // A server would refuse to start.
+            Ports::load(&settings)?;
+            print(settings.redacted_dump().trim_end())
+        }
         Command::Config { command: ConfigCommand::Reference, .. } => print(config::markdown_table().trim_end()),
         Command::Admin { command: AdminCommand::Create(create), .. } => block_on(admin::create(settings()?, create)),
         Command::Keys { command: KeysCommand::List { output, .. }, .. } => block_on(keys::list(settings()?, output)),
         Command::Keys { command: KeysCommand::Rotate { .. }, .. } => block_on(keys::rotate(settings()?)),
         Command::Token { command: TokenCommand::Verify(verify) } => token::verify(verify),
-        Command::Healthcheck { url } => block_on(healthcheck::run(url)),
+        Command::Healthcheck { url, .. } => block_on(healthcheck::run(url, settings)),
     }
 }
 

@@ -8,12 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, ambient, print};
 use crate::{
-    config::{Backend, Settings},
+    config::{Backend, Settings, Tls},
     server::{Listeners, Node, bind},
+    tls::{Ports, Reload},
 };
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     raise_descriptor_limit();
+    // Before anything is bound: files that cannot be used are wrong settings.
+    Ports::load(&settings)?;
     // Bound first, so that a port in use is found before anything is created.
     let listeners = bind(&settings).await?;
     let embedded = matches!(settings.database.backend, Backend::Sqlite { .. });
@@ -21,6 +24,9 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     let node = Node::prepare(settings, ambient()).await?;
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
+    if let Some(reload) = node.reload() {
+        reload_on_signal(reload)?;
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         grpc = %listeners.grpc.local_addr()?,
@@ -66,21 +72,48 @@ fn stop_on_signal(shutdown: CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Looks at the certificate files on SIGHUP.
+fn reload_on_signal(reload: Reload) -> Result<(), Failure> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload.now();
+        }
+    });
+    Ok(())
+}
+
 /// What a newcomer can try.
 fn greeting(settings: &Settings, listeners: &Listeners) -> Result<String, Failure> {
     let grpc = listeners.grpc.local_addr()?;
     let http = listeners.http.local_addr()?;
     let place = &settings.database.backend;
+    let grpcurl = format!("grpcurl {}", flags(settings.grpc.tls.as_ref(), "-plaintext", ["-cacert", "-cert", "-key"]));
+    let curl = format!("curl {}", flags(settings.http.tls.as_ref(), "", ["--cacert", "--cert", "--key"]));
+    let scheme = if settings.http.tls.is_some() { "https" } else { "http" };
     Ok(format!(
         "
 Vouchsafe keeps its data in {place}. Try it from another terminal:
 
-  grpcurl -plaintext {grpc} list vouchsafe.v1.AuthService
-  grpcurl -plaintext -d '{{\"email\": \"ada@example.com\", \"password\": \"correct horse battery staple\"}}' \\
+  {grpcurl}{grpc} list vouchsafe.v1.AuthService
+  {grpcurl}-d '{{\"email\": \"ada@example.com\", \"password\": \"correct horse battery staple\"}}' \\
     {grpc} vouchsafe.v1.AuthService/Register
-  grpcurl -plaintext -d '{{\"identifier\": \"ada@example.com\", \"password\": \"correct horse battery staple\"}}' \\
+  {grpcurl}-d '{{\"identifier\": \"ada@example.com\", \"password\": \"correct horse battery staple\"}}' \\
     {grpc} vouchsafe.v1.AuthService/Login
-  curl http://{http}/.well-known/jwks.json
+  {curl}{scheme}://{http}/.well-known/jwks.json
 "
     ))
+}
+
+/// The flags with which a client reaches a port, each with a space after it: without TLS these, with TLS the ones with these names.
+fn flags(tls: Option<&Tls>, plaintext: &str, [ca, cert, key]: [&str; 3]) -> String {
+    let mut flags = match tls {
+        None => plaintext.to_owned(),
+        Some(Tls { client_ca: None, .. }) => format!("{ca} CA.pem"),
+        Some(Tls { client_ca: Some(_), .. }) => format!("{ca} CA.pem {cert} CLIENT.pem {key} CLIENT.key"),
+    };
+    if !flags.is_empty() {
+        flags.push(' ');
+    }
+    flags
 }

@@ -1,11 +1,10 @@
 //! From what was given to [`Settings`]: each value parsed, then what must hold between them.
 
-use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration,
-};
+use std::{collections::BTreeMap, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::{
     backend,
+    listener::{self, Listener},
     names::env_name,
     reader::Reader,
     settings::{
@@ -118,31 +117,16 @@ fn redis(r: &mut Reader) -> Option<Redis> {
     Some(Redis { url, timeout: timeout?, tls_roots })
 }
 
-/// An address to listen on that plaintext leaves this machine from only if the operator said so.
-fn listen(r: &mut Reader, key: &str, opt_in: &str) -> (Option<SocketAddr>, Option<bool>) {
-    let (address, allowed) = (r.read(key, value::address), r.read(opt_in, value::flag));
-    if let (Some(address), Some(false)) = (address, allowed)
-        && !address.ip().to_canonical().is_loopback()
-    {
-        let advice = format!(
-            "Set {key} to a loopback address such as 127.0.0.1:{}, or {opt_in} to true where something in front encrypts",
-            address.port()
-        );
-        let cause =
-            format!("{address} can be reached from other machines, and passwords and tokens would travel unencrypted");
-        r.conflict(key, advice, cause);
-    }
-    (address, allowed)
-}
-
 fn grpc(r: &mut Reader) -> Option<Grpc> {
-    let (listen, allow_plaintext) = listen(r, "grpc.listen", "grpc.allow_plaintext");
+    let listener = listener::read(r, "grpc");
     let open_verification = r.read("grpc.open_verification", value::flag);
     let max_deadline = r.read("grpc.max_deadline", |raw| value::duration(raw, &seconds(1, 600)));
     let max_concurrent_streams = r.read("grpc.max_concurrent_streams", |raw| value::number(raw, &(1..=10_000)));
+    let Listener { listen, allow_plaintext, tls } = listener?;
     Some(Grpc {
-        listen: listen?,
-        allow_plaintext: allow_plaintext?,
+        listen,
+        allow_plaintext,
+        tls,
         open_verification: open_verification?,
         max_deadline: max_deadline?,
         max_concurrent_streams: max_concurrent_streams?,
@@ -150,7 +134,7 @@ fn grpc(r: &mut Reader) -> Option<Grpc> {
 }
 
 fn http(r: &mut Reader, issuer: Option<&str>, embedded: Option<bool>) -> Option<Http> {
-    let (listen, allow_plaintext) = listen(r, "http.listen", "http.allow_plaintext");
+    let listener = listener::read(r, "http");
     let wanted = "an http(s) URL without login, query or fragment such as https://id.example.com";
     let public_url = if r.is_given("http.public_url") {
         let url = r.read("http.public_url", |raw| {
@@ -167,11 +151,8 @@ fn http(r: &mut Reader, issuer: Option<&str>, embedded: Option<bool>) -> Option<
         // The embedded server's own issuer names a fixed port, and need not be where it listens.
         issuer.map(|issuer| (embedded != Some(true) || issuer != backend::EMBEDDED_ISSUER).then(|| issuer.to_owned()))
     };
-    Some(Http {
-        listen: listen?,
-        allow_plaintext: allow_plaintext?,
-        public_url: public_url?.map(|url| url.trim_end_matches('/').to_owned()),
-    })
+    let Listener { listen, allow_plaintext, tls } = listener?;
+    Some(Http { listen, allow_plaintext, tls, public_url: public_url?.map(|url| url.trim_end_matches('/').to_owned()) })
 }
 
 fn tokens(r: &mut Reader) -> Option<Tokens> {

@@ -1,6 +1,6 @@
 //! The settings as a TOML file that would give the same ones, with secrets left out.
 
-use std::{fmt::Write as _, num::NonZeroUsize};
+use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf};
 
 use toml::Value;
 
@@ -8,7 +8,7 @@ use super::{
     duration,
     settings::{
         Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration, Sessions,
-        Settings, Shutdown, Tokens,
+        Settings, Shutdown, Tls, Tokens,
     },
 };
 use crate::domain::audience::Audience;
@@ -118,19 +118,31 @@ fn redis_entries(redis: &Redis) -> Vec<(&'static str, Value)> {
 }
 
 fn listener_entries(grpc: &Grpc, http: &Http) -> Vec<(&'static str, Value)> {
-    let Grpc { listen, allow_plaintext, open_verification, max_deadline, max_concurrent_streams } = grpc;
-    let Http { listen: http_listen, allow_plaintext: http_allow_plaintext, public_url } = http;
-    let mut entries = vec![
-        ("grpc.listen", text(&listen.to_string())),
-        ("grpc.allow_plaintext", Value::Boolean(*allow_plaintext)),
+    let Grpc { listen, allow_plaintext, tls, open_verification, max_deadline, max_concurrent_streams } = grpc;
+    let Http { listen: http_listen, allow_plaintext: http_allow_plaintext, tls: http_tls, public_url } = http;
+    let mut entries =
+        vec![("grpc.listen", text(&listen.to_string())), ("grpc.allow_plaintext", Value::Boolean(*allow_plaintext))];
+    entries.extend(tls_entries(["grpc.tls_cert", "grpc.tls_key", "grpc.client_ca"], tls.as_ref()));
+    entries.extend([
         ("grpc.open_verification", Value::Boolean(*open_verification)),
         ("grpc.max_deadline", span(*max_deadline)),
         ("grpc.max_concurrent_streams", number(*max_concurrent_streams)),
         ("http.listen", text(&http_listen.to_string())),
         ("http.allow_plaintext", Value::Boolean(*http_allow_plaintext)),
-    ];
+    ]);
+    entries.extend(tls_entries(["http.tls_cert", "http.tls_key", "http.client_ca"], http_tls.as_ref()));
     entries.extend(public_url.as_deref().map(|url| ("http.public_url", text(url))));
     entries
+}
+
+fn tls_entries(names: [&'static str; 3], tls: Option<&Tls>) -> [(&'static str, Value); 3] {
+    let path = |path: Option<&PathBuf>| text(&path.map(|path| path.to_string_lossy()).unwrap_or_default());
+    let [certificate, key, client_ca] = names;
+    [
+        (certificate, path(tls.map(|tls| &tls.certificate))),
+        (key, path(tls.map(|tls| &tls.key))),
+        (client_ca, path(tls.and_then(|tls| tls.client_ca.as_ref()))),
+    ]
 }
 
 fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {

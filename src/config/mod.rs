@@ -13,6 +13,7 @@ mod duration;
 mod env;
 mod error;
 mod file;
+mod listener;
 mod names;
 mod postgres_url;
 mod reader;
@@ -31,6 +32,6 @@ pub use postgres_url::{PostgresUrl, PostgresUrlError};
 pub use reference::{DefaultText, REFERENCE, SettingDoc, markdown_table};
 pub use settings::{
     Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration,
-    RegistrationMode, Sessions, Settings, Shutdown, Tokens,
+    RegistrationMode, Sessions, Settings, Shutdown, Tls, Tokens,
 };
 pub use sources::{Sources, load};

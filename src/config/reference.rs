@@ -55,12 +55,18 @@ pub const REFERENCE: &[SettingDoc] = &[
 
     fixed("grpc.listen", "127.0.0.1:50051", "Address and port for gRPC."),
     fixed("grpc.allow_plaintext", "false", "Allow `grpc.listen` to be reachable from other machines without TLS. Only where something in front encrypts."),
+    fixed("grpc.tls_cert", "", "PEM file with the certificate for gRPC over TLS, and the intermediate ones after it. Taken over within seconds when it changes, as the other TLS files are. Empty: no TLS."),
+    fixed("grpc.tls_key", "", "PEM file with the private key of `grpc.tls_cert`, not encrypted.").secret(),
+    fixed("grpc.client_ca", "", "PEM file with the authorities that sign clients' certificates. With it, every client must present one (mTLS), and may then call `Verify` and VerifierService. Empty: none is asked for."),
     fixed("grpc.open_verification", "false", "Let anybody who reaches the gRPC port call `Verify` and VerifierService, also where it does not listen on loopback."),
     fixed("grpc.max_deadline", "30s", "Longest a call may take; a caller's own shorter deadline counts. 1s to 10m."),
     fixed("grpc.max_concurrent_streams", "200", "Most calls at once on one connection, 1 to 10000."),
 
     fixed("http.listen", "127.0.0.1:50052", "Address and port for HTTP: JWKS, key discovery, liveness, readiness."),
     fixed("http.allow_plaintext", "false", "Allow `http.listen` to be reachable from other machines without TLS."),
+    fixed("http.tls_cert", "", "PEM file with the certificate for HTTPS, and the intermediate ones after it. Empty: no TLS."),
+    fixed("http.tls_key", "", "PEM file with the private key of `http.tls_cert`, not encrypted.").secret(),
+    fixed("http.client_ca", "", "As `grpc.client_ca`, for the HTTP port: probes and whoever fetches the keys then need a certificate as well."),
     depends("http.public_url", "`issuer` if that is set to a URL; the bound address if `issuer` is not set; otherwise required", "The http(s) URL at which others reach the HTTP port; `jwks_uri` points there."),
 
     fixed("tokens.algorithm", "ES256", "Signature algorithm of new keys: `ES256` or `EdDSA`."),

@@ -109,10 +109,12 @@ impl Redis {
 /// The gRPC port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grpc {
-    /// Where to listen: a loopback address unless `allow_plaintext`.
+    /// Where to listen: a loopback address unless `tls` or `allow_plaintext`.
     pub listen: SocketAddr,
     /// Whether plaintext may leave this machine.
     pub allow_plaintext: bool,
+    /// TLS, if there is any.
+    pub tls: Option<Tls>,
     /// Whether verification is open to all callers, also off loopback.
     pub open_verification: bool,
     /// Longest a call may take.
@@ -124,13 +126,26 @@ pub struct Grpc {
 /// The HTTP port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// Where to listen: a loopback address unless `allow_plaintext`.
+    /// Where to listen: a loopback address unless `tls` or `allow_plaintext`.
     pub listen: SocketAddr,
     /// Whether plaintext may leave this machine.
     pub allow_plaintext: bool,
+    /// TLS, if there is any.
+    pub tls: Option<Tls>,
     /// The http(s) URL under which others find this port, without a slash at its end. `None`: the address it is bound to.
     /// Never on Postgres.
     pub public_url: Option<String>,
+}
+
+/// The files of a port with TLS, all PEM. Whether they can be used shows when they are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate and what leads from it to a root, the certificate first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities one of which must have signed a client's certificate. `None`: clients need none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What access tokens say.

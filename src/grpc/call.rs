@@ -9,11 +9,14 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
+use tonic::{Status, body::Body};
 use tower::{Layer, Service as TowerService};
 use tracing::Instrument as _;
 
-use super::access::{self, Access};
+use super::{
+    access::{self, Access},
+    connections::Peer,
+};
 use crate::{
     crypto::monotonic_now,
     domain::{
@@ -198,7 +201,7 @@ pub(super) fn principal<T>(request: &tonic::Request<T>) -> Result<Principal, Ser
 }
 
 fn origin(request: &Request<Body>, request_id: &str) -> Origin {
-    let peer: Option<SocketAddr> = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let peer: Option<SocketAddr> = request.extensions().get::<Peer>().and_then(Peer::address);
     let address = |ip: IpAddr| ip.to_canonical().to_string();
     let agent = request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     Origin {

@@ -1,12 +1,14 @@
 //! Connections of the gRPC port: how many, how soon they must speak HTTP/2, and how long they last.
 //!
-//! A connection is handed to the server only when its peer has sent the HTTP/2 preface, which every client sends at once.
+//! A connection is handed to the server only when its peer has done the TLS handshake, if there is TLS, and has sent the HTTP/2
+//! preface, which every client sends at once.
 //! Until then it is a newcomer, and newcomers push out each other: see [`Newcomers`]. One that has sent it takes a place of
 //! its own. If there is none it waits for as long as a handshake may take and is then closed, so that a client behind a
 //! balancer tries elsewhere rather than hang. Nothing here spins: bytes are read, not peeked at, and given to the server again.
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -21,11 +23,13 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Sleep, sleep, timeout},
 };
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::newcomers::Newcomers;
+use crate::tls::{self, Acceptor, Stream};
 
 /// What a client sends first (RFC 9113 §3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -46,7 +50,7 @@ pub(super) struct Bounds {
     pub(super) connections: usize,
     /// Most connections at once that have not sent the preface yet.
     pub(super) newcomers: usize,
-    /// Longest until the preface has come and there is a place.
+    /// Longest until TLS is agreed on, the preface has come and there is a place.
     pub(super) handshake: Duration,
     /// Longest that a connection may last whatever its peer does.
     pub(super) lifetime: Duration,
@@ -76,6 +80,7 @@ pub(crate) fn descriptors(part: u64) -> usize {
 /// Accepts until `stop`, and gives out connections that speak HTTP/2.
 pub(super) fn accept(
     listener: TcpListener,
+    tls: Option<Acceptor>,
     bounds: Bounds,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
@@ -91,7 +96,7 @@ pub(super) fn accept(
             match accepted {
                 Ok((stream, _)) => {
                     tune(&stream);
-                    let greeting = greet(stream, bounds, Arc::clone(&places), ready.clone());
+                    let greeting = greet(stream, tls.clone(), bounds, Arc::clone(&places), ready.clone());
                     let greeting = stop.clone().run_until_cancelled_owned(greeting);
                     newcomers.admit(async { greeting.await.unwrap_or_default() }).await;
                 }
@@ -107,12 +112,15 @@ pub(super) fn accept(
 
 /// Waits until a newcomer speaks HTTP/2 and has a place, and hands it over; or closes it.
 async fn greet(
-    mut stream: TcpStream,
+    stream: TcpStream,
+    tls: Option<Acceptor>,
     bounds: Bounds,
     places: Arc<Semaphore>,
     ready: mpsc::Sender<io::Result<Connection>>,
 ) {
     let handshake = async {
+        let opened = tls::open(stream, tls.as_ref()).await;
+        let mut stream = opened.inspect_err(|error| tracing::debug!(%error, "no TLS handshake")).ok()?;
         let mut preface = [0; PREFACE.len()];
         stream.read_exact(&mut preface).await.ok()?;
         if preface != PREFACE {
@@ -121,10 +129,10 @@ async fn greet(
         if places.available_permits() == 0 {
             tracing::debug!("every place for a connection is taken: one waits");
         }
-        places.acquire_owned().await.ok()
+        Some((stream, places.acquire_owned().await.ok()?))
     };
-    let Ok(Some(place)) = timeout(bounds.handshake, handshake).await else {
-        tracing::debug!("closed a connection: no HTTP/2 preface in time, or no place for it");
+    let Ok(Some((stream, place))) = timeout(bounds.handshake, handshake).await else {
+        tracing::debug!("closed a connection: no TLS or no HTTP/2 preface in time, or no place for it");
         return;
     };
     let end = Box::pin(sleep(bounds.lifetime));
@@ -145,7 +153,7 @@ fn tune(stream: &TcpStream) {
 
 /// A connection whose peer speaks HTTP/2. Its place is free again when it is dropped.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// How much of the preface was given to the server.
     replayed: usize,
     end: Pin<Box<Sleep>>,
@@ -204,11 +212,31 @@ impl AsyncWrite for Connection {
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+/// Who is at the other end. Every request of a connection carries it as an extension.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    tcp: TcpConnectInfo,
+    certificates: Option<Arc<[CertificateDer<'static>]>>,
+}
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+impl Peer {
+    /// Its address.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.tcp.remote_addr()
+    }
+
+    /// The certificate that it proved to hold, which an authority of `grpc.client_ca` has signed, and those it sent with it.
+    /// `None` where none is asked for.
+    pub fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.certificates.as_deref()
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        Peer { tcp: tls::tcp(&self.stream).connect_info(), certificates: tls::peer_certificates(&self.stream) }
     }
 }
 

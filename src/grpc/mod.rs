@@ -26,6 +26,7 @@ mod verifier;
 
 pub use access::Access;
 pub use call::{CallLayer, CallPolicy};
+pub use connections::Peer;
 pub(crate) use connections::descriptors;
 pub(crate) use newcomers::Newcomers;
 pub use server::{Limits, Server};

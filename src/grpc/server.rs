@@ -14,7 +14,7 @@ use super::{
     connections::{self, Bounds},
     routes,
 };
-use crate::service::Service;
+use crate::{service::Service, tls::Acceptor};
 
 /// Bytes of header list a caller may send; a token and its metadata are a few KiB.
 const MAX_HEADER_LIST: u32 = 16 * 1024;
@@ -38,6 +38,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    tls: Option<Acceptor>,
     layer: CallLayer,
     limits: Limits,
 }
@@ -45,7 +46,13 @@ pub struct Server {
 impl Server {
     /// A server that will listen on `listener`.
     pub fn new(listener: TcpListener, layer: CallLayer, limits: Limits) -> Self {
-        Self { listener, layer, limits }
+        Self { listener, tls: None, layer, limits }
+    }
+
+    /// With TLS, if there is an acceptor.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Acceptor>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Serves until `shutdown`: then says NOT_SERVING, waits for balancers to notice, refuses new calls, and lets those under
@@ -54,13 +61,13 @@ impl Server {
     /// # Errors
     /// If the transport fails as a whole.
     pub async fn run(self, service: Arc<Service>, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { listener, layer, limits } = self;
+        let Self { listener, tls, layer, limits } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
         let routes = routes(service, health_service).map_err(io::Error::other)?;
         announce(&health, tonic_health::ServingStatus::Serving).await;
 
         let stop = CancellationToken::new();
-        let incoming = connections::accept(listener, Bounds::of_process(), stop.clone());
+        let incoming = connections::accept(listener, tls, Bounds::of_process(), stop.clone());
         let server = tonic::transport::Server::builder()
             .layer(layer)
             // tonic removes hyper's own limits unless these are set.

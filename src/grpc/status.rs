@@ -34,7 +34,7 @@ impl From<ServiceError> for Status {
             ServiceError::VerificationClosed => status(
                 Code::Unauthenticated,
                 R::VerificationClosed,
-                "token verification is not open on this listener: call it over loopback, or open it (grpc.open_verification)",
+                "token verification is not open on this listener: call it over loopback or with client certificates (grpc.client_ca), or open it (grpc.open_verification)",
             ),
             ServiceError::RefreshTokenInvalid => {
                 status(Code::Unauthenticated, R::RefreshTokenInvalid, "not a refresh token of this issuer: sign in")

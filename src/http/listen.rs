@@ -17,7 +17,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::grpc::{Newcomers, descriptors};
+use crate::{
+    grpc::{Newcomers, descriptors},
+    tls::{self, Acceptor, Stream},
+};
 
 /// How long answers under way may take at shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -29,7 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Bounds {
     /// Connections served at once; one more ends the oldest.
     pub(super) connections: usize,
-    /// A request's head must arrive within this time.
+    /// A TLS handshake must end within this time, and a request's head arrive.
     pub(super) head: Duration,
     /// Longest that a connection may last, whatever its peer does.
     pub(super) lifetime: Duration,
@@ -43,14 +46,28 @@ impl Bounds {
 }
 
 /// Serves until `stop`, and lets answers under way go out.
-pub(super) async fn listen(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
+pub(super) async fn listen(
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+    router: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
     let connections = GracefulShutdown::new();
     let mut newcomers = Newcomers::new(bounds.connections);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => newcomers.admit(serve(stream, router.clone(), bounds, connections.watcher())).await,
+                Ok((stream, _)) => {
+                    let (tls, router, watcher) = (tls.clone(), router.clone(), connections.watcher());
+                    let opened = stop.clone().run_until_cancelled_owned(async move { open(stream, tls, bounds).await });
+                    newcomers.admit(async move {
+                        if let Some(Some(stream)) = opened.await {
+                            serve(stream, router, bounds, watcher).await;
+                        }
+                    }).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -64,8 +81,23 @@ pub(super) async fn listen(listener: TcpListener, router: Router, bounds: Bounds
     }
 }
 
+/// Does the TLS handshake, if there is TLS.
+async fn open(stream: TcpStream, tls: Option<Acceptor>, bounds: Bounds) -> Option<Stream> {
+    match timeout(bounds.head, tls::open(stream, tls.as_ref())).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no TLS handshake");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("closed a connection: no TLS handshake in time");
+            None
+        }
+    }
+}
+
 /// Serves one connection.
-async fn serve(stream: TcpStream, router: Router, bounds: Bounds, watcher: Watcher) {
+async fn serve(stream: Stream, router: Router, bounds: Bounds, watcher: Watcher) {
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
@@ -103,7 +135,7 @@ mod tests {
         // Much larger than any answer of ours.
         let large = "x".repeat(16 << 20);
         let router = Router::new().route("/", get(async || "live\n")).route("/large", get(async || large));
-        tokio::spawn(listen(listener, router, bounds, stop.clone()));
+        tokio::spawn(listen(listener, None, router, bounds, stop.clone()));
         (address, stop)
     }
 

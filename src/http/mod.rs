@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::listen::{Bounds, listen};
-use crate::service::Service;
+use crate::{service::Service, tls::Acceptor};
 
 mod health;
 mod keys;
@@ -48,13 +48,14 @@ fn router(app: App) -> Router {
 /// None at present: a listener that fails to accept is tried again.
 pub async fn run(
     listener: TcpListener,
+    tls: Option<Acceptor>,
     service: Arc<Service>,
     shutdown: CancellationToken,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let serving = Arc::new(AtomicBool::new(true));
     let router = router(App { service, serving: Arc::clone(&serving) });
-    let serve = listen(listener, router, Bounds::of_process(), stop);
+    let serve = listen(listener, tls, router, Bounds::of_process(), stop);
     tokio::pin!(serve);
     tokio::select! {
         () = &mut serve => return Ok(()),

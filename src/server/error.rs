@@ -6,6 +6,7 @@ use crate::{
     service::KeyError,
     state::redis::OpenError,
     store::StoreError,
+    tls::TlsError,
     verifier::PolicyError,
 };
 
@@ -36,6 +37,9 @@ pub enum StartError {
     /// The issuer.
     #[error("issuer is not usable: {0}")]
     Issuer(#[from] PolicyError),
+    /// The certificate of a port, or what belongs to it.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A port.
     #[error(
         "cannot listen on {address} ({setting}): {problem}: stop the program that uses it, or choose another with --set {setting}=127.0.0.1:PORT"

@@ -15,6 +15,7 @@ use crate::{
     http,
     service::{Background, Parts, Service},
     store,
+    tls::{Ports, Reload},
 };
 
 mod backstage;
@@ -60,6 +61,7 @@ pub struct Node {
     service: Arc<Service>,
     ambient: Ambient,
     settings: Settings,
+    tls: Ports,
     _lock: Option<DatabaseLock>,
 }
 
@@ -93,6 +95,7 @@ impl Node {
     /// # Errors
     /// See [`StartError`].
     pub async fn prepare(settings: Settings, ambient: Ambient) -> Result<Self, StartError> {
+        let tls = Ports::load(&settings)?;
         if let Some(warning) = cheap_passwords(&settings.passwords) {
             tracing::warn!("{warning}");
         }
@@ -115,7 +118,12 @@ impl Node {
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),
         };
-        Ok(Self { service: Arc::new(Service::new(parts)?), ambient, settings, _lock: lock })
+        Ok(Self { service: Arc::new(Service::new(parts)?), ambient, settings, tls, _lock: lock })
+    }
+
+    /// What makes the node look at its certificate files at once. `None` if it has none.
+    pub fn reload(&self) -> Option<Reload> {
+        self.tls.reload()
     }
 
     /// Serves on both ports until `shutdown`, then drains.
@@ -123,11 +131,11 @@ impl Node {
     /// # Errors
     /// If a port fails as a whole.
     pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> std::io::Result<()> {
-        let Self { service, ambient, settings, _lock } = self;
+        let Self { service, ambient, settings, tls, _lock } = self;
         let on_loopback = listeners.grpc.local_addr()?.ip().is_loopback();
         let call_policy = CallPolicy {
             max_deadline: settings.grpc.max_deadline,
-            verification_open: on_loopback || settings.grpc.open_verification,
+            verification_open: on_loopback || settings.grpc.open_verification || has_client_ca(&settings),
         };
         let limits = Limits {
             max_concurrent_streams: settings.grpc.max_concurrent_streams,
@@ -135,14 +143,16 @@ impl Node {
             drain: settings.shutdown.drain,
         };
         let http_address = listeners.http.local_addr()?;
-        service.policy().public_url.get_or_init(|| url_of(http_address));
+        service.policy().public_url.get_or_init(|| url_of(http_address, settings.http.tls.is_some()));
         let background = Background::start(&service);
         let layer = CallLayer::new(Arc::clone(&service), ambient.entropy, call_policy);
-        let grpc = Server::new(listeners.grpc, layer, limits).run(Arc::clone(&service), shutdown.clone());
+        let grpc = Server::new(listeners.grpc, layer, limits).with_tls(tls.grpc());
+        let grpc = grpc.run(Arc::clone(&service), shutdown.clone());
 
         // The HTTP port outlives the gRPC port, so that probes see the drain.
         let grpc_ended = CancellationToken::new();
-        let http = http::run(listeners.http, Arc::clone(&service), shutdown, grpc_ended.clone());
+        let http = http::run(listeners.http, tls.http(), Arc::clone(&service), shutdown, grpc_ended.clone());
+        tokio::spawn(tls.follow(ambient.clock, grpc_ended.clone()));
         let grpc = async {
             let ended = grpc.await;
             grpc_ended.cancel();
@@ -161,13 +171,19 @@ impl Node {
     }
 }
 
+/// Whether every caller of the gRPC port has shown a certificate.
+fn has_client_ca(settings: &Settings) -> bool {
+    settings.grpc.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
+}
+
 /// The URL of a port for callers on this machine.
-fn url_of(address: SocketAddr) -> String {
+fn url_of(address: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
     // "Every address" is none that could be called.
     if address.ip().is_unspecified() {
-        format!("http://localhost:{}", address.port())
+        format!("{scheme}://localhost:{}", address.port())
     } else {
-        format!("http://{address}")
+        format!("{scheme}://{address}")
     }
 }
 

@@ -1,6 +1,6 @@
 //! What must hold between settings, what a database asks for, and what is never shown.
 
-use super::{Given, assert_one, file};
+use super::{Given, assert_one, file, from_toml};
 use crate::config::{Backend, MasterKey};
 
 const POSTGRES: &str = "database.url=postgresql://app:S3cret@db.example/vouchsafe?sslmode=verify-full";
@@ -22,6 +22,52 @@ fn plaintext_leaves_the_machine_only_by_choice() {
         for local in ["127.0.0.2:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "127.0.0.1:0"] {
             assert!(Given::sets(&[&format!("{port}.listen={local}")]).load().is_ok(), "{local}");
         }
+    }
+}
+
+#[test]
+fn with_tls_a_port_may_be_open() {
+    for port in ["grpc", "http"] {
+        let sets = [format!("{port}.listen=0.0.0.0:1"), format!("{port}.tls_cert=c"), format!("{port}.tls_key=k")];
+        let sets: Vec<_> = sets.iter().map(String::as_str).collect();
+        assert!(Given::sets(&sets).load().is_ok());
+        // What is wrong with TLS is no reason to recommend plaintext.
+        assert_one(
+            &Given::sets(&sets[..2]).problems(),
+            &[&format!("Set {port}.tls_key as well, or remove {port}.tls_cert")],
+        );
+    }
+}
+
+#[test]
+fn tls_files_come_together() {
+    for port in ["grpc", "http"] {
+        for (given, missing) in [
+            (&["tls_cert"][..], "tls_key"),
+            (&["tls_key"], "tls_cert"),
+            (&["client_ca"], "tls_cert"),
+            (&["client_ca", "tls_cert"], "tls_key"),
+            (&["client_ca", "tls_key"], "tls_cert"),
+        ] {
+            let sets: Vec<_> = given.iter().map(|name| format!("{port}.{name}=/file")).collect();
+            let problems = Given::sets(&sets.iter().map(String::as_str).collect::<Vec<_>>()).problems();
+            assert_one(&problems, &[&format!("Set {port}.{missing} "), "as well, or remove", "(--set)"]);
+        }
+    }
+    let file = from_toml("[grpc]\ntls_cert = 5\ntls_key = \"k\"").unwrap_err();
+    assert_eq!(file.problems.len(), 1, "{file}");
+    assert!(file.to_string().contains("Set grpc.tls_cert to the path of a PEM file"), "{file}");
+}
+
+#[test]
+fn a_key_in_place_of_its_path_is_refused_and_not_shown() {
+    let key = file("-----BEGIN PRIVATE KEY-----\nS3cret\n-----END PRIVATE KEY-----\n");
+    for port in ["GRPC", "HTTP"] {
+        let cert = format!("VOUCHSAFE_{port}__TLS_CERT");
+        let name = format!("VOUCHSAFE_{port}__TLS_KEY_FILE");
+        let problems = Given::env(&[(&name, key.path.to_str().unwrap()), (&cert, "c")]).problems();
+        assert_one(&problems, &[".tls_key to the path of a PEM file", &name]);
+        assert!(!problems[0].contains("S3cret"), "{problems:?}");
     }
 }
 

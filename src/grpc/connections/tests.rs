@@ -1,9 +1,9 @@
-use std::net::SocketAddr;
-
 use tokio::{io::AsyncWriteExt as _, task::yield_now};
+use tokio_rustls::rustls;
 use tokio_stream::StreamExt as _;
 
 use super::*;
+use crate::config::{Sources, load};
 
 const BOUND: Duration = Duration::from_mins(1);
 /// Nothing of what the tests wait for is waiting for one of these.
@@ -11,10 +11,17 @@ const LONG: Duration = Duration::from_hours(1);
 const ROOMY: Bounds = Bounds { connections: 8, newcomers: 8, handshake: LONG, lifetime: LONG };
 
 async fn start(bounds: Bounds) -> (SocketAddr, ReceiverStream<io::Result<Connection>>, CancellationToken) {
+    start_with(None, bounds).await
+}
+
+async fn start_with(
+    tls: Option<Acceptor>,
+    bounds: Bounds,
+) -> (SocketAddr, ReceiverStream<io::Result<Connection>>, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    (address, accept(listener, bounds, stop.clone()), stop)
+    (address, accept(listener, tls, bounds, stop.clone()), stop)
 }
 
 async fn connect(address: SocketAddr, sent: &[u8]) -> TcpStream {
@@ -41,7 +48,7 @@ async fn what_was_read_to_look_at_it_is_read_again() {
     client.write_all(&PREFACE[10..]).await.unwrap();
     client.write_all(b"and more").await.unwrap();
     let mut server = next(&mut incoming).await;
-    assert_eq!(server.connect_info().remote_addr(), Some(client.local_addr().unwrap()));
+    assert_eq!(server.connect_info().address(), Some(client.local_addr().unwrap()));
     let mut read = [0; 32];
     // In small pieces.
     for piece in read.chunks_mut(5) {
@@ -131,4 +138,96 @@ async fn a_stop_closes_the_listener_and_those_who_have_said_nothing() {
     assert!(timeout(BOUND, incoming.next()).await.unwrap().is_none());
     let refused = async { while TcpStream::connect(address).await.is_ok() {} };
     timeout(BOUND, refused).await.expect("the listener is closed");
+}
+
+/// TLS with a certificate of an authority's, which also signs what clients must show; and a client's side with or without one.
+struct Secured {
+    acceptor: Acceptor,
+    authority: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+}
+
+impl Secured {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+        let (certificate, key) = Self::signed(&authority);
+        let dir = tempfile::tempdir().unwrap();
+        let sets = [("tls_cert", certificate.pem()), ("tls_key", key.serialize_pem()), ("client_ca", authority.pem())];
+        let sets = sets.map(|(name, content)| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            format!("grpc.{name}={}", path.display())
+        });
+        let sources = Sources { file: None, env: Vec::new(), sets: sets.into(), data_dir: Some("d".to_owned()) };
+        let acceptor = tls::Ports::load(&load(sources).unwrap()).unwrap().grpc().unwrap();
+        Self { acceptor, authority }
+    }
+
+    fn signed(authority: &rcgen::CertifiedIssuer<'static, rcgen::KeyPair>) -> (rcgen::Certificate, rcgen::KeyPair) {
+        let (mut params, key) =
+            (rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap(), rcgen::KeyPair::generate().unwrap());
+        params.distinguished_name.push(rcgen::DnType::CommonName, "signed");
+        (params.signed_by(&key, authority).unwrap(), key)
+    }
+
+    /// Speaks TLS and then HTTP/2 to the address.
+    async fn client(
+        &self,
+        address: SocketAddr,
+        own: Option<(&rcgen::Certificate, &rcgen::KeyPair)>,
+    ) -> io::Result<impl AsyncRead> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.authority.der().clone()).unwrap();
+        let builder =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots);
+        let config = match own {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+                builder.with_client_auth_cert(vec![certificate.der().clone()], key.into()).unwrap()
+            }
+        };
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await?;
+        stream.write_all(&PREFACE).await?;
+        stream.flush().await?;
+        Ok(stream)
+    }
+}
+
+#[tokio::test]
+async fn who_proved_to_hold_a_certificate_is_known_by_it() {
+    let secured = Secured::new();
+    let (address, mut incoming, _stop) = start_with(Some(secured.acceptor.clone()), ROOMY).await;
+    let (certificate, key) = Secured::signed(&secured.authority);
+    let _client = secured.client(address, Some((&certificate, &key))).await.unwrap();
+    let server = next(&mut incoming).await;
+    let peer = server.connect_info();
+    assert_eq!(peer.certificates(), Some(&[certificate.der().clone()][..]));
+    assert!(peer.address().is_some_and(|address| address.ip().is_loopback()));
+
+    let (address, mut incoming, _stop) = start(ROOMY).await;
+    let _client = connect(address, &PREFACE).await;
+    assert_eq!(next(&mut incoming).await.connect_info().certificates(), None);
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_or_anothers_is_closed() {
+    let (secured, other) = (Secured::new(), Secured::new());
+    let (address, mut incoming, stop) = start_with(Some(secured.acceptor.clone()), ROOMY).await;
+    let (certificate, key) = Secured::signed(&other.authority);
+    for own in [None, Some((&certificate, &key))] {
+        // By TLS 1.3 a client hears of it only when it reads.
+        if let Ok(mut client) = secured.client(address, own).await {
+            let read = timeout(BOUND, client.read(&mut [0])).await.expect("the connection is closed");
+            assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+        }
+    }
+    stop.cancel();
+    assert!(timeout(BOUND, incoming.next()).await.unwrap().is_none(), "none of them got in");
 }

@@ -31,7 +31,7 @@ async fn serve_with_few_descriptors(place: &Place) -> Server {
     server
 }
 
-async fn crowd(address: SocketAddr, sent: &[u8]) -> Vec<TcpStream> {
+pub(super) async fn crowd(address: SocketAddr, sent: &[u8]) -> Vec<TcpStream> {
     let mut crowd = Vec::new();
     for _ in 0..CROWD {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -43,7 +43,7 @@ async fn crowd(address: SocketAddr, sent: &[u8]) -> Vec<TcpStream> {
 }
 
 /// Waits until the server closes a connection.
-async fn closed(stream: &mut TcpStream) {
+pub(super) async fn closed(stream: &mut TcpStream) {
     let reading = async { while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {} };
     timeout(BOUND, reading).await.expect("the connection is closed");
 }

@@ -28,5 +28,6 @@ mod restart;
 mod rolling;
 mod settings;
 mod start;
+mod tls;
 mod token;
 mod tour;

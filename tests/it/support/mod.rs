@@ -1,5 +1,6 @@
 //! What the tests stand on: databases of their own, surroundings that can be set and asked, and whole nodes.
 
+pub(crate) mod certificates;
 mod database;
 mod node;
 mod surroundings;

@@ -8,7 +8,7 @@ use super::{
     duration,
     settings::{
         Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Registration, Sessions,
-        Settings, Shutdown, Tokens,
+        Settings, Shutdown, Telemetry, Tokens,
     },
 };
 use crate::domain::audience::Audience;
@@ -37,8 +37,20 @@ impl Settings {
 
 /// Every setting that applies. The structs are taken apart whole, so that a new field cannot be forgotten.
 pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
-    let Settings { issuer, database, grpc, http, tokens, sessions, keys, registration, passwords, log, shutdown } =
-        settings;
+    let Settings {
+        issuer,
+        database,
+        grpc,
+        http,
+        tokens,
+        sessions,
+        keys,
+        registration,
+        passwords,
+        log,
+        telemetry,
+        shutdown,
+    } = settings;
     let mut entries = vec![("issuer", text(issuer))];
     entries.extend(database_entries(database));
     entries.extend(listener_entries(grpc, http));
@@ -50,6 +62,12 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
     entries.extend(password_entries(passwords));
     let Log { format, filter } = log;
     entries.extend([("log.format", text(format.as_str())), ("log.filter", text(filter))]);
+    let Telemetry { metrics, otlp_endpoint, trace_percent } = telemetry;
+    entries.extend([
+        ("telemetry.metrics", Value::Boolean(*metrics)),
+        ("telemetry.otlp_endpoint", text(otlp_endpoint.as_deref().unwrap_or_default())),
+        ("telemetry.trace_percent", number(*trace_percent)),
+    ]);
     let Shutdown { pause, drain } = shutdown;
     entries.extend([("shutdown.pause", span(*pause)), ("shutdown.drain", span(*drain))]);
     entries

@@ -31,6 +31,6 @@ pub use postgres_url::{PostgresUrl, PostgresUrlError};
 pub use reference::{DefaultText, REFERENCE, SettingDoc, markdown_table};
 pub use settings::{
     Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Registration, RegistrationMode,
-    Sessions, Settings, Shutdown, Tokens,
+    Sessions, Settings, Shutdown, Telemetry, Tokens,
 };
 pub use sources::{Sources, load};

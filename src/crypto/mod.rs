@@ -24,7 +24,9 @@ mod vault;
 pub use clock::{machine_date, monotonic_now};
 pub use entropy::SystemEntropy;
 pub use identifier_hash::IdentifierHasher;
-pub use password_pool::{Argon2Params, HashError, PasswordPool, PoolConfig, PoolError, QueueStats, Verdict};
+pub use password_pool::{
+    Argon2Params, HashError, HashObserver, PasswordPool, PoolConfig, PoolError, QueueStats, Verdict,
+};
 pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,
 };

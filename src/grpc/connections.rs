@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::newcomers::Newcomers;
+use crate::telemetry::{Metrics, OpenConnection};
 
 /// What a client sends first (RFC 9113 §3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -78,7 +79,9 @@ pub(super) fn accept(
     listener: TcpListener,
     bounds: Bounds,
     stop: CancellationToken,
+    metrics: &Arc<Metrics>,
 ) -> ReceiverStream<io::Result<Connection>> {
+    let metrics = Arc::clone(metrics);
     let (ready, incoming) = mpsc::channel(BACKLOG);
     let places = Arc::new(Semaphore::new(bounds.connections));
     let mut newcomers = Newcomers::new(bounds.newcomers);
@@ -91,7 +94,7 @@ pub(super) fn accept(
             match accepted {
                 Ok((stream, _)) => {
                     tune(&stream);
-                    let greeting = greet(stream, bounds, Arc::clone(&places), ready.clone());
+                    let greeting = greet(stream, bounds, Arc::clone(&places), ready.clone(), Arc::clone(&metrics));
                     let greeting = stop.clone().run_until_cancelled_owned(greeting);
                     newcomers.admit(async { greeting.await.unwrap_or_default() }).await;
                 }
@@ -111,6 +114,7 @@ async fn greet(
     bounds: Bounds,
     places: Arc<Semaphore>,
     ready: mpsc::Sender<io::Result<Connection>>,
+    metrics: Arc<Metrics>,
 ) {
     let handshake = async {
         let mut preface = [0; PREFACE.len()];
@@ -129,7 +133,8 @@ async fn greet(
     };
     let end = Box::pin(sleep(bounds.lifetime));
     // If nobody takes it the server has ended.
-    let _ = ready.send(Ok(Connection { stream, replayed: 0, end, _place: place })).await;
+    let _ =
+        ready.send(Ok(Connection { stream, replayed: 0, end, _place: place, _counted: metrics.connection() })).await;
 }
 
 /// Small answers go out at once, and dead peers are noticed. A socket that refuses is served all the same.
@@ -150,6 +155,7 @@ pub(super) struct Connection {
     replayed: usize,
     end: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
+    _counted: OpenConnection,
 }
 
 impl Connection {

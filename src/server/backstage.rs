@@ -8,13 +8,15 @@ use std::{path::PathBuf, sync::Arc};
 use super::{Ambient, StartError, data_dir, location, options, policy};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{MasterKey, Vault},
+    crypto::{MasterKey, Vault, machine_date},
     domain::{
         audit::Actor,
         secret::{Entropy, SecretString},
     },
+    grpc,
     service::{Feed, KeyChain, KeyError, Observer, Policy, PublishedKey},
     store::{self, Surroundings, port::Store},
+    telemetry::Metrics,
 };
 
 /// The store, opened under the master key it was made with. Opening it made no key and told the servers nothing.
@@ -26,6 +28,7 @@ pub struct OpenStore {
     policy: Policy,
     master: Arc<MasterKey>,
     ambient: Ambient,
+    metrics: Arc<Metrics>,
 }
 
 impl OpenStore {
@@ -73,10 +76,11 @@ impl OpenStore {
             observer: Arc::clone(&observer) as Arc<_>,
         };
         let store = store::open(&location(settings), &options(settings), around).await?;
-        let feed = Arc::new(Feed::new(Arc::clone(&store), observer, Arc::clone(&ambient.clock)));
+        let metrics = Arc::new(Metrics::new(grpc::paths(), machine_date()));
+        let feed = Arc::new(Feed::new(Arc::clone(&store), observer, Arc::clone(&ambient.clock), Arc::clone(&metrics)));
         // First of all, because it sets the clock by the database's.
         feed.catch_up().await?;
-        Ok(Self { store, feed, policy: policy(settings), master, ambient: ambient.clone() })
+        Ok(Self { store, feed, policy: policy(settings), master, ambient: ambient.clone(), metrics })
     }
 
     /// Every signing key not yet removed, the oldest first.
@@ -113,6 +117,8 @@ pub struct Backstage {
     pub feed: Arc<Feed>,
     /// The operator's decisions.
     pub policy: Policy,
+    /// What the node will count and measure with.
+    pub metrics: Arc<Metrics>,
     pub(super) master: Arc<MasterKey>,
 }
 
@@ -127,8 +133,8 @@ impl Backstage {
         opened.store.announce_access_ttl(opened.policy.access_ttl).await?;
         let keys = Arc::new(opened.open_keys().await?);
         keys.rotate_if_due(&*opened.store, &opened.policy, Actor::System).await?;
-        let OpenStore { store, feed, policy, master, ambient: _ } = opened;
-        Ok(Self { store, keys, feed, policy, master })
+        let OpenStore { store, feed, policy, master, metrics, ambient: _ } = opened;
+        Ok(Self { store, keys, feed, policy, metrics, master })
     }
 }
 

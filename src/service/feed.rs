@@ -4,7 +4,11 @@
 //! reading the feed: before it serves, each second, and whenever a caller wants the strong answer.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    collections::HashSet,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,6 +25,7 @@ use crate::{
         StoreError,
         port::{CommitObserver, FeedPage, Store},
     },
+    telemetry::Metrics,
     verifier::RevocationSet,
 };
 
@@ -32,6 +37,8 @@ const PAGE: u32 = 1_000;
 pub struct Observer {
     revocations: RevocationSet,
     keys_changed: Notify,
+    /// Numbers of this node's own entries that it has not read in the feed yet: they are no news.
+    own: std::sync::Mutex<HashSet<i64>>,
 }
 
 impl std::fmt::Debug for Observer {
@@ -59,6 +66,7 @@ impl CommitObserver for Observer {
         for entry in entries {
             self.take_in(entry);
         }
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).extend(entries.iter().map(|entry| entry.number));
     }
 }
 
@@ -77,6 +85,9 @@ pub struct Feed {
     cursor: Mutex<Cursor>,
     /// When the last complete reading began. By the monotonic clock: the other one is corrected by these very readings.
     complete: RwLock<Option<Instant>>,
+    /// The number of the cursor, for those who only look. Negative: nothing was read yet.
+    head: AtomicI64,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Feed {
@@ -87,8 +98,9 @@ impl std::fmt::Debug for Feed {
 
 impl Feed {
     /// A follower that has read nothing yet: call [`Feed::catch_up`] before serving.
-    pub fn new(store: Arc<dyn Store>, observer: Arc<Observer>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, observer, clock, cursor: Mutex::default(), complete: RwLock::default() }
+    pub fn new(store: Arc<dyn Store>, observer: Arc<Observer>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        let (cursor, complete, head) = (Mutex::default(), RwLock::default(), AtomicI64::new(-1));
+        Self { store, observer, clock, cursor, complete, head, metrics }
     }
 
     /// What tokens must not say.
@@ -99,6 +111,11 @@ impl Feed {
     /// How long ago the list was known to be complete. For ever, before the first reading.
     pub fn staleness(&self) -> Duration {
         self.last_complete().map_or(Duration::MAX, |began| monotonic_now().saturating_duration_since(began))
+    }
+
+    /// The number up to which the feed was read.
+    pub fn head(&self) -> Option<i64> {
+        Some(self.head.load(Ordering::Relaxed)).filter(|head| *head >= 0)
     }
 
     fn last_complete(&self) -> Option<Instant> {
@@ -155,8 +172,20 @@ impl Feed {
         for entry in &page.entries {
             self.observer.take_in(entry);
         }
+        self.measure_lag(page);
         let full = page.entries.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
         cursor.number = if full { page.entries.last().map_or(page.head, |e| e.number) } else { page.head };
+        self.head.store(cursor.number, Ordering::Relaxed);
         !full
+    }
+
+    /// How late this node hears of what others revoked. What had been revoked before it began to listen is not late.
+    fn measure_lag(&self, page: &FeedPage) {
+        let mut own = self.observer.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = page.entries.iter().filter(|entry| !own.remove(&entry.number)).map(|entry| entry.time);
+        let (listening, now) = (self.last_complete().is_some(), self.clock.now());
+        for time in news.filter(|_| listening) {
+            self.metrics.revocation_lag(now.since(time));
+        }
     }
 }

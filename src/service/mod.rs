@@ -12,6 +12,7 @@ use crate::{
         time::Clock,
     },
     store::port::Store,
+    telemetry::{Family, Metrics, Readings},
     verifier::{AudiencePolicy, PolicyError, TokenVerifier},
 };
 
@@ -57,6 +58,7 @@ pub struct Service {
     policy: Policy,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Service {
@@ -83,6 +85,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Draws random bytes.
     pub entropy: Arc<dyn Entropy>,
+    /// Counts and measures.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Service {
@@ -91,9 +95,9 @@ impl Service {
     /// # Errors
     /// If the issuer is empty.
     pub fn new(parts: Parts) -> Result<Self, PolicyError> {
-        let Parts { store, keys, feed, passwords, identifiers, policy, clock, entropy } = parts;
+        let Parts { store, keys, feed, passwords, identifiers, policy, clock, entropy, metrics } = parts;
         let verifier = TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked)?;
-        Ok(Self { store, keys, feed, passwords, identifiers, verifier, policy, clock, entropy })
+        Ok(Self { store, keys, feed, passwords, identifiers, verifier, policy, clock, entropy, metrics })
     }
 
     /// The operator's decisions.
@@ -109,6 +113,26 @@ impl Service {
     /// The clock that calls are timed with.
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    /// Where is counted and measured.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// All metrics at this moment. Asks nobody who could keep it waiting.
+    pub fn collect_metrics(&self) -> Vec<Family> {
+        let now = self.clock.now();
+        self.metrics.collect(&Readings {
+            feed_head: self.feed.head(),
+            feed_staleness: Some(self.feed.staleness()).filter(|age| *age < Duration::MAX),
+            revocations: self.feed.revocations().len(),
+            key_age: self.keys.signing_since(now).map(|since| now.since(since)),
+            key_next: self.keys.next_activation(now),
+            hashing: self.passwords.queue_stats(),
+            database: self.store.connections(),
+            hot_state_up: None,
+        })
     }
 
     /// Whether calls should be sent here: whether the database answered a moment ago. Asks nobody, so that probes cost

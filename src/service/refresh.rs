@@ -2,8 +2,12 @@
 
 use super::{IssuedTokens, RequestContext, Service, ServiceError};
 use crate::{
-    domain::{refresh::Presented, secret::SecretString},
+    domain::{
+        refresh::{Delivery, Presented},
+        secret::SecretString,
+    },
     store::port::{RefreshAttempt, RefreshOutcome},
+    telemetry::{RefreshPath, RefreshRow},
 };
 
 impl Service {
@@ -19,8 +23,10 @@ impl Service {
             key_id: self.keys.refresh_key_in_force(self.clock.now())?,
             origin: context.origin.clone(),
         };
-        match self.store.refresh(attempt).await? {
-            RefreshOutcome::Granted(live) => self.issue(&live),
+        let outcome = self.store.refresh(attempt).await?;
+        self.metrics.refresh(row_of(&outcome), RefreshPath::Row);
+        match outcome {
+            RefreshOutcome::Granted(live, _) => self.issue(&live),
             RefreshOutcome::Overtaken => Err(ServiceError::RefreshOvertaken),
             RefreshOutcome::Replayed => {
                 tracing::warn!(session = %claims.session, "refresh token replayed, session ended");
@@ -30,5 +36,19 @@ impl Service {
             // A session is forgotten a while after its end: for its holder the same thing.
             RefreshOutcome::Expired | RefreshOutcome::Unknown => Err(ServiceError::RefreshTokenExpired),
         }
+    }
+}
+
+fn row_of(outcome: &RefreshOutcome) -> RefreshRow {
+    match outcome {
+        RefreshOutcome::Granted(_, Delivery::Rotated) => RefreshRow::Rotate,
+        RefreshOutcome::Granted(_, Delivery::RotatedStateLost) => RefreshRow::StateLost,
+        RefreshOutcome::Granted(_, Delivery::Redelivered) => RefreshRow::Redeliver,
+        RefreshOutcome::Granted(_, Delivery::RedeliveredLate) => RefreshRow::LateRedelivery,
+        RefreshOutcome::Overtaken => RefreshRow::Overtaken,
+        RefreshOutcome::Replayed => RefreshRow::Replay,
+        RefreshOutcome::Ended => RefreshRow::Ended,
+        RefreshOutcome::Expired => RefreshRow::Expired,
+        RefreshOutcome::Unknown => RefreshRow::UnknownSession,
     }
 }

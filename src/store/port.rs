@@ -10,7 +10,7 @@ pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
     audit::{Actor, AuditEvent, Origin},
     id::{SessionId, UserId},
-    refresh::Presented,
+    refresh::{Delivery, Presented},
     revocation::FeedEntry,
     session::{DeviceInfo, EndReason, Grant, Session, SessionPolicy},
     signing_key::{Algorithm, KeyLife, RotationPolicy},
@@ -139,7 +139,7 @@ pub struct RefreshAttempt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshOutcome {
     /// Answer with the family's generation: a new one or the redelivered current one.
-    Granted(Box<LiveSession>),
+    Granted(Box<LiveSession>, Delivery),
     /// Newer refreshes overtook it; nothing was done.
     Overtaken,
     /// It was a replay; the session has been ended.
@@ -311,11 +311,23 @@ pub trait FeedStore: Send + Sync + 'static {
     async fn announce_access_ttl(&self, ttl: Duration) -> Result<(), StoreError>;
 }
 
+/// Connections to the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatabaseConnections {
+    /// At work.
+    pub in_use: usize,
+    /// Open and waiting for work.
+    pub idle: usize,
+}
+
 /// Events without another effect.
 #[async_trait]
 pub trait AuditStore: Send + Sync + 'static {
     /// Records an event that changed nothing, for instance a failed sign-in.
     async fn record(&self, event: AuditEvent) -> Result<(), StoreError>;
+
+    /// How many connections there are. Asks nobody.
+    fn connections(&self) -> DatabaseConnections;
 
     /// Waits for transactions under way and closes every connection.
     async fn close(&self);

@@ -21,8 +21,11 @@ pub(super) type Conn = PgConnection;
 /// How a transaction begins. Every verb that reads before it writes locks the row, so the default isolation suffices.
 pub(super) const BEGIN: &str = "BEGIN";
 
-/// The word in test names and logs.
-pub(super) const NAME: &str = "postgres";
+/// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
+pub(super) const NAME: &str = "postgresql";
+
+/// Whether reads have a pool of their own.
+pub(super) const READS_APART: bool = false;
 
 /// How long the database may take to accept a connection at the start.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

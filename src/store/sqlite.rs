@@ -27,8 +27,11 @@ pub(super) type Conn = SqliteConnection;
 /// How a transaction begins: with the write lock, so that it can never fail half-way to get it.
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// The word in test names and logs.
+/// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
 pub(super) const NAME: &str = "sqlite";
+
+/// Whether reads have a pool of their own.
+pub(super) const READS_APART: bool = true;
 
 /// Nothing to lock: a transaction holds the write lock of the whole database.
 macro_rules! for_update {

@@ -7,7 +7,7 @@ use sqlx::Pool;
 use tokio_util::task::TaskTracker;
 
 use self::transaction::Tx;
-use super::{BEGIN, Conn, Db, NAME};
+use super::{BEGIN, Conn, Db, NAME, READS_APART};
 use crate::store::connect::Surroundings;
 
 mod audit;

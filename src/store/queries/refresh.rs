@@ -8,7 +8,7 @@ use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent},
         id::SessionId,
-        refresh::{Decision, Family, decide},
+        refresh::{Decision, Delivery, Family, decide},
         session::{EndReason, Session},
         time::Timestamp,
     },
@@ -63,7 +63,7 @@ impl Tx {
         now: Timestamp,
     ) -> Result<RefreshOutcome, StoreError> {
         let session = live.session.id;
-        match decide(&live.session.family, attempt.presented, attempt.window, now, attempt.key_id) {
+        let delivery = match decide(&live.session.family, attempt.presented, attempt.window, now, attempt.key_id) {
             Decision::Rotate { next, state_lost } => {
                 live.session.family = next;
                 live.session.last_used_time = now;
@@ -71,14 +71,18 @@ impl Tx {
                 if state_lost {
                     let generation = attempt.presented.generation;
                     self.audit_refresh(attempt, &live, Act::RefreshStateLost { session, generation }).await?;
+                    Delivery::RotatedStateLost
+                } else {
+                    Delivery::Rotated
                 }
             }
-            Decision::Redeliver => {}
+            Decision::Redeliver => Delivery::Redelivered,
             Decision::RedeliverLate { next } => {
                 live.session.family = next;
                 self.store_family(&live.session).await?;
                 self.audit_refresh(attempt, &live, Act::LateRedelivery { session, generation: next.generation })
                     .await?;
+                Delivery::RedeliveredLate
             }
             Decision::Overtaken => return Ok(RefreshOutcome::Overtaken),
             Decision::Replay => {
@@ -87,8 +91,8 @@ impl Tx {
                 self.audit_refresh(attempt, &live, act).await?;
                 return Ok(RefreshOutcome::Replayed);
             }
-        }
-        Ok(RefreshOutcome::Granted(Box::new(live)))
+        };
+        Ok(RefreshOutcome::Granted(Box::new(live), delivery))
     }
 
     async fn store_family(&mut self, session: &Session) -> Result<(), StoreError> {

@@ -90,7 +90,7 @@ async fn refresh_until_ended(
         let acknowledged = revoked.load(Ordering::SeqCst);
         let presented = Presented { generation: newest.load(Ordering::SeqCst), arrived };
         match node.refresh(RefreshAttempt { presented, ..w.attempt(session, 0) }).await.unwrap() {
-            RefreshOutcome::Granted(live) => {
+            RefreshOutcome::Granted(live, _) => {
                 assert!(!acknowledged, "granted after the revocation was acknowledged");
                 newest.fetch_max(live.session.family.generation, Ordering::SeqCst);
                 times += 1;

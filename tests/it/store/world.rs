@@ -295,7 +295,7 @@ pub(super) fn origin() -> Origin {
 /// What a granted refresh answers with.
 pub(super) fn granted(outcome: RefreshOutcome) -> LiveSession {
     match outcome {
-        RefreshOutcome::Granted(live) => *live,
+        RefreshOutcome::Granted(live, _) => *live,
         other => panic!("not granted: {other:?}"),
     }
 }

@@ -8,7 +8,8 @@
 #   test.sh --install-only       only the installation; prints the versions
 #
 # CMD and the tests see VOUCHSAFE_TEST_POSTGRES_URL (a superuser on the database `postgres`) and VOUCHSAFE_TEST_TOOLS
-# (the folder with buf, grpcurl and Python). Nothing is left running, whatever happens to the tests or this script.
+# (the folder with buf, grpcurl, promtool and Python). Nothing is left running, whatever happens to the tests or this
+# script.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -139,6 +140,7 @@ show_versions() {
     cc --version | head -n 1
     "$PG_BIN/postgres" --version
     "$VOUCHSAFE_TEST_TOOLS/python" --version
+    "$VOUCHSAFE_TEST_TOOLS/promtool" --version 2>&1 | head -n 1
     echo "buf $("$VOUCHSAFE_TEST_TOOLS/buf" --version)"
     "$VOUCHSAFE_TEST_TOOLS/grpcurl" --version 2>&1
     "$VOUCHSAFE_TEST_TOOLS/cargo-deny" --version

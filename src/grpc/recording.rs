@@ -17,35 +17,41 @@ use crate::{
     telemetry::{Metrics, RpcMethod, end_rpc_span},
 };
 
-/// A call under way. Recorded when dropped; a call whose answer nobody waited for has ended as CANCELLED.
+/// A call under way. Recorded when it ends, at the latest when this is dropped: a call whose answer nobody waited for has
+/// ended as CANCELLED.
 pub(super) struct Recording {
     metrics: Arc<Metrics>,
     method: RpcMethod,
     begun: Instant,
-    status: Code,
-    span: Span,
+    /// `None`: it has ended.
+    span: Option<Span>,
 }
 
 impl Recording {
     pub(super) fn begin(metrics: Arc<Metrics>, method: RpcMethod, span: Span) -> Self {
-        Self { metrics, method, begun: monotonic_now(), status: Code::Cancelled, span }
+        Self { metrics, method, begun: monotonic_now(), span: Some(span) }
     }
 
     /// The answer with the rest of the recording in it: what an answer ends with is in its head only if it has no message.
     pub(super) fn follow(mut self, answer: Response<Body>) -> Response<Body> {
         if let Some(code) = status_in(answer.headers()) {
-            self.status = code;
+            self.end(code);
             return answer;
         }
         answer.map(|body| Body::new(Recorded { body, recording: self }))
+    }
+
+    fn end(&mut self, status: Code) {
+        if let Some(span) = self.span.take() {
+            self.metrics.rpc(self.method, status, monotonic_now().saturating_duration_since(self.begun));
+            end_rpc_span(&span, status);
+        }
     }
 }
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        let took = monotonic_now().saturating_duration_since(self.begun);
-        self.metrics.rpc(self.method, self.status, took);
-        end_rpc_span(&self.span, self.status);
+        self.end(Code::Cancelled);
     }
 }
 
@@ -68,7 +74,8 @@ impl HttpBody for Recorded {
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(code) = frame.trailers_ref().and_then(status_in)
         {
-            self.recording.status = code;
+            // Before the caller can know of it.
+            self.recording.end(code);
         }
         frame
     }

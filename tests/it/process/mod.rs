@@ -23,5 +23,6 @@ mod restart;
 mod rolling;
 mod settings;
 mod start;
+mod telemetry;
 mod token;
 mod tour;

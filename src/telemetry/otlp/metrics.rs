@@ -68,7 +68,7 @@ impl Pusher {
     /// Sends once.
     pub(super) async fn push(&self) {
         let times = Times { start: nanos(self.started), now: nanos(machine_date()) };
-        let metrics = (self.collect)().into_iter().filter(|f| !f.points.is_empty()).map(|f| metric(f, times)).collect();
+        let metrics = (self.collect)().iter().filter(|f| !f.points.is_empty()).map(|f| metric(f, times)).collect();
         let scope = InstrumentationScope {
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -94,19 +94,19 @@ fn nanos(time: Timestamp) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(0).saturating_mul(1_000)
 }
 
-fn metric(family: Family, times: Times) -> Metric {
+fn metric(family: &Family, times: Times) -> Metric {
     let Family { about, points } = family;
     let aggregation_temporality = AggregationTemporality::Cumulative.into();
     let data = match about.kind {
         Kind::Counter => {
-            let data_points = points.into_iter().filter_map(|p| number(p, times)).collect();
+            let data_points = points.iter().filter_map(|p| number(p, times)).collect();
             metric::Data::Sum(Sum { data_points, aggregation_temporality, is_monotonic: true })
         }
         Kind::Gauge => {
-            metric::Data::Gauge(Gauge { data_points: points.into_iter().filter_map(|p| number(p, times)).collect() })
+            metric::Data::Gauge(Gauge { data_points: points.iter().filter_map(|p| number(p, times)).collect() })
         }
         Kind::Histogram => {
-            let data_points = points.into_iter().filter_map(|p| histogram(p, times)).collect();
+            let data_points = points.iter().filter_map(|p| histogram(p, times)).collect();
             metric::Data::Histogram(Histogram { data_points, aggregation_temporality })
         }
     };
@@ -119,7 +119,7 @@ fn metric(family: Family, times: Times) -> Metric {
     }
 }
 
-fn number(point: Point, times: Times) -> Option<NumberDataPoint> {
+fn number(point: &Point, times: Times) -> Option<NumberDataPoint> {
     let Value::Number(number) = point.value else { return None };
     Some(NumberDataPoint {
         attributes: attributes(&point.labels),
@@ -130,8 +130,8 @@ fn number(point: Point, times: Times) -> Option<NumberDataPoint> {
     })
 }
 
-fn histogram(point: Point, times: Times) -> Option<HistogramDataPoint> {
-    let Value::Distribution(distribution) = point.value else { return None };
+fn histogram(point: &Point, times: Times) -> Option<HistogramDataPoint> {
+    let Value::Distribution(distribution) = &point.value else { return None };
     Some(HistogramDataPoint {
         attributes: attributes(&point.labels),
         start_time_unix_nano: times.start,
@@ -139,7 +139,7 @@ fn histogram(point: Point, times: Times) -> Option<HistogramDataPoint> {
         count: distribution.count(),
         sum: Some(distribution.sum),
         explicit_bounds: distribution.bounds.to_vec(),
-        bucket_counts: distribution.counts,
+        bucket_counts: distribution.counts.clone(),
         ..Default::default()
     })
 }

@@ -87,7 +87,7 @@ impl TraceService for Collector {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         self.received.lock().unwrap().traces.push(request.into_inner());
-        Ok(Response::new(Default::default()))
+        Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
@@ -98,7 +98,7 @@ impl MetricsService for Collector {
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         self.received.lock().unwrap().metrics.push(request.into_inner());
-        Ok(Response::new(Default::default()))
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }
 

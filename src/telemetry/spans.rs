@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use http::HeaderMap;
 use opentelemetry::{
-    Context,
+    Context, KeyValue,
     trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState},
 };
 use tonic::Code;
@@ -43,16 +43,20 @@ pub fn begin_rpc_span(span: &Span, method: &'static str, headers: &HeaderMap) {
     }
 }
 
-/// Says how an RPC ended. An error of the conventions is a fault of the server, not the refusal of a bad request.
+/// Says how an RPC ended, and that it has ended: what goes on after the answer holds on to the span as well. An error of the
+/// conventions is a fault of the server, not the refusal of a bad request.
 pub fn end_rpc_span(span: &Span, status: Code) {
     if !EXPORTED.load(Relaxed) || span.is_disabled() {
         return;
     }
-    span.set_attribute("rpc.response.status_code", status_name(status));
+    let context = span.context();
+    let span = context.span();
+    span.set_attribute(KeyValue::new("rpc.response.status_code", status_name(status)));
     if is_server_fault(status) {
-        span.set_attribute("error.type", status_name(status));
+        span.set_attribute(KeyValue::new("error.type", status_name(status)));
         span.set_status(Status::error(""));
     }
+    span.end();
 }
 
 /// As the conventions for gRPC servers have it.

@@ -12,7 +12,7 @@ use vouchsafe::{
 use super::{
     client::Client,
     harness::{Place, finish, until},
-    tools::tool,
+    tools::{python, tool},
     web::get,
 };
 use crate::{
@@ -24,6 +24,7 @@ on_both_databases!(
     promtool_accepts_a_scrape,
     a_collector_receives_spans_and_metrics,
     a_collector_that_is_away_costs_a_line_in_the_log,
+    a_collector_is_reached_over_tls_if_its_authority_is_trusted,
 );
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -219,4 +220,25 @@ async fn a_collector_that_is_away_costs_a_line_in_the_log(backend: Backend) {
         place.remove().await;
     }
     drop(silent);
+}
+
+async fn a_collector_is_reached_over_tls_if_its_authority_is_trusted(backend: Backend) {
+    let place = Place::new(backend).await.variable("OTEL_METRIC_EXPORT_INTERVAL", "20");
+    let (authority, certificate, key) = (place.path("ca.pem"), place.path("cert.pem"), place.path("key.pem"));
+    let files = [&authority, &certificate, &key].map(|path| path.display().to_string());
+    finish(python("certificate.py", &files.each_ref().map(String::as_str)), "").await.ok();
+    let read = |path| std::fs::read_to_string(path).unwrap();
+    let (collector, address) = Collector::start_with_tls(&read(&certificate), &read(&key)).await;
+    let place = place.set("telemetry.otlp_endpoint", &format!("https://localhost:{}", address.port()));
+
+    let stranger = place.serve().await;
+    stranger.log.wait(|line| line.contains("telemetry is not delivered")).await;
+    stranger.stop().await;
+    assert!(collector.metrics().is_empty());
+
+    let place = place.variable("SSL_CERT_FILE", &files[0]);
+    let server = place.serve().await;
+    until("metrics arrive", async || number(&collector.metrics(), "vouchsafe.build.info", &[])).await;
+    server.stop().await;
+    place.remove().await;
 }

@@ -23,7 +23,10 @@ use opentelemetry_proto::tonic::{
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
+use tonic::{
+    Request, Response, Status,
+    transport::{Identity, Server, ServerTlsConfig},
+};
 
 /// A running collector. It ends with the test's runtime.
 #[derive(Clone, Default)]
@@ -40,10 +43,20 @@ struct Received {
 impl Collector {
     /// Starts one; where it listens.
     pub(crate) async fn start() -> (Self, SocketAddr) {
+        Self::serve(Server::builder()).await
+    }
+
+    /// Starts one that speaks TLS with this certificate and key.
+    pub(crate) async fn start_with_tls(certificate: &str, key: &str) -> (Self, SocketAddr) {
+        let identity = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        Self::serve(Server::builder().tls_config(identity).unwrap()).await
+    }
+
+    async fn serve(mut server: Server) -> (Self, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let collector = Self::default();
-        let server = tonic::transport::Server::builder()
+        let server = server
             .add_service(TraceServiceServer::new(collector.clone()))
             .add_service(MetricsServiceServer::new(collector.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));

@@ -118,7 +118,7 @@ fn dress(mut span: SpanData) -> SpanData {
     };
     let (kind, name) = match &*span.name {
         "rpc" => (SpanKind::Server, value(&span, "rpc.method")),
-        "transaction" | "read" => (SpanKind::Client, value(&span, "db.query.summary")),
+        "transaction" | "read" | "hot" => (SpanKind::Client, value(&span, "db.query.summary")),
         _ => (SpanKind::Internal, None),
     };
     span.span_kind = kind;

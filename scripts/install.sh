@@ -2,7 +2,8 @@
 # Makes sure that this machine has what a build or a test run needs beyond Rust and git. Quick when nothing is missing.
 #
 #   install.sh build   a C compiler and linker: the cryptographic library and SQLite are C
-#   install.sh test    also servers of PostgreSQL and Redis, PgBouncer, Python, and the tools of tests/requirements.txt, in target/test-tools
+#   install.sh test    also servers of PostgreSQL and Redis, PgBouncer, Python, and in target/test-tools the tools of
+#                      tests/requirements.txt and promtool
 #
 # As root on Debian it installs what is missing. Otherwise it prints the one line to run as root, and exits 1; that line
 # has --packages-only behind it, to leave alone what belongs to the user: the Rust toolchain and target/.
@@ -142,6 +143,32 @@ install_tools() {
     rm -f "$wanted"
 }
 
+# promtool, which says whether Prometheus would take a scrape. Out of Debian's package without installing that: it would
+# leave a Prometheus running.
+install_promtool() {
+    promtool=$TOOLS_DIR/bin/promtool
+    "$promtool" --version >/dev/null 2>&1 && return 0
+    if has promtool; then
+        ln -sf "$(command -v promtool)" "$promtool"
+        return 0
+    fi
+    has apt-get && has dpkg-deb || die "missing here: promtool, of Prometheus. Put it into PATH, then try again"
+    say "putting promtool of Debian's prometheus into target/test-tools"
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    fetch_prometheus || { [ "$(id -u)" = 0 ] && apt-get update -q && fetch_prometheus; } ||
+        die "cannot download Debian's package prometheus: run \`apt-get update\` as root, or put promtool into PATH"
+    dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -x -C "$folder" ./usr/bin/promtool
+    mv "$folder/usr/bin/promtool" "$promtool"
+    rm -rf "$folder"
+    trap - EXIT
+    "$promtool" --version >/dev/null
+}
+
+fetch_prometheus() {
+    (cd "$folder" && apt-get download -q -o APT::Sandbox::User=root -o Acquire::Retries=3 prometheus)
+}
+
 case "$what $packages_only" in
 "build " | "test " | "build --packages-only" | "test --packages-only") ;;
 *) die "usage: install.sh build | test [--packages-only]" ;;
@@ -150,4 +177,6 @@ esac
 install_packages
 [ -z "$packages_only" ] || exit 0
 check_rust
-[ "$what" = build ] || install_tools
+[ "$what" = build ] && exit 0
+install_tools
+install_promtool

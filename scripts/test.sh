@@ -9,8 +9,8 @@
 #
 # CMD and the tests see VOUCHSAFE_TEST_POSTGRES_URL (a superuser on the database `postgres`), VOUCHSAFE_TEST_PGBOUNCER_URL
 # (the same through PgBouncer), VOUCHSAFE_TEST_PG_BIN (the folder with PostgreSQL's programs, for tests that stop a server
-# of their own), what scripts/redis.sh exports, and VOUCHSAFE_TEST_TOOLS (the folder with buf, grpcurl and Python). Nothing is
-# left running, whatever happens to the tests or this script.
+# of their own), what scripts/redis.sh exports, and VOUCHSAFE_TEST_TOOLS (the folder with buf, grpcurl, promtool and Python).
+# Nothing is left running, whatever happens to the tests or this script.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -152,6 +152,7 @@ show_versions() {
     "$VALKEY_SERVER" --version
     find_pgbouncer && "$PGBOUNCER" --version | head -n 1
     "$VOUCHSAFE_TEST_TOOLS/python" --version
+    "$VOUCHSAFE_TEST_TOOLS/promtool" --version 2>&1 | head -n 1
     echo "buf $("$VOUCHSAFE_TEST_TOOLS/buf" --version)"
     "$VOUCHSAFE_TEST_TOOLS/grpcurl" --version 2>&1
     "$VOUCHSAFE_TEST_TOOLS/cargo-deny" --version

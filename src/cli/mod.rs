@@ -7,7 +7,6 @@ use crate::{
     config::{self, Settings, Sources},
     crypto::{SystemEntropy, machine_date},
     server::{Ambient, DatabaseClock},
-    telemetry,
     tls::Ports,
 };
 
@@ -46,11 +45,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
     let given = args.settings();
     let settings = || load(given, env);
     match args.command {
-        Command::Serve { .. } => {
-            let settings = settings()?;
-            telemetry::init(settings.log.format, &settings.log.filter)?;
-            block_on(serve::run(settings))
-        }
+        Command::Serve { .. } => block_on(serve::run(settings()?)),
         Command::Migrate { .. } => {
             let settings = settings()?;
             block_on(async move {

@@ -9,11 +9,22 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, ambient, print};
 use crate::{
     config::{Backend, Settings, Tls},
+    crypto::SystemEntropy,
     server::{Listeners, Node, bind},
+    telemetry::{self, Otlp},
     tls::{Ports, Reload},
 };
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
+    let mut otlp = telemetry::start(&settings.log, &settings.telemetry, &SystemEntropy)?;
+    let ended = serve(settings, otlp.as_mut()).await;
+    if let Some(otlp) = otlp {
+        otlp.shutdown().await;
+    }
+    ended
+}
+
+async fn serve(settings: Settings, otlp: Option<&mut Otlp>) -> Result<ExitCode, Failure> {
     raise_descriptor_limit();
     // Before anything is bound: files that cannot be used are wrong settings.
     Ports::load(&settings)?;
@@ -22,6 +33,9 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     let embedded = matches!(settings.database.backend, Backend::Sqlite { .. });
     let greeting = greeting(&settings, &listeners)?;
     let node = Node::prepare(settings, ambient()).await?;
+    if let Some(otlp) = otlp {
+        otlp.push_metrics(node.metrics());
+    }
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
     if let Some(reload) = node.reload() {

@@ -9,7 +9,7 @@ use super::{
     reader::Reader,
     settings::{
         Backend, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration, RegistrationMode,
-        Sessions, Settings, Shutdown, Tokens,
+        Sessions, Settings, Shutdown, Telemetry, Tokens,
     },
     uri, value,
 };
@@ -19,7 +19,7 @@ use crate::{
         secret::SecretString,
     },
     state::redis::RedisUrl,
-    telemetry::{self, LogFormat},
+    telemetry::{LogFormat, parse_filter},
 };
 
 /// Long enough for anything, short enough that no sum of two overflows a timestamp.
@@ -41,6 +41,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     let registration = registration(r);
     let passwords = passwords(r);
     let log = log(r);
+    let telemetry = telemetry(r);
     let shutdown = shutdown(r);
     let (grpc, http) = (grpc?, http?);
     if grpc.listen == http.listen && grpc.listen.port() != 0 {
@@ -58,6 +59,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
         registration: registration?,
         passwords: passwords?,
         log: log?,
+        telemetry: telemetry?,
         shutdown: shutdown?,
     })
 }
@@ -272,9 +274,23 @@ fn log(r: &mut Reader) -> Option<Log> {
     let format = r.read("log.format", |raw| value::word(raw, &words));
     let filter = r.read("log.filter", |raw| {
         let wanted = "a log filter such as info or info,vouchsafe=debug";
-        value::text(raw, wanted).and_then(|t| telemetry::parse_filter(&t).map(|_| t).map_err(|_| wanted.to_owned()))
+        value::text(raw, wanted).and_then(|t| parse_filter(&t).map(|_| t).map_err(|_| wanted.to_owned()))
     });
     Some(Log { format: format?, filter: filter? })
+}
+
+fn telemetry(r: &mut Reader) -> Option<Telemetry> {
+    let metrics = r.read("telemetry.metrics", value::flag);
+    let otlp_endpoint = r.read("telemetry.otlp_endpoint", |raw| {
+        let wanted = "an http(s) URL without login, query or fragment such as http://localhost:4317";
+        match value::any_text(raw, wanted)? {
+            none if none.is_empty() => Ok(None),
+            url if uri::is_http_url(&url) => Ok(Some(url)),
+            _ => Err(wanted.to_owned()),
+        }
+    });
+    let trace_percent = r.read("telemetry.trace_percent", |raw| value::number(raw, &(0..=100)));
+    Some(Telemetry { metrics: metrics?, otlp_endpoint: otlp_endpoint?, trace_percent: trace_percent? })
 }
 
 fn shutdown(r: &mut Reader) -> Option<Shutdown> {

@@ -8,7 +8,7 @@ use super::{
     duration,
     settings::{
         Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration, Sessions,
-        Settings, Shutdown, Tls, Tokens,
+        Settings, Shutdown, Telemetry, Tls, Tokens,
     },
 };
 use crate::domain::audience::Audience;
@@ -49,6 +49,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
         registration,
         passwords,
         log,
+        telemetry,
         shutdown,
     } = settings;
     let mut entries = vec![("issuer", text(issuer))];
@@ -63,6 +64,12 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
     entries.extend(password_entries(passwords));
     let Log { format, filter } = log;
     entries.extend([("log.format", text(format.as_str())), ("log.filter", text(filter))]);
+    let Telemetry { metrics, otlp_endpoint, trace_percent } = telemetry;
+    entries.extend([
+        ("telemetry.metrics", Value::Boolean(*metrics)),
+        ("telemetry.otlp_endpoint", text(otlp_endpoint.as_deref().unwrap_or_default())),
+        ("telemetry.trace_percent", number(*trace_percent)),
+    ]);
     let Shutdown { pause, drain } = shutdown;
     entries.extend([("shutdown.pause", span(*pause)), ("shutdown.drain", span(*drain))]);
     entries

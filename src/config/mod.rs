@@ -32,6 +32,6 @@ pub use postgres_url::{PostgresUrl, PostgresUrlError};
 pub use reference::{DefaultText, REFERENCE, SettingDoc, markdown_table};
 pub use settings::{
     Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration,
-    RegistrationMode, Sessions, Settings, Shutdown, Tls, Tokens,
+    RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Tls, Tokens,
 };
 pub use sources::{Sources, load};

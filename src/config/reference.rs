@@ -99,6 +99,10 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("log.format", "pretty", "`pretty` for people, `json` for machines."),
     fixed("log.filter", "info", "What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module such as `info,vouchsafe=debug`."),
 
+    fixed("telemetry.metrics", "true", "Whether `/metrics` on the HTTP port answers a Prometheus scrape. It names no user, but tells how much the service is used."),
+    fixed("telemetry.otlp_endpoint", "", "Where traces and metrics are sent by OTLP over gRPC, for instance `http://localhost:4317`. Empty: nowhere."),
+    fixed("telemetry.trace_percent", "10", "How many in a hundred calls are traced if their caller did not decide by `traceparent`, 0 to 100."),
+
     fixed("shutdown.pause", "1s", "Time between reporting NOT_SERVING and refusing new calls, so that load balancers notice. 0s to 5m."),
     fixed("shutdown.drain", "10s", "Longest that calls under way may go on after that, 0s to 10m."),
 ];

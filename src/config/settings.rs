@@ -41,6 +41,8 @@ pub struct Settings {
     pub passwords: Passwords,
     /// Logging.
     pub log: Log,
+    /// Traces and metrics.
+    pub telemetry: Telemetry,
     /// How the server ends.
     pub shutdown: Shutdown,
 }
@@ -255,6 +257,17 @@ pub struct Log {
     pub format: LogFormat,
     /// A valid filter directive of `tracing-subscriber`'s `EnvFilter`.
     pub filter: String,
+}
+
+/// Traces and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Whether a scrape is answered.
+    pub metrics: bool,
+    /// An http(s) URL that takes OTLP over gRPC.
+    pub otlp_endpoint: Option<String>,
+    /// How many in a hundred calls are traced, 0 to 100.
+    pub trace_percent: u8,
 }
 
 /// How the server ends.

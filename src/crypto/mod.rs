@@ -26,7 +26,9 @@ pub use clock::{machine_date, monotonic_now};
 pub use entropy::SystemEntropy;
 pub use hot_seal::{Foreign, HotSeal};
 pub use identifier_hash::IdentifierHasher;
-pub use password_pool::{Argon2Params, HashError, PasswordPool, PoolConfig, PoolError, QueueStats, Verdict};
+pub use password_pool::{
+    Argon2Params, HashError, HashObserver, PasswordPool, PoolConfig, PoolError, QueueStats, Verdict,
+};
 pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,
 };

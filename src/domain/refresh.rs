@@ -84,6 +84,19 @@ pub enum Decision {
     Replay,
 }
 
+/// How a refresh that is granted is answered, for those who count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// With a new generation.
+    Rotated,
+    /// The same, and state had been lost.
+    RotatedStateLost,
+    /// With the current generation again.
+    Redelivered,
+    /// The same, late.
+    RedeliveredLate,
+}
+
 /// A refresh as it was presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Presented {

@@ -23,6 +23,20 @@ const OPEN_SERVICES: [&str; 3] =
 
 static TABLE: LazyLock<HashMap<&'static str, Access>> = LazyLock::new(|| METHODS.iter().copied().collect());
 
+/// The paths of the RPCs of [`OPEN_SERVICES`].
+const OPEN_METHODS: [&str; 5] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// The path of every RPC that is served, for metrics.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    METHODS.iter().map(|(path, _)| *path).chain(OPEN_METHODS)
+}
+
 /// Who may call the RPC with this path. `None`: there is no such RPC.
 pub(super) fn of(path: &str) -> Option<Access> {
     TABLE

@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use super::{
     access::{self, Access},
     connections::Peer,
+    recording::Recording,
 };
 use crate::{
     crypto::monotonic_now,
@@ -25,6 +26,7 @@ use crate::{
         user::Label,
     },
     service::{Principal, RequestContext, Service, ServiceError},
+    telemetry::begin_rpc_span,
 };
 
 const REQUEST_ID: &str = "x-request-id";
@@ -98,7 +100,16 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let request_id = self.shared.request_id(request.headers());
-        let span = tracing::info_span!("rpc", method = request.uri().path(), request_id = request_id.as_str());
+        let metrics = self.shared.service.metrics();
+        let method = metrics.rpc_method(request.uri().path());
+        let span = tracing::info_span!(
+            "rpc",
+            method = request.uri().path(),
+            request_id = request_id.as_str(),
+            trace_id = tracing::field::Empty
+        );
+        begin_rpc_span(&span, metrics.rpc_name(method), request.headers());
+        let recording = Recording::begin(Arc::clone(metrics), method, span.clone());
         let budget = self.shared.budget(request.headers());
         let admitted = span.in_scope(|| self.shared.admit(&mut request, &request_id, budget));
         // Counted from here, as the transport counts its own, whose answer would be CANCELLED.
@@ -115,7 +126,7 @@ where
             if let Ok(value) = HeaderValue::from_str(&request_id) {
                 response.headers_mut().insert(REQUEST_ID, value);
             }
-            Ok(response)
+            Ok(recording.follow(response))
         };
         Box::pin(answer.instrument(span))
     }

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::newcomers::Newcomers;
+use crate::telemetry::{Metrics, OpenConnection};
 use crate::tls::{self, Acceptor, Stream};
 
 /// What a client sends first (RFC 9113 §3.4).
@@ -83,7 +84,9 @@ pub(super) fn accept(
     tls: Option<Acceptor>,
     bounds: Bounds,
     stop: CancellationToken,
+    metrics: &Arc<Metrics>,
 ) -> ReceiverStream<io::Result<Connection>> {
+    let metrics = Arc::clone(metrics);
     let (ready, incoming) = mpsc::channel(BACKLOG);
     let places = Arc::new(Semaphore::new(bounds.connections));
     let mut newcomers = Newcomers::new(bounds.newcomers);
@@ -96,7 +99,8 @@ pub(super) fn accept(
             match accepted {
                 Ok((stream, _)) => {
                     tune(&stream);
-                    let greeting = greet(stream, tls.clone(), bounds, Arc::clone(&places), ready.clone());
+                    let (places, ready, metrics) = (Arc::clone(&places), ready.clone(), Arc::clone(&metrics));
+                    let greeting = greet(stream, tls.clone(), bounds, places, ready, metrics);
                     let greeting = stop.clone().run_until_cancelled_owned(greeting);
                     newcomers.admit(async { greeting.await.unwrap_or_default() }).await;
                 }
@@ -117,6 +121,7 @@ async fn greet(
     bounds: Bounds,
     places: Arc<Semaphore>,
     ready: mpsc::Sender<io::Result<Connection>>,
+    metrics: Arc<Metrics>,
 ) {
     let handshake = async {
         let opened = tls::open(stream, tls.as_ref()).await;
@@ -137,7 +142,8 @@ async fn greet(
     };
     let end = Box::pin(sleep(bounds.lifetime));
     // If nobody takes it the server has ended.
-    let _ = ready.send(Ok(Connection { stream, replayed: 0, end, _place: place })).await;
+    let _ =
+        ready.send(Ok(Connection { stream, replayed: 0, end, _place: place, _counted: metrics.connection() })).await;
 }
 
 /// Small answers go out at once, and dead peers are noticed. A socket that refuses is served all the same.
@@ -158,6 +164,7 @@ pub(super) struct Connection {
     replayed: usize,
     end: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
+    _counted: OpenConnection,
 }
 
 impl Connection {

@@ -20,11 +20,12 @@ mod call;
 mod connections;
 mod convert;
 mod newcomers;
+mod recording;
 mod server;
 mod status;
 mod verifier;
 
-pub use access::Access;
+pub use access::{Access, paths};
 pub use call::{CallLayer, CallPolicy};
 pub use connections::Peer;
 pub(crate) use connections::descriptors;

@@ -63,11 +63,12 @@ impl Server {
     pub async fn run(self, service: Arc<Service>, shutdown: CancellationToken) -> io::Result<()> {
         let Self { listener, tls, layer, limits } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
+        let metrics = Arc::clone(service.metrics());
         let routes = routes(service, health_service).map_err(io::Error::other)?;
         announce(&health, tonic_health::ServingStatus::Serving).await;
 
         let stop = CancellationToken::new();
-        let incoming = connections::accept(listener, tls, Bounds::of_process(), stop.clone());
+        let incoming = connections::accept(listener, tls, Bounds::of_process(), stop.clone(), &metrics);
         let server = tonic::transport::Server::builder()
             .layer(layer)
             // tonic removes hyper's own limits unless these are set.

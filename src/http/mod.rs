@@ -1,4 +1,4 @@
-//! The HTTP port: public keys, key discovery, liveness and readiness. Nothing here needs authentication, and nothing here is
+//! The HTTP port: public keys, key discovery, liveness, readiness, and metrics where they are wanted. Nothing here needs authentication, and nothing here is
 //! secret.
 
 use std::{
@@ -19,11 +19,14 @@ use crate::{service::Service, tls::Acceptor};
 mod health;
 mod keys;
 mod listen;
+mod metrics;
 
 #[derive(Clone)]
 struct App {
     service: Arc<Service>,
     serving: Arc<AtomicBool>,
+    /// Whether a scrape is answered.
+    metrics: bool,
 }
 
 impl App {
@@ -33,7 +36,8 @@ impl App {
 }
 
 fn router(app: App) -> Router {
-    Router::new()
+    let scrape = if app.metrics { Router::new().route("/metrics", get(metrics::scrape)) } else { Router::new() };
+    scrape
         .route("/.well-known/jwks.json", get(keys::jwks))
         .route("/.well-known/openid-configuration", get(keys::discovery))
         .route("/.well-known/oauth-authorization-server", get(keys::discovery))
@@ -50,11 +54,12 @@ pub async fn run(
     listener: TcpListener,
     tls: Option<Acceptor>,
     service: Arc<Service>,
+    metrics: bool,
     shutdown: CancellationToken,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let serving = Arc::new(AtomicBool::new(true));
-    let router = router(App { service, serving: Arc::clone(&serving) });
+    let router = router(App { service, serving: Arc::clone(&serving), metrics });
     let serve = listen(listener, tls, router, Bounds::of_process(), stop);
     tokio::pin!(serve);
     tokio::select! {

@@ -8,14 +8,16 @@ use std::{path::PathBuf, sync::Arc};
 use super::{Ambient, StartError, data_dir, hot_state, location, options, policy};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{HotSeal, MasterKey, Vault},
+    crypto::{HotSeal, MasterKey, Vault, machine_date},
     domain::{
         audit::Actor,
         secret::{Entropy, SecretString},
     },
+    grpc,
     service::{Feed, Hot, KeyChain, KeyError, Observer, Policy, PublishedKey},
     state::HotState,
     store::{self, Surroundings, port::Store},
+    telemetry::Metrics,
 };
 
 /// The store, opened under the master key it was made with. Opening it made no key and told the servers nothing.
@@ -28,6 +30,7 @@ pub struct OpenStore {
     policy: Policy,
     master: Arc<MasterKey>,
     ambient: Ambient,
+    metrics: Arc<Metrics>,
 }
 
 impl OpenStore {
@@ -85,10 +88,12 @@ impl OpenStore {
             observer: Arc::clone(&observer) as Arc<_>,
         };
         let store = store::open(&location(settings), &options(settings), around).await?;
-        let feed = Arc::new(Feed::new(Arc::clone(&store), hot.clone(), observer, Arc::clone(&ambient.clock)));
+        let metrics = Arc::new(Metrics::new(grpc::paths(), machine_date()));
+        let clock = Arc::clone(&ambient.clock);
+        let feed = Arc::new(Feed::new(Arc::clone(&store), hot.clone(), observer, clock, Arc::clone(&metrics)));
         // First of all, because it sets the clock by the database's.
         feed.catch_up().await?;
-        Ok(Self { store, feed, hot, policy: policy(settings), master, ambient: ambient.clone() })
+        Ok(Self { store, feed, hot, policy: policy(settings), master, ambient: ambient.clone(), metrics })
     }
 
     /// Every signing key not yet removed, the oldest first.
@@ -127,6 +132,8 @@ pub struct Backstage {
     pub hot: Option<Arc<Hot>>,
     /// The operator's decisions.
     pub policy: Policy,
+    /// What the node will count and measure with.
+    pub metrics: Arc<Metrics>,
     pub(super) master: Arc<MasterKey>,
 }
 
@@ -141,8 +148,8 @@ impl Backstage {
         opened.store.announce_access_ttl(opened.policy.access_ttl).await?;
         let keys = Arc::new(opened.open_keys().await?);
         keys.rotate_if_due(&*opened.store, &opened.policy, Actor::System).await?;
-        let OpenStore { store, feed, hot, policy, master, ambient: _ } = opened;
-        Ok(Self { store, keys, feed, hot, policy, master })
+        let OpenStore { store, feed, hot, policy, master, metrics, ambient: _ } = opened;
+        Ok(Self { store, keys, feed, hot, policy, metrics, master })
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     http,
     service::{Background, Parts, Service},
     store,
+    telemetry::Family,
     tls::{Ports, Reload},
 };
 
@@ -106,17 +107,19 @@ impl Node {
             }
             Backend::Postgres { .. } => None,
         };
-        let Backstage { store, keys, feed, hot, policy, master } = Backstage::open(&settings, &ambient).await?;
+        let Backstage { store, keys, feed, hot, policy, metrics, master } =
+            Backstage::open(&settings, &ambient).await?;
         let parts = Parts {
             store,
             keys,
             feed,
             hot,
-            passwords: PasswordPool::start(pool_config(&settings))?,
+            passwords: PasswordPool::start_observed(pool_config(&settings), &(Arc::clone(&metrics) as Arc<_>))?,
             identifiers: IdentifierHasher::new(&master),
             policy,
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),
+            metrics,
         };
         Ok(Self { service: Arc::new(Service::new(parts)?), ambient, settings, tls, _lock: lock })
     }
@@ -124,6 +127,12 @@ impl Node {
     /// What makes the node look at its certificate files at once. `None` if it has none.
     pub fn reload(&self) -> Option<Reload> {
         self.tls.reload()
+    }
+
+    /// Its metrics, for whoever sends them somewhere. Holds on to the node.
+    pub fn metrics(&self) -> impl Fn() -> Vec<Family> + Send + Sync + 'static + use<> {
+        let service = Arc::clone(&self.service);
+        move || service.collect_metrics()
     }
 
     /// Serves on both ports until `shutdown`, then drains.
@@ -151,7 +160,14 @@ impl Node {
 
         // The HTTP port outlives the gRPC port, so that probes see the drain.
         let grpc_ended = CancellationToken::new();
-        let http = http::run(listeners.http, tls.http(), Arc::clone(&service), shutdown, grpc_ended.clone());
+        let http = http::run(
+            listeners.http,
+            tls.http(),
+            Arc::clone(&service),
+            settings.telemetry.metrics,
+            shutdown,
+            grpc_ended.clone(),
+        );
         tokio::spawn(tls.follow(ambient.clock, grpc_ended.clone()));
         let grpc = async {
             let ended = grpc.await;

@@ -171,6 +171,20 @@ impl KeyChain {
         self.keys.load().signing.iter().map(published).filter(|k| k.state != KeyState::Removed).collect()
     }
 
+    /// Since when the key signs that is active at `now`.
+    pub fn signing_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let keys = self.keys.load();
+        let active = keys.signing.iter().filter(|k| k.life.state(now) == KeyState::Active);
+        active.map(|k| k.life.activate_time).max()
+    }
+
+    /// When the next published key begins to sign.
+    pub fn next_activation(&self, now: Timestamp) -> Option<Timestamp> {
+        let keys = self.keys.load();
+        let published = keys.signing.iter().filter(|k| k.life.state(now) == KeyState::Published);
+        published.map(|k| k.life.activate_time).min()
+    }
+
     /// Signs with the key that is active at `now`.
     pub(super) fn sign(
         &self,

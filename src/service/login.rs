@@ -16,6 +16,7 @@ use crate::{
         user::{Credentials, Identifier, PhcString, UserState},
     },
     store::port::NewSession,
+    telemetry::LoginOutcome,
 };
 
 /// How often a sign-in starts over because the account changed while its password was checked.
@@ -47,6 +48,16 @@ impl Service {
     /// Signs a user in. Unknown, suspended and passwordless accounts and wrong passwords cost the same hash and get the same
     /// answer.
     pub async fn login(
+        self: &Arc<Self>,
+        command: LoginCommand,
+        context: &RequestContext,
+    ) -> Result<IssuedTokens, ServiceError> {
+        let result = self.try_login(command, context).await;
+        self.metrics.login(LoginOutcome::of(&result));
+        result
+    }
+
+    async fn try_login(
         self: &Arc<Self>,
         command: LoginCommand,
         context: &RequestContext,

@@ -16,6 +16,7 @@ use crate::{
         time::Clock,
     },
     store::port::Store,
+    telemetry::{Family, Metrics, Readings},
     verifier::{AudiencePolicy, PolicyError, TokenVerifier},
 };
 
@@ -64,6 +65,7 @@ pub struct Service {
     policy: Policy,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Service {
@@ -92,6 +94,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Draws random bytes.
     pub entropy: Arc<dyn Entropy>,
+    /// Counts and measures.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Service {
@@ -100,14 +104,14 @@ impl Service {
     /// # Errors
     /// If the issuer is empty.
     pub fn new(parts: Parts) -> Result<Self, PolicyError> {
-        let Parts { store, keys, feed, hot, passwords, identifiers, policy, clock, entropy } = parts;
+        let Parts { store, keys, feed, hot, passwords, identifiers, policy, clock, entropy, metrics } = parts;
         let verifier = TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked)?;
         let hot = hot.map(|hot| HotRefresh {
             hot,
             rows: RowReader::new(Arc::clone(&store), Arc::clone(&feed)),
             behind: WriteBehind::default(),
         });
-        Ok(Self { store, keys, feed, hot, passwords, identifiers, verifier, policy, clock, entropy })
+        Ok(Self { store, keys, feed, hot, passwords, identifiers, verifier, policy, clock, entropy, metrics })
     }
 
     /// The operator's decisions.
@@ -123,6 +127,26 @@ impl Service {
     /// The clock that calls are timed with.
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    /// Where is counted and measured.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// All metrics at this moment. Asks nobody who could keep it waiting.
+    pub fn collect_metrics(&self) -> Vec<Family> {
+        let now = self.clock.now();
+        self.metrics.collect(&Readings {
+            feed_head: self.feed.head(),
+            feed_staleness: Some(self.feed.staleness()).filter(|age| *age < Duration::MAX),
+            revocations: self.feed.revocations().len(),
+            key_age: self.keys.signing_since(now).map(|since| now.since(since)),
+            key_next: self.keys.next_activation(now),
+            hashing: self.passwords.queue_stats(),
+            database: self.store.connections(),
+            hot_state_up: self.hot.as_ref().map(|parts| parts.hot.is_up()),
+        })
     }
 
     /// Whether calls should be sent here: whether the database answered a moment ago, or the hot state speaks for it. Asks

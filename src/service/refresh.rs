@@ -13,14 +13,15 @@ use crate::{
     domain::{
         hot::{FeedPosition, HotRecord},
         id::SessionId,
-        refresh::{Decision, Family, Presented, decide},
+        refresh::{Decision, Delivery, Family, Presented, decide},
         secret::SecretString,
         session::{DeviceInfo, Session},
         time::Timestamp,
     },
     service::Hot,
     state::{HotError, HotKey},
-    store::port::{Caller, Grounds, LiveSession, RefreshAttempt, RefreshOutcome, SessionState},
+    store::port::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionState},
+    telemetry::{RefreshPath, RefreshRow},
 };
 
 /// A refresh that loses the race for its record this often is one of very many at once: the row lets them queue.
@@ -31,17 +32,6 @@ pub(super) struct HotRefresh {
     pub(super) hot: Arc<Hot>,
     pub(super) rows: RowReader,
     pub(super) behind: WriteBehind,
-}
-
-/// Which way a refresh was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Path {
-    /// On the locked row.
-    Row,
-    /// On the hot record, beside the row.
-    Hot,
-    /// On the hot record alone.
-    Grace,
 }
 
 /// What the hot record is to be replaced with, and what was there.
@@ -68,9 +58,9 @@ impl Service {
         };
         let (outcome, path) = match &self.hot {
             Some(hot) => self.refresh_hot(hot, attempt).await?,
-            None => (self.store.refresh(attempt).await?, Path::Row),
+            None => (self.store.refresh(attempt).await?, RefreshPath::Row),
         };
-        tracing::debug!(session = %claims.session, ?path, "refresh decided");
+        self.metrics.refresh(row_of(&outcome), path);
         match outcome {
             RefreshOutcome::Granted(live, _) => self.issue(&live),
             RefreshOutcome::Overtaken => Err(ServiceError::RefreshOvertaken),
@@ -89,12 +79,12 @@ impl Service {
         &self,
         parts: &HotRefresh,
         attempt: RefreshAttempt,
-    ) -> Result<(RefreshOutcome, Path), ServiceError> {
+    ) -> Result<(RefreshOutcome, RefreshPath), ServiceError> {
         let session = attempt.session;
         let (row, found) = tokio::join!(parts.rows.read(session), parts.hot.get(HotKey::Session(session)));
         match (row, found) {
-            (Ok((_, None)), _) => Ok((RefreshOutcome::Unknown, Path::Hot)),
-            (Ok((_, Some(SessionState::Ended))), _) => Ok((RefreshOutcome::Ended, Path::Hot)),
+            (Ok((_, None)), _) => Ok((RefreshOutcome::Unknown, RefreshPath::Hot)),
+            (Ok((_, Some(SessionState::Ended))), _) => Ok((RefreshOutcome::Ended, RefreshPath::Hot)),
             (Ok((seen, Some(SessionState::Live(live)))), Ok(found)) => {
                 self.refresh_by_record(parts, attempt, seen, *live, found).await
             }
@@ -114,7 +104,7 @@ impl Service {
         seen: FeedPosition,
         live: LiveSession,
         mut found: Kept<HotRecord>,
-    ) -> Result<(RefreshOutcome, Path), ServiceError> {
+    ) -> Result<(RefreshOutcome, RefreshPath), ServiceError> {
         for _ in 0..TRIES {
             let hot = found.value.as_ref().map(|record| record.family);
             let now = self.clock.now();
@@ -123,25 +113,25 @@ impl Service {
                 None => live.session.clone(),
             };
             if session.is_expired(&attempt.policy, now) {
-                return Ok((RefreshOutcome::Expired, Path::Hot));
+                return Ok((RefreshOutcome::Expired, RefreshPath::Hot));
             }
-            let granted = |session, grounds| {
+            let granted = |session, delivery| {
                 let live = LiveSession { session, roles: live.roles.clone() };
-                Ok((RefreshOutcome::Granted(Box::new(live), grounds), Path::Hot))
+                Ok((RefreshOutcome::Granted(Box::new(live), delivery), RefreshPath::Hot))
             };
             match decide(&session.family, attempt.presented, attempt.window, now, attempt.key_id) {
                 Decision::Rotate { next, state_lost: false } => {
                     let session = session.advanced_to(next);
                     let next = record_of(&session, &live.roles, seen);
                     match self.make_move(parts, session.id, Move { found, next }, now).await {
-                        Ok(Ok(())) => return granted(session, Grounds::Rotated),
+                        Ok(Ok(())) => return granted(session, Delivery::Rotated),
                         Ok(Err(now)) => found = now,
                         // It may have been stored or not. The row makes the same generation again.
                         Err(_) => return self.refresh_by_row(parts, attempt, hot).await,
                     }
                 }
-                Decision::Redeliver => return granted(session, Grounds::Redelivered),
-                Decision::Overtaken => return Ok((RefreshOutcome::Overtaken, Path::Hot)),
+                Decision::Redeliver => return granted(session, Delivery::Redelivered),
+                Decision::Overtaken => return Ok((RefreshOutcome::Overtaken, RefreshPath::Hot)),
                 // To be audited.
                 Decision::Rotate { state_lost: true, .. } | Decision::RedeliverLate { .. } | Decision::Replay => {
                     return self.refresh_by_row(parts, attempt, hot).await;
@@ -158,15 +148,15 @@ impl Service {
         parts: &HotRefresh,
         attempt: RefreshAttempt,
         hot: Option<Family>,
-    ) -> Result<(RefreshOutcome, Path), ServiceError> {
+    ) -> Result<(RefreshOutcome, RefreshPath), ServiceError> {
         let outcome = self.store.refresh(RefreshAttempt { hot, ..attempt }).await?;
-        if let RefreshOutcome::Granted(live, grounds) = &outcome
-            && *grounds != Grounds::Redelivered
+        if let RefreshOutcome::Granted(live, delivery) = &outcome
+            && *delivery != Delivery::Redelivered
             && self.bring_up_record(parts, live).await.is_err()
         {
             parts.hot.note_overtaken();
         }
-        Ok((outcome, Path::Row))
+        Ok((outcome, RefreshPath::Row))
     }
 
     /// Brings the record up to its row, so that it does not speak for an older one in an outage.
@@ -189,7 +179,7 @@ impl Service {
         attempt: RefreshAttempt,
         mut found: Kept<HotRecord>,
         away: ServiceError,
-    ) -> Result<(RefreshOutcome, Path), ServiceError> {
+    ) -> Result<(RefreshOutcome, RefreshPath), ServiceError> {
         for _ in 0..TRIES {
             let Some(record) = &found.value else { return Err(away) };
             if let Err(reason) = self.feed.may_carry(attempt.session, record, self.policy.database_grace).await {
@@ -199,7 +189,7 @@ impl Service {
             let now = self.clock.now();
             let session = session_of(attempt.session, record);
             if session.is_expired(&attempt.policy, now) {
-                return Ok((RefreshOutcome::Expired, Path::Grace));
+                return Ok((RefreshOutcome::Expired, RefreshPath::Grace));
             }
             let live = |session| Box::new(LiveSession { session, roles: record.roles.clone() });
             match decide(&session.family, attempt.presented, attempt.window, now, attempt.key_id) {
@@ -207,15 +197,17 @@ impl Service {
                     let live = live(session.advanced_to(family));
                     let next = HotRecord { family, ..record.clone() };
                     match self.make_move(parts, attempt.session, Move { found, next }, now).await {
-                        Ok(Ok(())) => return Ok((RefreshOutcome::Granted(live, Grounds::Rotated), Path::Grace)),
+                        Ok(Ok(())) => {
+                            return Ok((RefreshOutcome::Granted(live, Delivery::Rotated), RefreshPath::Grace));
+                        }
                         Ok(Err(now)) => found = now,
                         Err(_) => return Err(away),
                     }
                 }
                 Decision::Redeliver => {
-                    return Ok((RefreshOutcome::Granted(live(session), Grounds::Redelivered), Path::Grace));
+                    return Ok((RefreshOutcome::Granted(live(session), Delivery::Redelivered), RefreshPath::Grace));
                 }
-                Decision::Overtaken => return Ok((RefreshOutcome::Overtaken, Path::Grace)),
+                Decision::Overtaken => return Ok((RefreshOutcome::Overtaken, RefreshPath::Grace)),
                 Decision::Rotate { state_lost: true, .. } | Decision::RedeliverLate { .. } | Decision::Replay => {
                     return Err(away);
                 }
@@ -262,5 +254,19 @@ fn session_of(id: SessionId, record: &HotRecord) -> Session {
         last_used_time: record.family.made_at.max(record.create_time),
         absolute_expire_time: record.absolute_expire_time,
         family: record.family,
+    }
+}
+
+fn row_of(outcome: &RefreshOutcome) -> RefreshRow {
+    match outcome {
+        RefreshOutcome::Granted(_, Delivery::Rotated) => RefreshRow::Rotate,
+        RefreshOutcome::Granted(_, Delivery::RotatedStateLost) => RefreshRow::StateLost,
+        RefreshOutcome::Granted(_, Delivery::Redelivered) => RefreshRow::Redeliver,
+        RefreshOutcome::Granted(_, Delivery::RedeliveredLate) => RefreshRow::LateRedelivery,
+        RefreshOutcome::Overtaken => RefreshRow::Overtaken,
+        RefreshOutcome::Replayed => RefreshRow::Replay,
+        RefreshOutcome::Ended => RefreshRow::Ended,
+        RefreshOutcome::Expired => RefreshRow::Expired,
+        RefreshOutcome::Unknown => RefreshRow::UnknownSession,
     }
 }

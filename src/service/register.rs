@@ -12,6 +12,7 @@ use crate::{
         user::{Label, PhcString, User, UserState, Username},
     },
     store::port::{CreateUser, NewUser},
+    telemetry::RegistrationOutcome,
 };
 
 /// A registration as it was asked for.
@@ -68,6 +69,12 @@ pub fn new_user(id: UserId, command: &RegisterCommand, hash: PhcString, roles: V
 impl Service {
     /// Creates an account.
     pub async fn register(&self, command: RegisterCommand, context: &RequestContext) -> Result<User, ServiceError> {
+        let result = self.try_register(command, context).await;
+        self.metrics.registration(RegistrationOutcome::of(&result));
+        result
+    }
+
+    async fn try_register(&self, command: RegisterCommand, context: &RequestContext) -> Result<User, ServiceError> {
         if !self.policy.registration_open {
             return Err(ServiceError::RegistrationClosed);
         }

@@ -9,6 +9,7 @@ use crate::{
         claims::AccessClaims,
         secret::SecretString,
     },
+    telemetry::VerificationResult,
     verifier::Inactive,
 };
 
@@ -33,7 +34,7 @@ impl Service {
         consistency: Consistency,
     ) -> Result<Verification, ServiceError> {
         if consistency == Consistency::Strong {
-            self.feed.catch_up().await?;
+            self.feed.catch_up().await.inspect_err(|_| self.metrics.verification(VerificationResult::Unavailable))?;
         }
         self.check(token, audience)
     }
@@ -56,9 +57,15 @@ impl Service {
 
     fn check(&self, token: &SecretString, audience: &[Audience]) -> Result<Verification, ServiceError> {
         if self.feed.staleness() > self.staleness_allowed() {
+            self.metrics.verification(VerificationResult::Unavailable);
             return Err(ServiceError::Unavailable { cause: "the revocation list is too old".into() });
         }
         let (keys, now) = (self.keys.verification_keys(), self.clock.now());
-        Ok(self.verifier.verify_for(audience, token.expose(), &keys, self.feed.revocations(), now))
+        let verified = self.verifier.verify_for(audience, token.expose(), &keys, self.feed.revocations(), now);
+        self.metrics.verification(match &verified {
+            Ok(_) => VerificationResult::Active,
+            Err(reason) => VerificationResult::from(*reason),
+        });
+        Ok(verified)
     }
 }

@@ -16,7 +16,7 @@ use crate::domain::{
     audit::{Actor, AuditEvent, Origin},
     hot::FeedPosition,
     id::{SessionId, UserId},
-    refresh::{Family, Presented},
+    refresh::{Delivery, Family, Presented},
     revocation::FeedEntry,
     session::{DeviceInfo, EndReason, Grant, Session, SessionPolicy},
     signing_key::{Algorithm, KeyLife, RotationPolicy},
@@ -169,24 +169,11 @@ impl Caller {
     }
 }
 
-/// By which row of the table a refresh was granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grounds {
-    /// The current generation was presented.
-    Rotated,
-    /// A newer one than the record was: state had been lost.
-    StateLost,
-    /// An answer was given again.
-    Redelivered,
-    /// An answer was given again after the window.
-    RedeliveredLate,
-}
-
 /// How a refresh ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshOutcome {
     /// Answer with the family's generation: a new one or the redelivered current one.
-    Granted(Box<LiveSession>, Grounds),
+    Granted(Box<LiveSession>, Delivery),
     /// Newer refreshes overtook it; nothing was done.
     Overtaken,
     /// It was a replay; the session has been ended.
@@ -383,11 +370,23 @@ pub trait FeedStore: Send + Sync + 'static {
     async fn announce_access_ttl(&self, ttl: Duration) -> Result<(), StoreError>;
 }
 
+/// Connections to the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatabaseConnections {
+    /// At work.
+    pub in_use: usize,
+    /// Open and waiting for work.
+    pub idle: usize,
+}
+
 /// Events without another effect.
 #[async_trait]
 pub trait AuditStore: Send + Sync + 'static {
     /// Records an event that changed nothing, for instance a failed sign-in.
     async fn record(&self, event: AuditEvent) -> Result<(), StoreError>;
+
+    /// How many connections there are. Asks nobody.
+    fn connections(&self) -> DatabaseConnections;
 
     /// Waits for transactions under way and closes every connection.
     async fn close(&self);

@@ -38,8 +38,11 @@ const POOLED: Manner = Manner {
 /// an error if this server knows of no such transaction.
 pub(super) const OUTCOME: &str = "SELECT pg_xact_status($1::text::xid8)";
 
-/// The word in test names and logs.
-pub(super) const NAME: &str = "postgres";
+/// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
+pub(super) const NAME: &str = "postgresql";
+
+/// Whether reads have a pool of their own.
+pub(super) const READS_APART: bool = false;
 
 /// How long the database may take to accept a connection at the start.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

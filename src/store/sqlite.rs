@@ -30,8 +30,11 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 /// Never asked: no network lies between a commit and its answer, so that a transaction here has no id to ask for.
 pub(super) const OUTCOME: &str = "SELECT CAST(NULL AS TEXT) WHERE $1 IS NULL";
 
-/// The word in test names and logs.
+/// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
 pub(super) const NAME: &str = "sqlite";
+
+/// Whether reads have a pool of their own.
+pub(super) const READS_APART: bool = true;
 
 /// Nothing to lock: a transaction holds the write lock of the whole database.
 macro_rules! for_update {

@@ -1,12 +1,39 @@
-//! Logging: to standard error, for people or for machines.
+//! What an operator sees of a node: the log on standard error, for people or for machines; metrics, for a scrape or by OTLP;
+//! and traces, by OTLP.
+//!
+//! Nothing here says who somebody is: metrics have only labels whose values are fixed in the program, and spans leave with
+//! the attributes of a list.
 
 use std::io::{self, IsTerminal as _};
 
-use tracing::Subscriber;
+use opentelemetry::trace::TracerProvider as _;
+use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
-    EnvFilter,
-    fmt::{MakeWriter, SubscriberBuilder, time::SystemTime},
+    EnvFilter, Layer, Registry,
+    filter::FilterFn,
+    fmt::{self, MakeWriter, SubscriberBuilder, time::SystemTime},
+    layer::SubscriberExt as _,
 };
+
+mod catalog;
+mod family;
+mod instrument;
+mod label;
+mod metrics;
+mod otlp;
+mod process;
+mod prometheus;
+mod spans;
+
+pub use catalog::CATALOG;
+pub use family::{Description, Distribution, Family, Kind, Point, Value};
+pub use label::{Label, LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, VerificationResult};
+pub use metrics::{Metrics, OpenConnection, Readings, RpcMethod};
+pub use otlp::{Otlp, OtlpError};
+pub use prometheus::{CONTENT_TYPE, text};
+pub use spans::{begin_rpc_span, end_rpc_span};
+
+use crate::{config, domain::secret::Entropy};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +62,47 @@ pub enum TelemetryError {
         "{0:?} is not a log filter: write a level (error, warn, info, debug, trace), or levels by module such as info,vouchsafe=debug"
     )]
     Filter(String),
+    /// The collector's endpoint is no URL that one could connect to.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
+}
+
+/// Starts logging, and if there is an endpoint the way of traces and metrics to it. Must be called within the runtime.
+///
+/// # Errors
+/// If a setting cannot be used.
+pub fn start(
+    log: &config::Log,
+    telemetry: &config::Telemetry,
+    entropy: &dyn Entropy,
+) -> Result<Option<Otlp>, TelemetryError> {
+    let Some(endpoint) = &telemetry.otlp_endpoint else {
+        init(log.format, &log.filter)?;
+        return Ok(None);
+    };
+    let otlp = Otlp::new(endpoint, f64::from(telemetry.trace_percent) / 100.0, entropy)?;
+    let lines = fmt::layer().with_writer(io::stderr).with_timer(SystemTime);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match log.format {
+        LogFormat::Pretty => Box::new(lines.with_ansi(io::stderr().is_terminal())),
+        LogFormat::Json => Box::new(lines.json().flatten_event(true).with_span_list(false)),
+    };
+    let tracer = otlp.provider().tracer(env!("CARGO_PKG_NAME"));
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_level(false)
+        .with_tracked_inactivity(false);
+    // Our spans, and no events: what is logged is for the log.
+    let ours = FilterFn::new(|metadata| metadata.is_span() && metadata.target().starts_with(env!("CARGO_PKG_NAME")))
+        .with_max_level_hint(LevelFilter::DEBUG);
+    let subscriber =
+        Registry::default().with(lines.with_filter(parse_filter(&log.filter)?)).with(spans.with_filter(ours));
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        spans::set_exported();
+    }
+    Ok(Some(otlp))
 }
 
 /// Sends what passes `filter` to standard error for the rest of the process. A second call changes nothing, so that a

@@ -53,3 +53,39 @@ fn every_migration_is_recorded() {
     found.sort();
     assert_eq!(found, LANDED.map(|(name, _)| name));
 }
+
+#[test]
+fn every_metric_is_documented_as_it_is() {
+    use vouchsafe::telemetry::{CATALOG, Kind};
+    let document = read("docs/OBSERVABILITY.md");
+    let rows: Vec<_> = document.lines().filter(|line| line.contains("`<br>`")).collect();
+    assert_eq!(rows.len(), CATALOG.len(), "one row for each metric");
+    for (row, about) in rows.iter().zip(CATALOG) {
+        let kind = match about.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let names = format!("| `{}`<br>`{}` | {kind} | ", about.prometheus, about.name);
+        assert!(row.starts_with(&names) && row.ends_with(&format!(" | {} |", about.help)), "{names} … {}", about.help);
+    }
+}
+
+#[test]
+fn every_value_of_a_label_is_documented() {
+    use vouchsafe::telemetry::{Label, LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, VerificationResult};
+    fn values<L: Label>() -> String {
+        let values: Vec<_> = L::ALL.iter().map(|value| format!("`{}`", value.as_str())).collect();
+        format!("`{}`: {}", L::KEY, values.join(", "))
+    }
+    let document = read("docs/OBSERVABILITY.md");
+    for values in [
+        values::<LoginOutcome>(),
+        values::<RegistrationOutcome>(),
+        values::<RefreshRow>(),
+        values::<RefreshPath>(),
+        values::<VerificationResult>(),
+    ] {
+        assert!(document.contains(&values), "{values}");
+    }
+}

@@ -58,6 +58,9 @@ const EXAMPLES: &[(&str, &str, &[&str])] = &[
     ("passwords.max_wait", "1s", &[]),
     ("log.format", "json", &[]),
     ("log.filter", "info,vouchsafe=debug", &[]),
+    ("telemetry.metrics", "false", &[]),
+    ("telemetry.otlp_endpoint", "https://collector.example.com:4317", &[]),
+    ("telemetry.trace_percent", "100", &[]),
     ("shutdown.pause", "0s", &[]),
     ("shutdown.drain", "1m", &[]),
 ];
@@ -144,6 +147,8 @@ fn the_defaults_are_those_of_the_design() {
 fn text_that_will_not_do_is_refused_by_name() {
     let cases = [
         ("issuer", ["vouchsafe", "https://h/?q", "https://h/#f", "https://"].as_slice()),
+        ("telemetry.otlp_endpoint", &["localhost:4317", "grpc://h:4317", "http://me:secret@h:4317", "http://h?x=1"]),
+        ("telemetry.trace_percent", &["101", "-1", "0.5", "10%"]),
         ("database.max_connections", &["1", "501", "-1", "2.5", "many", "1e2", " 5", "0x10"]),
         ("database.acquire_timeout", &["2", "0s", "61s", "2 s"]),
         ("database.migrate_on_start", &["yes", "1", "True"]),

@@ -32,7 +32,7 @@ use self::{
     backlog::Backlog,
     phc::{MAX_ITERATIONS, MAX_MEMORY_KIB, MAX_PARALLELISM, Recipe, StoredHash},
     queue::Queue,
-    worker::{Job, Output},
+    worker::{Job, Output, Trail},
 };
 use crate::domain::{password::Password, user::PhcString};
 
@@ -133,6 +133,22 @@ pub enum Verdict {
     Mismatch,
 }
 
+/// Hears how the threads do, on the threads themselves.
+pub trait HashObserver: Send + Sync {
+    /// A hash was begun after it had waited for this long.
+    fn begun(&self, waited: Duration);
+    /// A hash was computed in this time.
+    fn hashed(&self, took: Duration);
+}
+
+/// Hears nothing.
+struct Unobserved;
+
+impl HashObserver for Unobserved {
+    fn begun(&self, _waited: Duration) {}
+    fn hashed(&self, _took: Duration) {}
+}
+
 /// The hashing threads and the queue in front of them. Dropping it ends them, see [`PasswordPool::shutdown`].
 pub struct PasswordPool {
     queue: Arc<Queue<Job>>,
@@ -145,6 +161,11 @@ pub struct PasswordPool {
 impl PasswordPool {
     /// Starts the threads. They take their memory when they first hash.
     pub fn start(config: PoolConfig) -> Result<Self, PoolError> {
+        Self::start_observed(config, &(Arc::new(Unobserved) as Arc<_>))
+    }
+
+    /// The same, and tells `observer` of every hash.
+    pub fn start_observed(config: PoolConfig, observer: &Arc<dyn HashObserver>) -> Result<Self, PoolError> {
         let PoolConfig { threads, queue, niceness, params } = config;
         params.check()?;
         if threads == 0 || queue == 0 {
@@ -160,11 +181,11 @@ impl PasswordPool {
             nobody,
         };
         for number in 0..threads {
-            let queue = Arc::clone(&pool.queue);
+            let (queue, observer) = (Arc::clone(&pool.queue), Arc::clone(observer));
             // On failure the pool is dropped, which ends the threads that did start.
             let thread = thread::Builder::new()
                 .name(format!("vouchsafe-hash-{number}"))
-                .spawn(move || worker::run(&queue, niceness, usual_blocks))?;
+                .spawn(move || worker::run(&queue, &*observer, niceness, usual_blocks))?;
             pool.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Ok(pool)
@@ -226,6 +247,7 @@ impl PasswordPool {
             recipe,
             deadline,
             answer,
+            trail: Trail::begin(),
             #[cfg(test)]
             probe: None,
         });

@@ -39,6 +39,7 @@ impl PasswordPool {
             recipe: self.today,
             deadline: later(),
             answer,
+            trail: Trail::begin(),
             probe: Some(Box::new(probe)),
         });
         self.wait(answered, later())

@@ -7,9 +7,10 @@ use std::{
 
 use argon2::{Argon2, Block};
 use tokio::sync::oneshot;
+use tracing::Span;
 use zeroize::Zeroizing;
 
-use super::{HashError, backlog::Entry, phc::Recipe, queue::Queue};
+use super::{HashError, HashObserver, backlog::Entry, phc::Recipe, queue::Queue};
 use crate::{crypto::monotonic_now, domain::password::Password};
 
 /// The bytes that argon2 puts out.
@@ -22,9 +23,33 @@ pub(super) struct Job {
     pub(super) recipe: Recipe,
     pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Result<Output, HashError>>,
+    pub(super) trail: Trail,
     /// Runs on the thread before the hash, so that a test can hold it up or make it panic.
     #[cfg(test)]
     pub(super) probe: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// What is told about a hash: since when it waits, and for whose call.
+pub(super) struct Trail {
+    queued: Instant,
+    caller: Span,
+    /// Lasts as long as the job waits, also if it is never begun.
+    waiting: Span,
+}
+
+impl Trail {
+    /// The job goes into the queue now, for the call that is under way here.
+    pub(super) fn begin() -> Self {
+        Self { queued: monotonic_now(), caller: Span::current(), waiting: tracing::debug_span!("password_hash_wait") }
+    }
+
+    /// A thread takes the job up at `now`. The span of the call that it is for.
+    fn take_up(self, now: Instant, observer: &dyn HashObserver) -> Span {
+        let Self { queued, caller, waiting } = self;
+        drop(waiting);
+        observer.begun(now.saturating_duration_since(queued));
+        caller
+    }
 }
 
 impl Entry for Job {
@@ -47,14 +72,16 @@ impl Entry for Job {
 }
 
 /// The life of a hashing thread.
-pub(super) fn run(queue: &Queue<Job>, niceness: i32, usual_blocks: usize) {
+pub(super) fn run(queue: &Queue<Job>, observer: &dyn HashObserver, niceness: i32, usual_blocks: usize) {
     be_nice(niceness);
     let mut memory = Memory { blocks: Vec::new(), usual: usual_blocks };
     while let Some(job) = queue.take() {
         let (cost, started) = (job.cost(), monotonic_now());
-        let (answer, result) = compute(job, &mut memory);
+        let (answer, result) = compute(job, started, observer, &mut memory);
+        let took = monotonic_now().saturating_duration_since(started);
         // The books first: whoever has their answer finds the thread free.
-        queue.done(cost, monotonic_now().saturating_duration_since(started));
+        queue.done(cost, took);
+        observer.hashed(took);
         // A caller who has gone meanwhile is no loss.
         let _ = answer.send(result);
     }
@@ -63,8 +90,15 @@ pub(super) fn run(queue: &Queue<Job>, niceness: i32, usual_blocks: usize) {
 type Answer = oneshot::Sender<Result<Output, HashError>>;
 
 /// Computes a job. The password is wiped before this returns, also if argon2 panics.
-fn compute(job: Job, memory: &mut Memory) -> (Answer, Result<Output, HashError>) {
-    let Job { password, salt, recipe, answer, .. } = job;
+fn compute(
+    job: Job,
+    started: Instant,
+    observer: &dyn HashObserver,
+    memory: &mut Memory,
+) -> (Answer, Result<Output, HashError>) {
+    let Job { password, salt, recipe, answer, trail, .. } = job;
+    let _in_call = trail.take_up(started, observer).entered();
+    let _in_hash = tracing::debug_span!("password_hash").entered();
     #[cfg(test)]
     let probe = job.probe;
     let hashed = catch_unwind(AssertUnwindSafe(|| {

@@ -21,7 +21,8 @@ async fn start_with(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    (address, accept(listener, tls, bounds, stop.clone()), stop)
+    let metrics = Arc::new(Metrics::new([], crate::domain::time::Timestamp::default()));
+    (address, accept(listener, tls, bounds, stop.clone(), &metrics), stop)
 }
 
 async fn connect(address: SocketAddr, sent: &[u8]) -> TcpStream {

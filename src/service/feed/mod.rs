@@ -24,6 +24,7 @@ use crate::{
         StoreError,
         port::{FeedPage, Store},
     },
+    telemetry::Metrics,
     verifier::RevocationSet,
 };
 
@@ -61,6 +62,7 @@ pub struct Feed {
     hot: Option<Arc<Hot>>,
     observer: Arc<Observer>,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     cursor: Mutex<Cursor>,
     complete: RwLock<Option<Reading>>,
     vouched: RwLock<Option<head::Vouched>>,
@@ -76,12 +78,19 @@ impl std::fmt::Debug for Feed {
 
 impl Feed {
     /// A follower that has read nothing yet: call [`Feed::catch_up`] before serving.
-    pub fn new(store: Arc<dyn Store>, hot: Option<Arc<Hot>>, observer: Arc<Observer>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        hot: Option<Arc<Hot>>,
+        observer: Arc<Observer>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             store,
             hot,
             observer,
             clock,
+            metrics,
             cursor: Mutex::default(),
             complete: RwLock::default(),
             vouched: RwLock::default(),
@@ -94,9 +103,9 @@ impl Feed {
         self.observer.revocations()
     }
 
-    /// The last entry up to which every entry is known here.
-    pub fn head(&self) -> i64 {
-        self.observer.progress().position().map_or(0, |position| position.number)
+    /// The number up to which every entry is known here.
+    pub fn head(&self) -> Option<i64> {
+        self.observer.progress().position().map(|position| position.number)
     }
 
     /// How long ago the feed was last read to its end. For ever, before the first reading.
@@ -186,11 +195,22 @@ impl Feed {
         }
     }
 
+    /// How late this node hears of what others revoked. What had been revoked before it began to listen is not late.
+    fn measure_lag(&self, news: &[Timestamp]) {
+        if self.last_complete().is_some() {
+            let now = self.clock.now();
+            for time in news {
+                self.metrics.revocation_lag(now.since(*time));
+            }
+        }
+    }
+
     /// Whether the end was reached.
     fn apply(&self, cursor: &mut Cursor, page: &FeedPage) -> bool {
         let full = page.entries.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
         let last = page.entries.last().map_or(cursor.number, |entry| entry.number);
-        self.observer.read(page.incarnation, cursor.number, &page.entries, (!full).then_some(page.head));
+        let news = self.observer.read(page.incarnation, cursor.number, &page.entries, (!full).then_some(page.head));
+        self.measure_lag(&news);
         cursor.number = if full { last } else { page.head };
         !full
     }

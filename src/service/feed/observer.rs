@@ -10,7 +10,10 @@ use uuid::Uuid;
 
 use super::progress::Progress;
 use crate::{
-    domain::revocation::{FeedEntry, Revocation},
+    domain::{
+        revocation::{FeedEntry, Revocation},
+        time::Timestamp,
+    },
     store::port::CommitObserver,
     verifier::RevocationSet,
 };
@@ -63,28 +66,37 @@ impl Observer {
         news
     }
 
-    /// Takes in entries that another node pushed. Whether some are missing between them.
-    pub(super) fn heard<'e>(&self, entries: impl Iterator<Item = &'e FeedEntry>) -> bool {
+    /// Takes in entries that another node pushed. When those that are news were recorded, and whether some are missing between
+    /// them.
+    pub(super) fn heard<'e>(&self, entries: impl Iterator<Item = &'e FeedEntry>) -> (Vec<Timestamp>, bool) {
         let mut progress = self.progress();
-        for entry in entries {
-            self.take_in(&mut progress, entry);
-        }
-        progress.has_gap()
+        let news = entries.filter(|entry| self.take_in(&mut progress, entry)).map(|entry| entry.time).collect();
+        (news, progress.has_gap())
     }
 
-    /// Takes in a stretch of the feed that follows the entry `after`, as the database has it. With `end`, its last entry.
-    pub(super) fn read(&self, incarnation: Uuid, after: i64, entries: &[FeedEntry], end: Option<i64>) {
+    /// Takes in a stretch of the feed that follows the entry `after`, as the database has it. With `end`, its last entry. When
+    /// those that are news were recorded.
+    pub(super) fn read(
+        &self,
+        incarnation: Uuid,
+        after: i64,
+        entries: &[FeedEntry],
+        end: Option<i64>,
+    ) -> Vec<Timestamp> {
         let mut progress = self.progress();
         progress.belongs_to(incarnation);
-        let mut last = after;
+        let (mut last, mut news) = (after, Vec::new());
         for entry in entries {
             progress.skip(last, entry.number);
-            self.take_in(&mut progress, entry);
+            if self.take_in(&mut progress, entry) {
+                news.push(entry.time);
+            }
             last = entry.number;
         }
         if let Some(end) = end {
             progress.skip(last, end + 1);
         }
+        news
     }
 
     /// The feed has another history.

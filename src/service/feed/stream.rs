@@ -42,9 +42,9 @@ impl Feed {
                         heard = Some((position.incarnation, *number));
                     }
                     // An entry that this program cannot read leaves a gap, which the database fills.
-                    if self.observer.heard(entries.iter().filter_map(|(_, entry)| entry.as_ref()))
-                        || entries.iter().any(|(_, entry)| entry.is_none())
-                    {
+                    let (news, gap) = self.observer.heard(entries.iter().filter_map(|(_, entry)| entry.as_ref()));
+                    self.measure_lag(&news);
+                    if gap || entries.iter().any(|(_, entry)| entry.is_none()) {
                         self.wanted.notify_one();
                     }
                 }

@@ -54,6 +54,11 @@ impl Hot {
         Self { state, seal, overtaken: AtomicBool::new(false) }
     }
 
+    /// Whether, as far as is known, it answers.
+    pub(super) fn is_up(&self) -> bool {
+        self.state.is_up()
+    }
+
     /// What is kept under `key`.
     pub(super) async fn get<T: Packed>(&self, key: HotKey) -> Result<Kept<T>, HotError> {
         Ok(self.open(key, self.state.get(key).await?))

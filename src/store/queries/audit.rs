@@ -5,20 +5,35 @@ use serde_json::json;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Database, Pools, Tx};
+use super::{Database, Pools, READS_APART, Tx};
 use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
         id::{EventId, SessionId, UserId},
         secret::random,
     },
-    store::{StoreError, port::AuditStore},
+    store::{
+        StoreError,
+        port::{AuditStore, DatabaseConnections},
+    },
 };
 
 #[async_trait]
 impl AuditStore for Database {
     async fn record(&self, event: AuditEvent) -> Result<(), StoreError> {
         self.transaction("record", event, |tx, event| Box::pin(tx.audit(event))).await
+    }
+
+    fn connections(&self) -> DatabaseConnections {
+        let Pools { write, read, feed, manner: _ } = &self.pools;
+        let apart = READS_APART.then_some(read);
+        let mut total = DatabaseConnections::default();
+        for pool in [write, feed].into_iter().chain(apart) {
+            let (open, idle) = (usize::try_from(pool.size()).unwrap_or(usize::MAX), pool.num_idle());
+            total.in_use += open.saturating_sub(idle);
+            total.idle += idle;
+        }
+        total
     }
 
     async fn close(&self) {

@@ -96,7 +96,7 @@ impl Database {
     }
 
     async fn number(&self, transaction: String) -> Result<Number, StoreError> {
-        let answer = self.reading(&self.pools.write, transaction, |conn, transaction| {
+        let answer = self.reading("transaction_status", &self.pools.write, transaction, |conn, transaction| {
             Box::pin(async move {
                 let answer: (Option<String>,) =
                     sqlx::query_as(OUTCOME).bind(transaction.as_str()).fetch_one(conn).await?;
@@ -117,7 +117,7 @@ impl Database {
     }
 
     async fn is_marked(&self, mark: EventId) -> Result<bool, StoreError> {
-        self.reading(&self.pools.write, mark, |conn, mark| {
+        self.reading("mark_of_commit", &self.pools.write, mark, |conn, mark| {
             Box::pin(async move {
                 let count: (i64,) = sqlx::query_as("SELECT COUNT(*) FROM audit_events WHERE id = $1")
                     .bind(*mark)

@@ -29,7 +29,7 @@ struct FeedRow {
 #[async_trait]
 impl FeedStore for Database {
     async fn read_feed(&self, after: i64, limit: u32) -> Result<FeedPage, StoreError> {
-        let rows = self.reading(&self.pools.feed, (after, limit), |conn, (after, limit)| {
+        let rows = self.reading("read_feed", &self.pools.feed, (after, limit), |conn, (after, limit)| {
             Box::pin(async move {
                 // One statement, one snapshot: the head is not older than the entries.
                 let rows: Vec<FeedRow> = sqlx::query_as(concat!(

@@ -27,11 +27,11 @@ use crate::{
 #[async_trait]
 impl KeyStore for Database {
     async fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StoreError> {
-        self.reading(&self.pools.read, (), |conn, ()| Box::pin(read_signing_keys(conn))).await
+        self.reading("signing_keys", &self.pools.read, (), |conn, ()| Box::pin(read_signing_keys(conn))).await
     }
 
     async fn refresh_keys(&self) -> Result<Vec<RefreshKeyRow>, StoreError> {
-        self.reading(&self.pools.read, (), |conn, ()| Box::pin(read_refresh_keys(conn))).await
+        self.reading("refresh_keys", &self.pools.read, (), |conn, ()| Box::pin(read_refresh_keys(conn))).await
     }
 
     async fn rotate_signing_key(

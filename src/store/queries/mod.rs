@@ -7,7 +7,7 @@ use sqlx::Pool;
 use tokio_util::task::TaskTracker;
 
 use self::transaction::Tx;
-use super::{Db, NAME, OUTCOME};
+use super::{Db, NAME, OUTCOME, READS_APART};
 use crate::store::{
     connect::Surroundings,
     link::{Link, Manner},

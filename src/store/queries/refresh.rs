@@ -9,13 +9,13 @@ use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent},
         id::SessionId,
-        refresh::{Decision, Family, decide},
+        refresh::{Decision, Delivery, Family, decide},
         session::{EndReason, Session},
         time::Timestamp,
     },
     store::{
         StoreError,
-        port::{Grounds, LiveSession, RefreshAttempt, RefreshOutcome, SessionState},
+        port::{LiveSession, RefreshAttempt, RefreshOutcome, SessionState},
     },
 };
 
@@ -64,7 +64,7 @@ impl Tx {
         now: Timestamp,
     ) -> Result<RefreshOutcome, StoreError> {
         let session = live.session.id;
-        let grounds = match decide(&live.session.family, attempt.presented, attempt.window, now, attempt.key_id) {
+        let delivery = match decide(&live.session.family, attempt.presented, attempt.window, now, attempt.key_id) {
             Decision::Rotate { next, state_lost } => {
                 live.session.family = next;
                 live.session.last_used_time = now;
@@ -72,18 +72,18 @@ impl Tx {
                 if state_lost {
                     let generation = attempt.presented.generation;
                     self.audit_refresh(attempt, &live, Act::RefreshStateLost { session, generation }).await?;
-                    Grounds::StateLost
+                    Delivery::RotatedStateLost
                 } else {
-                    Grounds::Rotated
+                    Delivery::Rotated
                 }
             }
-            Decision::Redeliver => Grounds::Redelivered,
+            Decision::Redeliver => Delivery::Redelivered,
             Decision::RedeliverLate { next } => {
                 live.session.family = next;
                 self.store_family(&live.session).await?;
                 self.audit_refresh(attempt, &live, Act::LateRedelivery { session, generation: next.generation })
                     .await?;
-                Grounds::RedeliveredLate
+                Delivery::RedeliveredLate
             }
             Decision::Overtaken => return Ok(RefreshOutcome::Overtaken),
             Decision::Replay => {
@@ -98,7 +98,7 @@ impl Tx {
                 return Ok(RefreshOutcome::Replayed);
             }
         };
-        Ok(RefreshOutcome::Granted(Box::new(live), grounds))
+        Ok(RefreshOutcome::Granted(Box::new(live), delivery))
     }
 
     async fn store_family(&mut self, session: &Session) -> Result<(), StoreError> {

@@ -113,7 +113,7 @@ impl SessionStore for Database {
 
     async fn list_sessions(&self, page: SessionPage) -> Result<Vec<Session>, StoreError> {
         let now = self.around.clock.now();
-        self.reading(&self.pools.read, (page, now), |conn, (page, now)| {
+        self.reading("list_sessions", &self.pools.read, (page, now), |conn, (page, now)| {
             Box::pin(async move {
                 sqlx::query_as::<Db, SessionRow>(concat!(
                     "SELECT ",

@@ -171,8 +171,10 @@ impl Database {
         F: for<'t> Fn(&'t mut Tx, &'t A) -> Body<'t, T> + Send + Sync + 'static,
     {
         let this = self.clone();
-        let span = tracing::debug_span!("transaction", db.system = NAME, name);
-        let task = self.tasks.spawn(async move { this.run(name, &args, body).await }.instrument(span));
+        // Within the caller's span, which is there also where this one is not.
+        let span = tracing::debug_span!("transaction", db.system.name = NAME, db.query.summary = name);
+        let task =
+            self.tasks.spawn(async move { this.run(name, &args, body).await }.instrument(span).in_current_span());
         match task.await {
             Ok(result) => result,
             Err(gone) => Err(StoreError::Internal(gone.into())),
@@ -241,7 +243,13 @@ impl Database {
 
     /// Runs `body` on a connection for reading, in a task of its own: a statement that its caller gave up on is finished, and
     /// one that takes too long is given up together with its connection.
-    pub(super) async fn reading<A, T, F>(&self, pool: &Pool<Db>, args: A, body: F) -> Result<T, StoreError>
+    pub(super) async fn reading<A, T, F>(
+        &self,
+        name: &'static str,
+        pool: &Pool<Db>,
+        args: A,
+        body: F,
+    ) -> Result<T, StoreError>
     where
         A: Send + Sync + 'static,
         T: Send + 'static,
@@ -253,7 +261,8 @@ impl Database {
             let reading = read_in(&mut connection, manner.begin_reading, &args, body);
             timeout(READ_LIMIT, reading).await.map_err(|_| too_slow())?
         };
-        match self.tasks.spawn(read.in_current_span()).await {
+        let span = tracing::debug_span!("read", db.system.name = NAME, db.query.summary = name);
+        match self.tasks.spawn(read.instrument(span).in_current_span()).await {
             Ok(result) => result,
             Err(gone) => Err(StoreError::Internal(gone.into())),
         }

@@ -46,7 +46,7 @@ impl UserStore for Database {
     }
 
     async fn get_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        self.reading(&self.pools.read, id, |conn, id| {
+        self.reading("get_user", &self.pools.read, id, |conn, id| {
             Box::pin(async move {
                 sqlx::query_as::<Db, UserRow>(concat!(
                     "SELECT u.id, u.email, u.email_key, u.email_verified_time, u.username, u.display_name, u.state, \
@@ -65,7 +65,7 @@ impl UserStore for Database {
     }
 
     async fn find_credentials(&self, identifier: Identifier) -> Result<Option<Credentials>, StoreError> {
-        self.reading(&self.pools.read, identifier, |conn, identifier| {
+        self.reading("find_credentials", &self.pools.read, identifier, |conn, identifier| {
             Box::pin(async move {
                 let query = match identifier {
                     Identifier::Email(email) => {
@@ -84,7 +84,7 @@ impl UserStore for Database {
     }
 
     async fn get_credentials(&self, id: UserId) -> Result<Option<Credentials>, StoreError> {
-        self.reading(&self.pools.read, id, |conn, id| {
+        self.reading("get_credentials", &self.pools.read, id, |conn, id| {
             Box::pin(async move {
                 let query = sqlx::query_as("SELECT id, state, epoch, password_hash FROM users WHERE id = $1").bind(*id);
                 credentials(query.fetch_optional(conn).await?)

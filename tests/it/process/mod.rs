@@ -28,6 +28,7 @@ mod restart;
 mod rolling;
 mod settings;
 mod start;
+mod telemetry;
 mod tls;
 mod token;
 mod tour;

@@ -11,14 +11,16 @@ use tokio::{
     sync::watch,
     task::JoinHandle,
 };
-use tonic::{Status, transport::Channel};
+use tonic::{Request, Status, transport::Channel};
 use vouchsafe::{
     pb::v1::{self, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient},
     store::Location,
 };
 
 use super::on_both_databases;
-use crate::support::{Backend, MASTER_KEY, TestDatabase, TestNode, bearer, login_request, reason};
+use crate::support::{
+    Backend, Collector, MASTER_KEY, TestDatabase, TestNode, bearer, login_request, reason, wire::get,
+};
 
 on_both_databases!(no_secret_is_written_down_anywhere);
 
@@ -30,12 +32,15 @@ const EMAIL: &str = "Canary.Mailbox@example.com";
 const UNKNOWN: &str = "canary.stranger@example.com";
 const AGENT: &str = "canary-agent/1.0";
 const GARBAGE: &str = "canary-garbage-token";
+const REQUEST_ID: &str = "canary-request-id";
+const TRACE_STATE: &str = "canary=trace-state";
 const DAMAGED: &str = "canary-damaged-value";
 
 /// The real program, and all that it writes.
 struct Process {
     child: Child,
     address: SocketAddr,
+    http: SocketAddr,
     readers: [JoinHandle<String>; 2],
     _data_dir: TempDir,
 }
@@ -59,11 +64,12 @@ fn collect(
 }
 
 impl Process {
-    async fn start(database: &Arc<TestDatabase>, format: &str) -> Self {
+    async fn start(database: &Arc<TestDatabase>, format: &str, collector: SocketAddr) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_vouchsafe"));
         command.env_clear().arg("serve").arg("--data-dir").arg(data_dir.path());
         let node = TestNode::on(Arc::clone(database)).set("log.filter=trace").set(&format!("log.format={format}"));
+        let node = node.set(&format!("telemetry.otlp_endpoint=http://{collector}")).set("telemetry.trace_percent=100");
         for set in node.sets() {
             command.arg("--set").arg(set);
         }
@@ -78,10 +84,13 @@ impl Process {
         let out = collect(child.stdout.take().unwrap(), serving.clone());
         let err = collect(child.stderr.take().unwrap(), serving);
         let line = told.wait_for(Option::is_some).await.expect("it serves").clone().unwrap();
-        let port = line.split("grpc").nth(1).unwrap().split("127.0.0.1:").nth(1).unwrap();
-        let port: String = port.chars().take_while(char::is_ascii_digit).collect();
-        let address = format!("127.0.0.1:{port}").parse().unwrap();
-        Self { child, address, readers: [out, err], _data_dir: data_dir }
+        let port_of = |name: &str| {
+            let port = line.split(name).nth(1).unwrap().split("127.0.0.1:").nth(1).unwrap();
+            let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+            format!("127.0.0.1:{port}").parse().unwrap()
+        };
+        let (address, http) = (port_of("grpc"), port_of("http"));
+        Self { child, address, http, readers: [out, err], _data_dir: data_dir }
     }
 
     async fn connect(&self) -> Channel {
@@ -117,7 +126,15 @@ impl Caller {
     }
 
     async fn login(&mut self, identifier: &str, password: &str) -> Result<v1::TokenPair, Status> {
-        let response = self.auth.login(login_request(identifier, password)).await?.into_inner();
+        let mut request = Request::new(login_request(identifier, password));
+        for (name, value) in [
+            ("x-request-id", REQUEST_ID),
+            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            ("tracestate", TRACE_STATE),
+        ] {
+            request.metadata_mut().insert(name, value.parse().unwrap());
+        }
+        let response = self.auth.login(request).await?.into_inner();
         let v1::login_response::Outcome::Tokens(tokens) = response.outcome.unwrap();
         self.tokens.push(tokens.clone());
         Ok(tokens)
@@ -223,7 +240,8 @@ impl Caller {
 async fn no_secret_is_written_down_anywhere(backend: Backend) {
     let format = if backend == Backend::Sqlite { "json" } else { "pretty" };
     let database = Arc::new(TestDatabase::migrated(backend).await);
-    let process = Process::start(&database, format).await;
+    let (collector, endpoint) = Collector::start().await;
+    let process = Process::start(&database, format, endpoint).await;
     let channel = process.connect().await;
     let (auth, account) = (AuthServiceClient::new(channel.clone()), AccountServiceClient::new(channel));
     let mut caller = Caller { auth, account, tokens: Vec::new() };
@@ -234,7 +252,10 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     caller.break_it(&database).await;
     let tokens = std::mem::take(&mut caller.tokens);
     drop(caller);
+    let (status, scrape) = get(process.http, "/metrics").await;
+    assert_eq!(status, 200);
     let log = process.stop().await;
+    let sent = collector.everything();
     for noise in ["TRACE", "/vouchsafe.v1.AccountService/ChangePassword", "call failed", "replayed", "h2"] {
         assert!(log.contains(noise), "{noise}: too little was logged for this to prove anything");
     }
@@ -260,6 +281,17 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     for secret in &unlogged {
         let line = log.lines().find(|line| line.contains(secret.as_str()));
         assert_eq!(line, None, "{secret}");
+    }
+    for there in ["AccountService/ChangePassword", "password_hash", "refresh_replays", "create_session"] {
+        let there_is = sent.contains(there) || scrape.contains(there);
+        assert!(there_is, "{there}: too little was sent for this to prove anything");
+    }
+    // What leaves for others to keep has nothing personal in it either, nor what callers are free to write.
+    unlogged.extend(["anary", "example.com", "127.0.0.1", AGENT, REQUEST_ID, TRACE_STATE].map(String::from));
+    unlogged.extend(tokens.iter().map(|t| t.session_id.clone()));
+    for secret in &unlogged {
+        assert!(!sent.contains(secret.as_str()), "{secret} was sent to the collector");
+        assert!(!scrape.contains(secret.as_str()), "{secret} is in the scrape");
     }
     assert_nothing_is_stored(&database, &secrets).await;
     database.remove().await;

@@ -7,6 +7,7 @@ mod discovery;
 mod edge;
 mod hostile_tokens;
 mod login;
+mod metrics;
 mod passwords;
 mod races;
 mod refresh;

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use vouchsafe::{
     domain::{
         id::SessionId,
-        refresh::{CLOCK_SKEW, Family, Presented},
+        refresh::{CLOCK_SKEW, Delivery, Family, Presented},
         revocation::Revocation,
         session::SessionPolicy,
         time::Clock as _,
     },
-    store::port::{Caller, Grounds, RefreshAttempt, RefreshOutcome},
+    store::port::{Caller, RefreshAttempt, RefreshOutcome},
 };
 
 use super::world::{POLICY, WINDOW, World, granted};
@@ -207,9 +207,11 @@ pub(super) async fn the_hot_counter_counts_where_the_row_is_behind_it(w: Arc<Wor
         let attempt = RefreshAttempt { hot: Some(hot), ..w.attempt(session, generation) };
         w.store.refresh(attempt).await.unwrap()
     };
-    let RefreshOutcome::Granted(again, Grounds::Redelivered) = present(3, hot).await else { panic!("not redelivered") };
+    let RefreshOutcome::Granted(again, Delivery::Redelivered) = present(3, hot).await else {
+        panic!("not redelivered")
+    };
     assert_eq!((again.session.family, again.session.last_used_time), (hot, hot.made_at));
-    let RefreshOutcome::Granted(next, Grounds::Rotated) = present(4, hot).await else { panic!("not rotated") };
+    let RefreshOutcome::Granted(next, Delivery::Rotated) = present(4, hot).await else { panic!("not rotated") };
     assert_eq!((next.session.family.generation, next.session.family.late_streak), (5, 2), "the streak goes on");
     w.wait(Duration::from_mins(1));
     assert_eq!(present(3, hot).await, RefreshOutcome::Replayed, "the row is ahead by now");

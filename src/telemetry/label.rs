@@ -1,0 +1,176 @@
+//! The labels of our own metrics. Every value of a label is a variant, so that no caller can make up another and the number
+//! of series is fixed when the program is built.
+
+use crate::{service::ServiceError, verifier::Inactive};
+
+/// A label with a fixed set of values.
+pub trait Label: Copy + 'static {
+    /// Its name.
+    const KEY: &'static str;
+    /// Every value, in the order of [`Label::index`].
+    const ALL: &'static [Self];
+    /// The value as it is shown.
+    fn as_str(self) -> &'static str;
+    /// Its place in [`Label::ALL`].
+    fn index(self) -> usize;
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident($key:literal) {
+        $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+
+    })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl Label for $name {
+            const KEY: &'static str = $key;
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    )+};
+}
+
+labels! {
+    /// How a sign-in ended.
+    LoginOutcome("outcome") {
+        /// With tokens.
+        Ok = "ok",
+        /// Unknown account, wrong password or suspended: callers are not told which.
+        InvalidCredentials = "invalid_credentials",
+        /// Too many passwords to hash.
+        Overloaded = "overloaded",
+        /// Something it depends on was away, or the deadline passed.
+        Unavailable = "unavailable",
+        /// Anything else, for instance a conflicting change or a fault of ours.
+        Failed = "failed",
+    }
+
+    /// How a registration ended.
+    RegistrationOutcome("outcome") {
+        /// With an account.
+        Ok = "ok",
+        /// The e-mail address or the user name is another account's.
+        Taken = "taken",
+        /// Registration is not open.
+        Closed = "closed",
+        /// Too many passwords to hash.
+        Overloaded = "overloaded",
+        /// Something it depends on was away, or the deadline passed.
+        Unavailable = "unavailable",
+        /// Anything else.
+        Failed = "failed",
+    }
+
+    /// What was decided about a refresh token that is one of ours: the rows of the table, and what comes before it.
+    RefreshRow("decision") {
+        /// The newest one: exchanged.
+        Rotate = "rotate",
+        /// Newer than what was remembered: exchanged; state had been lost.
+        StateLost = "state_lost",
+        /// The one before, in time: the same answer again.
+        Redeliver = "redeliver",
+        /// The one before, late: the same answer again, audited.
+        LateRedelivery = "late_redelivery",
+        /// Older, but on its way since before: nothing done.
+        Overtaken = "overtaken",
+        /// Older: the session was ended.
+        Replay = "replay",
+        /// Its session had been ended.
+        Ended = "ended",
+        /// Its session had expired.
+        Expired = "expired",
+        /// Its session is not there any more.
+        UnknownSession = "unknown_session",
+    }
+
+    /// By what a refresh was decided.
+    RefreshPath("path") {
+        /// The hot record beside the row.
+        Hot = "hot",
+        /// The locked row alone.
+        Row = "row",
+        /// The hot record alone, while the database was away.
+        Grace = "grace",
+    }
+
+    /// What was said of an access token.
+    VerificationResult("result") {
+        /// It is active.
+        Active = "active",
+        /// Not a well-formed access token.
+        Malformed = "malformed",
+        /// A token of another type.
+        WrongType = "wrong_type",
+        /// Signed by an unknown key.
+        UnknownKey = "unknown_key",
+        /// The signature does not match.
+        BadSignature = "bad_signature",
+        /// Issued by somebody else.
+        WrongIssuer = "wrong_issuer",
+        /// Meant for another audience.
+        WrongAudience = "wrong_audience",
+        /// It has expired.
+        Expired = "expired",
+        /// It is not valid yet.
+        NotYetValid = "not_yet_valid",
+        /// It was revoked.
+        Revoked = "revoked",
+        /// No answer: the revocation list was too old or could not be read.
+        Unavailable = "unavailable",
+    }
+}
+
+impl LoginOutcome {
+    /// The outcome of a sign-in.
+    pub fn of<T>(result: &Result<T, ServiceError>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(ServiceError::InvalidCredentials) => Self::InvalidCredentials,
+            Err(ServiceError::Overloaded { .. }) => Self::Overloaded,
+            Err(ServiceError::Unavailable { .. } | ServiceError::DeadlineExceeded) => Self::Unavailable,
+            Err(_) => Self::Failed,
+        }
+    }
+}
+
+impl RegistrationOutcome {
+    /// The outcome of a registration.
+    pub fn of<T>(result: &Result<T, ServiceError>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(ServiceError::EmailTaken | ServiceError::UsernameTaken) => Self::Taken,
+            Err(ServiceError::RegistrationClosed) => Self::Closed,
+            Err(ServiceError::Overloaded { .. }) => Self::Overloaded,
+            Err(ServiceError::Unavailable { .. } | ServiceError::DeadlineExceeded) => Self::Unavailable,
+            Err(_) => Self::Failed,
+        }
+    }
+}
+
+impl From<Inactive> for VerificationResult {
+    fn from(reason: Inactive) -> Self {
+        match reason {
+            Inactive::Malformed => Self::Malformed,
+            Inactive::WrongType => Self::WrongType,
+            Inactive::UnknownKey => Self::UnknownKey,
+            Inactive::BadSignature => Self::BadSignature,
+            Inactive::WrongIssuer => Self::WrongIssuer,
+            Inactive::WrongAudience => Self::WrongAudience,
+            Inactive::Expired => Self::Expired,
+            Inactive::NotYetValid => Self::NotYetValid,
+            Inactive::Revoked => Self::Revoked,
+        }
+    }
+}

@@ -19,14 +19,22 @@ pub enum Algorithm {
     /// Ed25519 (RFC 8037).
     #[serde(rename = "EdDSA")]
     EdDsa,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 §3.3), for verifiers that know nothing else: tokens four times as long and
+    /// slow to sign.
+    #[serde(rename = "RS256")]
+    Rs256,
 }
 
 impl Algorithm {
+    /// All that are offered.
+    pub const ALL: [Self; 3] = [Self::Es256, Self::EdDsa, Self::Rs256];
+
     /// The name in `alg`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
             Self::EdDsa => "EdDSA",
+            Self::Rs256 => "RS256",
         }
     }
 }
@@ -44,6 +52,7 @@ impl FromStr for Algorithm {
         match name {
             "ES256" => Ok(Self::Es256),
             "EdDSA" => Ok(Self::EdDsa),
+            "RS256" => Ok(Self::Rs256),
             _ => Err(UnknownAlgorithm),
         }
     }
@@ -51,7 +60,7 @@ impl FromStr for Algorithm {
 
 /// The name of an algorithm that is not offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the algorithms offered are ES256 and EdDSA")]
+#[error("the algorithms offered are ES256, EdDSA and RS256")]
 pub struct UnknownAlgorithm;
 
 /// The moments of a key's life.

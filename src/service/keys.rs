@@ -13,6 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 pub use self::load::KeyError;
 use self::load::{Keys, SigningKey, read, refresh_key_context, signing_key_context};
@@ -59,6 +60,8 @@ pub struct KeyChain {
     entropy: Arc<dyn Entropy>,
     keys: ArcSwap<Keys>,
     looked_up: AtomicI64,
+    /// Held while a signing key is made.
+    making: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for KeyChain {
@@ -79,7 +82,7 @@ impl KeyChain {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, KeyError> {
         let keys = ArcSwap::from_pointee(read(store, &master, clock.now()).await?);
-        Ok(Self { master, clock, entropy, keys, looked_up: AtomicI64::new(i64::MIN) })
+        Ok(Self { master, clock, entropy, keys, looked_up: AtomicI64::new(i64::MIN), making: Arc::default() })
     }
 
     /// Loads every key anew.
@@ -126,7 +129,7 @@ impl KeyChain {
         refresh: bool,
     ) -> Result<(), KeyError> {
         if signing {
-            let new = self.new_signing_key(policy.algorithm)?;
+            let new = self.new_signing_key(policy.algorithm).await?;
             store.rotate_signing_key(new, policy.rotation, rotate, actor).await?;
         }
         if refresh {
@@ -140,10 +143,16 @@ impl KeyChain {
         if signing || refresh { self.reload(store).await } else { Ok(()) }
     }
 
-    fn new_signing_key(&self, algorithm: Algorithm) -> Result<NewSigningKey, KeyError> {
-        let made = SigningKeyPair::generate(algorithm).and_then(|pair| Ok((pair.to_pkcs8()?, pair)));
-        let (pkcs8, pair) =
-            made.map_err(|problem| KeyError::Damaged { key: "(new)".to_owned(), problem: problem.to_string() })?;
+    /// Makes a key where no call waits for it: an RSA key takes a second. One at a time, also if whoever asked goes away.
+    async fn new_signing_key(&self, algorithm: Algorithm) -> Result<NewSigningKey, KeyError> {
+        let failed = |problem: String| KeyError::Damaged { key: "(new)".to_owned(), problem };
+        let one = Arc::clone(&self.making).lock_owned().await;
+        let make = move || {
+            let _one = one;
+            SigningKeyPair::generate(algorithm).and_then(|pair| Ok((pair.to_pkcs8()?, pair)))
+        };
+        let made = tokio::task::spawn_blocking(make).await.map_err(|gone| failed(gone.to_string()))?;
+        let (pkcs8, pair) = made.map_err(|problem| failed(problem.to_string()))?;
         let kid = pair.public_key().kid().to_owned();
         Ok(NewSigningKey {
             algorithm,

@@ -50,7 +50,7 @@ async fn every_problem_is_reported_at_once_and_values_name_what_would_do() {
     let said = refused(place, &["--set", "grpc.max_deadline=1", "--set", "tokens.algorithm=HS256"]).await;
     assert_eq!(said.lines().count(), 5, "{said}");
     assert_says(&said, &["tokens.access_ttl", "\"soon\"", "30s to 1d", "VOUCHSAFE_TOKENS__ACCESS_TTL"]);
-    assert_says(&said, &["shutdown.drain", "grpc.max_deadline", "tokens.algorithm", "ES256 or EdDSA"]);
+    assert_says(&said, &["shutdown.drain", "grpc.max_deadline", "tokens.algorithm", "ES256, EdDSA or RS256"]);
 }
 
 #[tokio::test]

@@ -186,6 +186,26 @@ pub enum KeysCommand {
         #[command(flatten)]
         settings: SettingsArgs,
     },
+    /// Revoke a key that has fallen into wrong hands
+    ///
+    /// Every access token it signed is refused, at running servers within a second or two and for good; sessions go on, and
+    /// clients refresh. Another key signs at once. Services that check tokens by themselves refuse them when they fetch the
+    /// keys the next time. Asks first; nothing brings a revoked key back.
+    Revoke(RevokeKeyArgs),
+}
+
+/// The key to revoke.
+#[derive(Clone, clap::Args)]
+pub struct RevokeKeyArgs {
+    /// The key's kid, as `vouchsafe keys list` prints it
+    #[arg(value_name = "KID", allow_hyphen_values = true)]
+    pub kid: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Settings flags after the command.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
 }
 
 /// How to print a list.
@@ -269,7 +289,10 @@ impl Command {
             Self::Config { command: ConfigCommand::Check { settings: inner }, settings }
             | Self::Admin { command: AdminCommand::Create(CreateAdmin { settings: inner, .. }), settings }
             | Self::Keys {
-                command: KeysCommand::List { settings: inner, .. } | KeysCommand::Rotate { settings: inner },
+                command:
+                    KeysCommand::List { settings: inner, .. }
+                    | KeysCommand::Rotate { settings: inner }
+                    | KeysCommand::Revoke(RevokeKeyArgs { settings: inner, .. }),
                 settings,
             } => vec![settings, inner],
             Self::Token { .. } | Self::Healthcheck { .. } => Vec::new(),
@@ -305,6 +328,7 @@ mod tests {
             format!("config check {all}"),
             format!("migrate {all}"),
             format!("keys rotate {all}"),
+            format!("keys revoke -kid- {all}"),
         ] {
             let settings = parse(&line).unwrap().settings();
             assert_eq!(settings.config, Some("b".into()), "{line}");

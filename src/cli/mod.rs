@@ -62,6 +62,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
         Command::Admin { command: AdminCommand::Create(create), .. } => block_on(admin::create(settings()?, create)),
         Command::Keys { command: KeysCommand::List { output, .. }, .. } => block_on(keys::list(settings()?, output)),
         Command::Keys { command: KeysCommand::Rotate { .. }, .. } => block_on(keys::rotate(settings()?)),
+        Command::Keys { command: KeysCommand::Revoke(revoke), .. } => block_on(keys::revoke(settings()?, revoke)),
         Command::Token { command: TokenCommand::Verify(verify) } => token::verify(verify),
         Command::Healthcheck { url } => block_on(healthcheck::run(url)),
     }

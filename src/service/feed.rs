@@ -152,6 +152,10 @@ impl Feed {
 
     /// Whether the end was reached.
     fn apply(&self, cursor: &mut Cursor, page: &FeedPage) -> bool {
+        // Entries that expired before this node saw them may have been about keys.
+        if page.entries.first().map_or(page.head + 1, |e| e.number) > cursor.number + 1 {
+            self.observer.keys_changed.notify_one();
+        }
         for entry in &page.entries {
             self.observer.take_in(entry);
         }

@@ -20,7 +20,7 @@ impl Service {
             origin: context.origin.clone(),
         };
         match self.store.refresh(attempt).await? {
-            RefreshOutcome::Granted(live) => self.issue(&live),
+            RefreshOutcome::Granted(live) => self.issue(&live).await,
             RefreshOutcome::Overtaken => Err(ServiceError::RefreshOvertaken),
             RefreshOutcome::Replayed => {
                 tracing::warn!(session = %claims.session, "refresh token replayed, session ended");

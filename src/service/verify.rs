@@ -33,23 +33,38 @@ impl Service {
         if consistency == Consistency::Strong {
             self.feed.catch_up().await?;
         }
-        self.check(token, audience)
+        self.check(token, audience).await
     }
 
     /// Who calls our own API: the token must be meant for it.
-    pub fn authenticate(&self, token: &SecretString) -> Result<Principal, ServiceError> {
+    pub async fn authenticate(&self, token: &SecretString) -> Result<Principal, ServiceError> {
         let own = Audience::try_from(OWN_AUDIENCE.to_owned()).map_err(ServiceError::internal)?;
-        match self.check(token, &[own])? {
+        match self.check(token, &[own]).await? {
             Ok(claims) => Ok(Principal { user: claims.subject, session: claims.session_id }),
             Err(_) => Err(ServiceError::AccessTokenInvalid),
         }
     }
 
-    fn check(&self, token: &SecretString, audience: &[Audience]) -> Result<Verification, ServiceError> {
+    /// Whether a token is active by what this node remembers, and by every key there is.
+    pub(super) async fn check(
+        &self,
+        token: &SecretString,
+        audience: &[Audience],
+    ) -> Result<Verification, ServiceError> {
         if self.feed.staleness() > self.policy.max_staleness {
             return Err(ServiceError::Unavailable { cause: "the revocation list is too old".into() });
         }
+        let verification = self.check_here(token, audience);
+        if verification != Err(Inactive::UnknownKey) {
+            return Ok(verification);
+        }
+        // Another node may sign with a key that this one has not heard of yet.
+        self.keys.look_up(&*self.store).await?;
+        Ok(self.check_here(token, audience))
+    }
+
+    fn check_here(&self, token: &SecretString, audience: &[Audience]) -> Verification {
         let (keys, now) = (self.keys.verification_keys(), self.clock.now());
-        Ok(self.verifier.verify_for(audience, token.expose(), &keys, self.feed.revocations(), now))
+        self.verifier.verify_for(audience, token.expose(), &keys, self.feed.revocations(), now)
     }
 }

@@ -12,6 +12,7 @@ mod races;
 mod refresh;
 mod registration;
 mod revocation;
+mod revoke_token;
 mod rotation;
 mod sessions;
 mod sign_in;

@@ -3,13 +3,14 @@
 mod client;
 mod harness;
 mod lines;
-mod proxy;
+pub(crate) mod proxy;
 mod tools;
 mod web;
 
 mod admin;
 mod backends_killed;
 mod cancelled;
+mod completions;
 mod database_away;
 mod disk_full;
 mod drain;
@@ -24,4 +25,5 @@ mod rolling;
 mod settings;
 mod start;
 mod token;
+mod token_url;
 mod tour;

@@ -11,9 +11,13 @@ use tokio::{
     sync::watch,
 };
 
+use vouchsafe::store::Location;
+
+use crate::support::TestDatabase;
+
 /// What the network does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Link {
+pub(crate) enum Link {
     /// It works.
     Up,
     /// Answers do not come through; what is sent does.
@@ -25,13 +29,13 @@ pub(super) enum Link {
 }
 
 /// Passes connections on. Ends when dropped.
-pub(super) struct Proxy {
-    pub(super) address: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     link: Arc<watch::Sender<Link>>,
 }
 
 impl Proxy {
-    pub(super) async fn to(upstream: String) -> Self {
+    pub(crate) async fn to(upstream: String) -> Self {
         // Not closed while cut, so that nobody else gets its port: a connection is accepted and ended.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -52,7 +56,17 @@ impl Proxy {
         Self { address, link }
     }
 
-    pub(super) fn set(&self, link: Link) {
+    /// One before a database server, and the URL of the database through it.
+    pub(crate) async fn before(database: &TestDatabase) -> (Self, String) {
+        let Location::Postgres(url) = database.location() else { unreachable!() };
+        let (login, rest) = url.expose().split_once('@').expect("the URL names a user");
+        let (host, name) = rest.split_once('/').expect("the URL names a database");
+        let proxy = Self::to(host.to_owned()).await;
+        let url = format!("{login}@{}/{name}", proxy.address);
+        (proxy, url)
+    }
+
+    pub(crate) fn set(&self, link: Link) {
         self.link.send_replace(link);
     }
 }

@@ -14,6 +14,7 @@ mod registration;
 mod revocation;
 mod revoke_token;
 mod rotation;
+mod rotation_nodes;
 mod sessions;
 mod sign_in;
 mod tokens;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Breaks ten security rules, one at a time, and demands that a test goes red each time.
+"""Breaks fourteen security rules, one at a time, and demands that a test goes red each time.
 
 Works on a copy of the last commit under target/mutations, never on your files. The tests it names that need Postgres are not
 used, so nothing has to be started: python3 scripts/mutations.py [NAME ...]
@@ -56,6 +56,23 @@ MUTATIONS = [
      "UserState::Suspended => LoginFailure::Suspended,",
      "UserState::Suspended => return Ok(Checked { user: found.user, hash, outdated }),",
      ["--test", "it", "rpc::login::sqlite"]),
+    ("weak-rsa-key", "src/jose/rsa.rs",
+     "const MODULUS_BITS: RangeInclusive<usize> = 2048..=4096;",
+     "const MODULUS_BITS: RangeInclusive<usize> = 512..=4096;",
+     ["--lib", "jose"]),
+    ("revoked-kid-is-good", "src/verifier/revocation_set.rs",
+     "self.keys.load().iter().any(|revoked| revoked == kid)",
+     "kid.is_empty()",
+     ["--lib", "verifier"]),
+    ("revoked-key-comes-back", "src/store/queries/keys.rs",
+     'sqlx::query("DELETE FROM signing_keys WHERE kid = $1").bind(kid).execute(tx.conn()).await?;',
+     'sqlx::query("UPDATE signing_keys SET retire_time = 1, remove_time = 1 WHERE kid = $1").bind(kid).execute(tx.conn()).await?;',
+     ["--test", "it", "store::sqlite"]),
+    ("expired-token-fills-the-feed", "src/service/revoke_token.rs",
+     "let Ok(claims) = self.check(token, &[]).await? else { return Ok(()) };",
+     "let keys = self.keys.verification_keys();\n"
+     "        let Ok(claims) = self.verifier.authenticate(token.expose(), &keys).map(|t| t.into_claims()) else { return Ok(()) };",
+     ["--test", "it", "rpc::revoke_token::sqlite"]),
 ]
 
 

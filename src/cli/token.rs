@@ -172,15 +172,12 @@ fn decode(token: &str) -> Option<(Map<String, Value>, Map<String, Value>)> {
 
 /// The dates, for people.
 fn times(claims: &Map<String, Value>, now: Timestamp) -> String {
-    let mut lines = String::new();
-    for name in ["auth_time", "iat", "nbf", "exp"] {
-        if let Some(seconds) = claims.get(name).and_then(Value::as_i64) {
-            let time = Timestamp::from_seconds(seconds);
-            let passed = if name == "exp" && time <= now { ", which has passed" } else { "" };
-            lines += &format!("\n{name}: {time}{passed}");
-        }
-    }
-    lines
+    let line = |name: &str| {
+        let time = Timestamp::from_seconds(claims.get(name)?.as_i64()?);
+        let passed = if name == "exp" && time <= now { ", which has passed" } else { "" };
+        Some(format!("\n{name}: {time}{passed}"))
+    };
+    ["auth_time", "iat", "nbf", "exp"].into_iter().filter_map(line).collect()
 }
 
 /// With everything escaped that would do something to a terminal or the order of letters.

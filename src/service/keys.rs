@@ -186,8 +186,8 @@ impl KeyChain {
             let _one = one;
             SigningKeyPair::generate(algorithm).and_then(|pair| Ok((pair.to_pkcs8()?, pair)))
         };
-        let made = tokio::task::spawn_blocking(make).await.map_err(|gone| failed(gone.to_string()))?;
-        let (pkcs8, pair) = made.map_err(|problem| failed(problem.to_string()))?;
+        let outcome = tokio::task::spawn_blocking(make).await.map_err(|gone| failed(gone.to_string()))?;
+        let (pkcs8, pair) = outcome.map_err(|problem| failed(problem.to_string()))?;
         let kid = pair.public_key().kid().to_owned();
         Ok(NewSigningKey {
             algorithm,

@@ -149,7 +149,7 @@ async fn what_is_no_command_is_answered_with_usage() {
         (&["admin", "create"], "--email"),
         (&["admin", "create", "--email", "nobody", "--password-stdin"], "nobody"),
         (&["admin", "create", "--email", "a@b.example", "--password-stdin", "--password-file", "x"], "--password-file"),
-        (&["token", "verify", "x"], "--jwks"),
+        (&["token", "verify", "x"], "--issuer"),
     ] {
         let ended = place.run(args).await;
         assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(2), ""), "{ended:?}");

@@ -66,7 +66,7 @@ MUTATIONS = [
      ["--lib", "verifier"]),
     ("revoked-key-comes-back", "src/store/queries/keys.rs",
      'sqlx::query("DELETE FROM signing_keys WHERE kid = $1").bind(kid).execute(tx.conn()).await?;',
-     'sqlx::query("UPDATE signing_keys SET retire_time = 1, remove_time = 1 WHERE kid = $1").bind(kid).execute(tx.conn()).await?;',
+     'sqlx::query("UPDATE signing_keys SET remove_time = 1 WHERE kid = $1").bind(kid).execute(tx.conn()).await?;',
      ["--test", "it", "store::sqlite"]),
     ("expired-token-fills-the-feed", "src/service/revoke_token.rs",
      "let Ok(claims) = self.check(token, &[]).await? else { return Ok(()) };",

@@ -101,15 +101,19 @@ where
         // The one that was polled ready; its clone need not be.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
-        let answer = async move {
-            let handler = async {
+        let handler = {
+            let request_id = request_id.clone();
+            async move {
                 match shared.admit(&mut request, &request_id, budget).await {
                     Ok(()) => inner.call(request).await,
                     Err(refusal) => Ok(refusal.into_status().into_http()),
                 }
-            };
-            // Counted from here, as the transport counts its own, whose answer would be CANCELLED.
-            let mut response = match tokio::time::timeout(budget, handler).await {
+            }
+        };
+        // Counted from here, as the transport counts its own, whose answer would be CANCELLED.
+        let handler = tokio::time::timeout(budget, handler);
+        let answer = async move {
+            let mut response = match handler.await {
                 Ok(answer) => answer?,
                 Err(_) => Status::from(ServiceError::DeadlineExceeded).into_http(),
             };

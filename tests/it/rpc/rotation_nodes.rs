@@ -201,3 +201,39 @@ async fn a_revoked_key_stays_revoked() {
     fresh.stop().await;
     world.remove().await;
 }
+
+/// A node that has heard that a key is revoked, and of no other key yet, would rather sign with none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_node_signs_with_a_key_that_it_knows_to_be_revoked() {
+    let world = World::new().await;
+    let node = &world.nodes[0];
+    let tokens = node.login("ada@example.com").await;
+    let now = machine_date();
+    let (time, expire_time) = (now.as_micros(), now.plus(Duration::from_hours(1)).as_micros());
+    let revocation = serde_json::json!({ "kind": "key", "kid": kid(&tokens) });
+    // The entry alone, as if this node's keys were read before it.
+    let entry = format!(
+        "WITH head AS (UPDATE feed_head SET number = number + 1 RETURNING number) \
+         INSERT INTO feed (number, revocation, time, expire_time) \
+         SELECT number, '{revocation}'::jsonb, {time}, {expire_time} FROM head"
+    );
+    assert_eq!(node.database.execute(&entry).await, 1);
+    node.catch_up().await;
+    assert_eq!(said(node, &tokens.access_token).await.unwrap(), InactiveReason::Revoked);
+    let refused = node.refresh(&tokens.refresh_token).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    world.rotate().await;
+    // Once there is another key the same refresh token works, as after any outage.
+    let renewed = async {
+        loop {
+            match node.refresh(&tokens.refresh_token).await {
+                Ok(renewed) => return renewed,
+                Err(outage) => assert_eq!(outage.code(), Code::Unavailable, "{outage:?}"),
+            }
+        }
+    };
+    let renewed = timeout(Duration::from_mins(1), renewed).await.expect("another key signs");
+    assert_ne!(kid(&renewed), kid(&tokens));
+    assert_good_everywhere(&world.nodes[..2], &[renewed]).await;
+    world.remove().await;
+}

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(with(json!({"kty": "EC", "d": "A"})), Err(KeySetError::Key { index: 1, error: JwkError::Private }));
         let weak = json!({"kty": "RSA", "n": "_".repeat(171), "e": "AQAB"});
         assert_eq!(with(weak), Err(KeySetError::Key { index: 1, error: JwkError::Member("n") }));
-        let weak = json!({"kty": "RSA", "n": format!("{}w", "_".repeat(170)), "e": "AQAB"});
+        let weak = json!({"kty": "RSA", "n": format!("{}8", "_".repeat(170)), "e": "AQAB"});
         assert_eq!(with(weak), Err(KeySetError::Key { index: 1, error: JwkError::Rsa }), "1024 bits");
         assert_eq!(with(json!(1)), Err(KeySetError::Key { index: 1, error: JwkError::NotAnObject }));
     }

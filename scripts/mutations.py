@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Breaks eleven security rules, one at a time, and demands that a test goes red each time.
+"""Breaks fifteen security rules, one at a time, and demands that a test goes red each time.
 
 Works on a copy of the last commit under target/mutations, never on your files. The tests it names that need Postgres are not
 used, so nothing has to be started: python3 scripts/mutations.py [NAME ...]
@@ -20,7 +20,7 @@ MUTATIONS = [
      "true",
      ["--lib", "domain::refresh"]),
     ("replay-is-overtaken", "src/domain/refresh.rs",
-     "if presented.arrived >= family.made_at {",
+     "if presented.arrived >= family.made_at.plus(CLOCK_SKEW) {",
      "if false {",
      ["--lib", "domain::refresh"]),
     ("sign-in-outlives-a-new-password", "src/store/queries/sessions.rs",
@@ -36,7 +36,7 @@ MUTATIONS = [
      "",
      ["--test", "it", "store::sqlite"]),
     ("transaction-dies-with-its-caller", "src/store/queries/transaction.rs",
-     "let task = self.tasks.spawn(async move { this.run(name, &args, body).await }.instrument(span));\n        match task.await {",
+     "let task =\n            self.tasks.spawn(async move { this.run(name, &args, body).await }.instrument(span).in_current_span());\n        match task.await {",
      "let task: Result<_, tokio::task::JoinError> = Ok(this.run(name, &args, body).instrument(span).await);\n        match task {",
      ["--test", "it", "store::sqlite"]),
     ("refresh-token-unauthenticated", "src/crypto/refresh_token.rs",
@@ -49,8 +49,8 @@ MUTATIONS = [
      "if false {",
      ["--lib", "verifier::check"]),
     ("any-audience-administers", "src/service/verify.rs",
-     "match self.check(token, &[own])? {",
-     "let _ = own;\n        match self.check(token, &[])? {",
+     "match self.check(token, &[own]).await? {",
+     "let _ = own;\n        match self.check(token, &[]).await? {",
      ["--test", "it", "rpc::tokens::sqlite", "rpc::access::sqlite", "rpc::login::sqlite"]),
     ("client-certificate-optional", "src/tls/files.rs",
      "verifier.build()",
@@ -60,6 +60,23 @@ MUTATIONS = [
      "UserState::Suspended => LoginFailure::Suspended,",
      "UserState::Suspended => return Ok(Checked { user: found.user, hash, outdated }),",
      ["--test", "it", "rpc::login::sqlite"]),
+    ("weak-rsa-key", "src/jose/rsa.rs",
+     "const MODULUS_BITS: RangeInclusive<usize> = 2048..=4096;",
+     "const MODULUS_BITS: RangeInclusive<usize> = 512..=4096;",
+     ["--lib", "jose"]),
+    ("revoked-kid-is-good", "src/verifier/revocation_set.rs",
+     "self.keys.load().iter().any(|revoked| revoked == kid)",
+     "kid.is_empty()",
+     ["--lib", "verifier"]),
+    ("revoked-key-comes-back", "src/store/queries/keys.rs",
+     'sqlx::query("DELETE FROM signing_keys WHERE kid = $1").bind(kid).execute(tx.conn()).await?;',
+     'sqlx::query("UPDATE signing_keys SET remove_time = 1 WHERE kid = $1").bind(kid).execute(tx.conn()).await?;',
+     ["--test", "it", "store::sqlite"]),
+    ("expired-token-fills-the-feed", "src/service/revoke_token.rs",
+     "let Ok(claims) = self.check(token, &[]).await? else { return Ok(()) };",
+     "let keys = self.keys.verification_keys();\n"
+     "        let Ok(claims) = self.verifier.authenticate(token.expose(), &keys).map(|t| t.into_claims()) else { return Ok(()) };",
+     ["--test", "it", "rpc::revoke_token::sqlite"]),
 ]
 
 

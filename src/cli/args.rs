@@ -108,6 +108,14 @@ pub enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Print a completion script for a shell
+    ///
+    /// For instance: vouchsafe completions bash > /etc/bash_completion.d/vouchsafe
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// Ask a running server whether it is ready
     ///
     /// Exits with 0 if it is and with 1 if it is not, for container health checks. With TLS it accepts the certificate that the
@@ -191,6 +199,26 @@ pub enum KeysCommand {
         #[command(flatten)]
         settings: SettingsArgs,
     },
+    /// Revoke a key that has fallen into wrong hands
+    ///
+    /// Every access token it signed is refused, at running servers within a second or two and for good; sessions go on, and
+    /// clients refresh. Another key signs at once. Services that check tokens by themselves refuse them when they fetch the
+    /// keys the next time. Asks first; nothing brings a revoked key back.
+    Revoke(RevokeKeyArgs),
+}
+
+/// The key to revoke.
+#[derive(Clone, clap::Args)]
+pub struct RevokeKeyArgs {
+    /// The key's kid, as `vouchsafe keys list` prints it
+    #[arg(value_name = "KID", allow_hyphen_values = true)]
+    pub kid: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Settings flags after the command.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
 }
 
 /// How to print a list.
@@ -208,8 +236,33 @@ pub enum TokenCommand {
     /// Check an access token against published keys and print its claims
     ///
     /// Checks what any verifier can check by itself: signature, issuer, audience and times. Whether the token was revoked
-    /// only a server knows. Exits with 0 if the token is good and with 1 if it is not.
+    /// only a server knows. The keys come from a file, from a URL, or from where the issuer says. Exits with 0 if the token is
+    /// good, with 1 if it is not, and with 2 if that cannot be told.
     Verify(VerifyToken),
+    /// Print what an access token says, without checking anything
+    ///
+    /// Anybody can write such a token: believe nothing of it. `vouchsafe token verify` checks.
+    Inspect(InspectToken),
+}
+
+/// The token to look at.
+#[derive(Clone, clap::Args)]
+pub struct InspectToken {
+    /// The token; - reads it from standard input, where other users of this machine cannot see it
+    #[arg(value_name = "TOKEN", default_value = "-")]
+    pub token: TokenSource,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = TokenOutput::Text)]
+    pub output: TokenOutput,
+}
+
+/// How to print what is known about a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TokenOutput {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
 }
 
 /// The token and what to check it against.
@@ -218,18 +271,32 @@ pub struct VerifyToken {
     /// The token; - reads it from standard input, where other users of this machine cannot see it
     #[arg(value_name = "TOKEN", default_value = "-")]
     pub token: TokenSource,
-    /// File with the issuer's keys, a JSON Web Key Set as served at its jwks_uri
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub jwks: PathBuf,
     /// The issuer the token must name, character by character
+    ///
+    /// Without --jwks-file and --jwks-url it is asked where its keys are, by its metadata under /.well-known/.
     #[arg(long, value_name = "ISSUER")]
     pub issuer: String,
+    /// File with the issuer's keys, a JSON Web Key Set as served at its jwks_uri
+    #[arg(long, visible_alias = "jwks", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub jwks_file: Option<PathBuf>,
+    /// URL of the issuer's keys
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, conflicts_with = "jwks_file")]
+    pub jwks_url: Option<String>,
+    /// File with the certificates (PEM) to trust instead of the system's
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "jwks_file")]
+    pub ca_file: Option<PathBuf>,
+    /// Fetch keys without TLS from other machines as well: whoever is in between can then make any token pass
+    #[arg(long, conflicts_with = "jwks_file")]
+    pub insecure_http: bool,
     /// An audience that will do; may be repeated. Without it the audience is not checked
     #[arg(long = "audience", value_name = "AUDIENCE", value_parser = audience)]
     pub audiences: Vec<Audience>,
     /// How far the issuer's clock may differ from this one
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
     pub leeway: Duration,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t = TokenOutput::Text)]
+    pub output: TokenOutput,
 }
 
 /// Where the token is.
@@ -275,10 +342,13 @@ impl Command {
             Self::Config { command: ConfigCommand::Check { settings: inner }, settings }
             | Self::Admin { command: AdminCommand::Create(CreateAdmin { settings: inner, .. }), settings }
             | Self::Keys {
-                command: KeysCommand::List { settings: inner, .. } | KeysCommand::Rotate { settings: inner },
+                command:
+                    KeysCommand::List { settings: inner, .. }
+                    | KeysCommand::Rotate { settings: inner }
+                    | KeysCommand::Revoke(RevokeKeyArgs { settings: inner, .. }),
                 settings,
             } => vec![settings, inner],
-            Self::Token { .. } => Vec::new(),
+            Self::Token { .. } | Self::Completions { .. } => Vec::new(),
         }
     }
 }
@@ -312,6 +382,7 @@ mod tests {
             format!("migrate {all}"),
             format!("healthcheck {all}"),
             format!("keys rotate {all}"),
+            format!("keys revoke -kid- {all}"),
         ] {
             let settings = parse(&line).unwrap().settings();
             assert_eq!(settings.config, Some("b".into()), "{line}");
@@ -353,12 +424,22 @@ mod tests {
             assert!(verify.token == TokenSource::Stdin && verify.audiences.is_empty() && verify.leeway.is_zero());
         }
         assert!(parse("token verify --jwks f").is_err(), "a verifier needs an issuer");
+        assert!(parse("token verify --issuer i --jwks-file f --jwks-url http://u").is_err(), "which of them?");
+        for keys in ["", "--jwks-file f", "--jwks-url http://u --ca-file c", "--insecure-http --output json"] {
+            assert!(parse(&format!("token verify --issuer i {keys}")).is_ok(), "{keys}");
+        }
         assert!(parse("token verify --jwks f --issuer i --leeway 5").is_err());
     }
 
     #[test]
     fn the_rest_parses() {
-        for line in ["healthcheck", "healthcheck --url http://h", "config reference", "keys list --output json"] {
+        for line in [
+            "healthcheck",
+            "healthcheck --url http://h",
+            "config reference",
+            "keys list --output json",
+            "completions fish",
+        ] {
             assert!(parse(line).is_ok(), "{line}");
         }
         for line in ["", "serve extra", "keys list --output xml", "config", "serve --port 1"] {

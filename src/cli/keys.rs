@@ -1,12 +1,21 @@
 //! `vouchsafe keys`: the keys that sign access tokens, directly on the store. A running server takes a change over within a
 //! second or two.
 
-use std::process::ExitCode;
+use std::{
+    io::{BufRead as _, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
 
 use serde_json::json;
 
-use super::{Failure, ambient, args::Output, print};
-use crate::{config::Settings, domain::time::Timestamp, server::OpenStore, service::PublishedKey};
+use super::{
+    Failure, ambient,
+    args::{Output, RevokeKeyArgs},
+    print,
+};
+use crate::{
+    config::Settings, domain::time::Timestamp, server::OpenStore, service::PublishedKey, store::port::RevokeKey,
+};
 
 pub(super) async fn list(settings: Settings, output: Output) -> Result<ExitCode, Failure> {
     let opened = OpenStore::existing(&settings, &ambient()).await?;
@@ -24,6 +33,44 @@ pub(super) async fn rotate(settings: Settings) -> Result<ExitCode, Failure> {
     let keys = opened.keys().await?;
     opened.store.close().await;
     print(&table(&keys))
+}
+
+pub(super) async fn revoke(settings: Settings, args: RevokeKeyArgs) -> Result<ExitCode, Failure> {
+    let RevokeKeyArgs { kid, yes, settings: _ } = args;
+    let opened = OpenStore::existing(&settings, &ambient()).await?;
+    let keys = opened.keys().await?;
+    let Some(key) = keys.iter().find(|key| key.kid == kid) else { return Err(unknown(&kid, &keys)) };
+    if !yes && !confirmed(key)? {
+        opened.store.close().await;
+        return Err(Failure("nothing was revoked".to_owned()));
+    }
+    let outcome = opened.revoke_key(&kid).await?;
+    let keys = opened.keys().await?;
+    opened.store.close().await;
+    match outcome {
+        RevokeKey::Revoked => print(&table(&keys)),
+        RevokeKey::Unknown => Err(unknown(&kid, &keys)),
+    }
+}
+
+fn confirmed(key: &PublishedKey) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure("no terminal to ask whether the key shall be revoked: say so with --yes".to_owned()));
+    }
+    let PublishedKey { kid, algorithm, state, jwk: _, life: _ } = key;
+    let mut terminal = std::io::stderr();
+    writeln!(terminal, "{kid} ({algorithm}, {}): every access token it signed will be refused.", state.as_str())?;
+    write!(terminal, "Revoke it? Type yes: ")?;
+    terminal.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
+fn unknown(kid: &str, keys: &[PublishedKey]) -> Failure {
+    let kids: Vec<_> = keys.iter().map(|key| key.kid.as_str()).collect();
+    let known = if kids.is_empty() { "there are none".to_owned() } else { format!("there are {}", kids.join(", ")) };
+    Failure(format!("no key has the kid {kid:?}: {known}"))
 }
 
 fn table(keys: &[PublishedKey]) -> String {

@@ -12,6 +12,8 @@ use crate::{
 
 mod admin;
 pub mod args;
+mod completions;
+mod fetch;
 mod healthcheck;
 mod keys;
 mod serve;
@@ -33,12 +35,16 @@ impl<E: Display> From<E> for Failure {
 pub fn run(args: Args, env: Vec<(String, String)>) -> ExitCode {
     match dispatch(args, env) {
         Ok(code) => code,
-        Err(Failure(text)) => {
-            // Nothing is left to be done if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "vouchsafe: {text}");
+        Err(failure) => {
+            complain(&failure);
             ExitCode::FAILURE
         }
     }
+}
+
+fn complain(Failure(text): &Failure) {
+    // Nothing is left to be done if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "vouchsafe: {text}");
 }
 
 fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure> {
@@ -63,7 +69,10 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
         Command::Admin { command: AdminCommand::Create(create), .. } => block_on(admin::create(settings()?, create)),
         Command::Keys { command: KeysCommand::List { output, .. }, .. } => block_on(keys::list(settings()?, output)),
         Command::Keys { command: KeysCommand::Rotate { .. }, .. } => block_on(keys::rotate(settings()?)),
-        Command::Token { command: TokenCommand::Verify(verify) } => token::verify(verify),
+        Command::Keys { command: KeysCommand::Revoke(revoke), .. } => block_on(keys::revoke(settings()?, revoke)),
+        Command::Token { command: TokenCommand::Verify(verify) } => block_on(async { Ok(token::verify(verify).await) }),
+        Command::Token { command: TokenCommand::Inspect(inspect) } => token::inspect(inspect),
+        Command::Completions { shell } => completions::write(shell),
         Command::Healthcheck { url, .. } => block_on(healthcheck::run(url, settings)),
     }
 }

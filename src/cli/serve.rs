@@ -17,7 +17,7 @@ use crate::{
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     let mut otlp = telemetry::start(&settings.log, &settings.telemetry, &SystemEntropy)?;
-    let ended = serve(settings, otlp.as_mut()).await;
+    let ended = Box::pin(serve(settings, otlp.as_mut())).await;
     if let Some(otlp) = otlp {
         otlp.shutdown().await;
     }
@@ -50,7 +50,7 @@ async fn serve(settings: Settings, otlp: Option<&mut Otlp>) -> Result<ExitCode, 
     if embedded {
         print(&greeting)?;
     }
-    node.serve(listeners, shutdown).await?;
+    Box::pin(node.serve(listeners, shutdown)).await?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -158,7 +158,7 @@ fn http(r: &mut Reader, issuer: Option<&str>, embedded: Option<bool>) -> Option<
 }
 
 fn tokens(r: &mut Reader) -> Option<Tokens> {
-    let algorithm = r.read("tokens.algorithm", |raw| value::parsed(raw, "ES256 or EdDSA"));
+    let algorithm = r.read("tokens.algorithm", |raw| value::parsed(raw, "ES256, EdDSA or RS256"));
     let access_ttl = r.read("tokens.access_ttl", |raw| value::whole_seconds(raw, &seconds(30, 24 * 3_600)));
     let audiences = r.read("tokens.audiences", |raw| with_own(value::names(raw)?));
     let default_audience = r.read("tokens.default_audience", |raw| with_own(value::names(raw)?));

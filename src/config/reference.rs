@@ -69,7 +69,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("http.client_ca", "", "As `grpc.client_ca`, for the HTTP port: probes and whoever fetches the keys then need a certificate as well."),
     depends("http.public_url", "`issuer` if that is set to a URL; the bound address if `issuer` is not set; otherwise required", "The http(s) URL at which others reach the HTTP port; `jwks_uri` points there."),
 
-    fixed("tokens.algorithm", "ES256", "Signature algorithm of new keys: `ES256` or `EdDSA`."),
+    fixed("tokens.algorithm", "ES256", "Signature algorithm of new keys: `ES256`, `EdDSA`, or `RS256` for verifiers that know nothing else."),
     fixed("tokens.access_ttl", "5m", "How long an access token is valid, 30s to 24h in whole seconds."),
     fixed("tokens.audiences", "vouchsafe", "The audiences a login may ask for. Must include `vouchsafe`, the audience of Vouchsafe's own API."),
     fixed("tokens.default_audience", "vouchsafe", "The audiences of a token when the login names none. Each must be in `tokens.audiences`; must include `vouchsafe`."),

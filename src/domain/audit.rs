@@ -9,7 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    id::{EventId, SessionId, UserId},
+    id::{EventId, SessionId, TokenId, UserId},
     session::EndReason,
 };
 
@@ -98,6 +98,18 @@ pub enum Act {
         /// Its name.
         role: String,
     },
+    /// An access token was revoked by whoever held it.
+    TokenRevoked {
+        /// Its session, which goes on.
+        session: SessionId,
+        /// Its `jti`.
+        token: TokenId,
+    },
+    /// A signing key was revoked, and every token it signed.
+    KeyRevoked {
+        /// Its `kid`.
+        key: String,
+    },
     /// A signing key was published.
     KeyPublished {
         /// Its `kid`, or the number of a refresh-token key.
@@ -145,6 +157,8 @@ impl Act {
             Self::LateRedelivery { .. } => "refresh.late_redelivery",
             Self::RefreshStateLost { .. } => "refresh.state_lost",
             Self::RoleAssigned { .. } => "role.assigned",
+            Self::TokenRevoked { .. } => "token.revoked",
+            Self::KeyRevoked { .. } => "key.revoked",
             Self::KeyPublished { .. } => "key.published",
         }
     }

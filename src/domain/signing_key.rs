@@ -19,14 +19,22 @@ pub enum Algorithm {
     /// Ed25519 (RFC 8037).
     #[serde(rename = "EdDSA")]
     EdDsa,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 §3.3), for verifiers that know nothing else: tokens four times as long and
+    /// slow to sign.
+    #[serde(rename = "RS256")]
+    Rs256,
 }
 
 impl Algorithm {
+    /// All that are offered.
+    pub const ALL: [Self; 3] = [Self::Es256, Self::EdDsa, Self::Rs256];
+
     /// The name in `alg`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
             Self::EdDsa => "EdDSA",
+            Self::Rs256 => "RS256",
         }
     }
 }
@@ -44,6 +52,7 @@ impl FromStr for Algorithm {
         match name {
             "ES256" => Ok(Self::Es256),
             "EdDSA" => Ok(Self::EdDsa),
+            "RS256" => Ok(Self::Rs256),
             _ => Err(UnknownAlgorithm),
         }
     }
@@ -51,7 +60,7 @@ impl FromStr for Algorithm {
 
 /// The name of an algorithm that is not offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the algorithms offered are ES256 and EdDSA")]
+#[error("the algorithms offered are ES256, EdDSA and RS256")]
 pub struct UnknownAlgorithm;
 
 /// The moments of a key's life.
@@ -118,6 +127,36 @@ impl KeyLife {
     }
 }
 
+/// What takes the place of a signing key that is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Succession {
+    /// Nothing: another key signs, and goes on.
+    None,
+    /// A key published already signs at once: the one with this place among the others.
+    Next(usize),
+    /// The key that signs goes on until this moment, when one published already takes over.
+    Until(Timestamp),
+    /// A new key is needed, with this life. What signs until then goes on so long.
+    New(KeyLife),
+}
+
+impl Succession {
+    /// Decides it from the `others`, the lives of all keys but the revoked one.
+    pub fn after_revocation(others: &[KeyLife], now: Timestamp, lead: Duration) -> Self {
+        let in_state = |state| others.iter().enumerate().filter(move |(_, life)| life.state(now) == state);
+        let next = in_state(KeyState::Published).min_by_key(|(_, life)| life.activate_time);
+        let mut active = in_state(KeyState::Active).peekable();
+        match (active.peek().is_some(), next) {
+            (false, Some((place, _))) => Self::Next(place),
+            // Nobody can have learnt of it before, and without it nobody can sign in.
+            (false, None) => Self::New(KeyLife::first(now)),
+            (true, Some((_, life))) => Self::Until(life.activate_time),
+            (true, None) if active.any(|(_, life)| life.retire_time.is_none()) => Self::None,
+            (true, None) => Self::New(KeyLife::successor(now, lead)),
+        }
+    }
+}
+
 /// How often keys change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotationPolicy {
@@ -163,6 +202,26 @@ mod tests {
         ] {
             assert_eq!(key.state(at(now)), state, "at {now}");
         }
+    }
+
+    /// Whatever is revoked, somebody signs now and later.
+    #[test]
+    fn what_is_left_after_a_revocation_signs_without_a_gap() {
+        let lead = Duration::from_secs(10);
+        let live = |from, until: Option<i64>| KeyLife {
+            activate_time: at(from),
+            retire_time: until.map(at),
+            remove_time: until.map(|t| at(t + 50)),
+            ..KeyLife::first(at(0))
+        };
+        let after = |others: &[KeyLife]| Succession::after_revocation(others, at(100), lead);
+        assert_eq!(after(&[]), Succession::New(KeyLife::first(at(100))), "the only key");
+        assert_eq!(after(&[live(0, Some(90))]), Succession::New(KeyLife::first(at(100))), "one retired key is left");
+        assert_eq!(after(&[live(50, None)]), Succession::None, "it was retired or removed");
+        assert_eq!(after(&[live(130, None), live(120, Some(130))]), Succession::Next(1), "it signed");
+        assert_eq!(after(&[live(50, Some(110))]), Succession::New(KeyLife::successor(at(100), lead)), "the successor");
+        assert_eq!(after(&[live(50, Some(110)), live(130, None)]), Succession::Until(at(130)), "one in between");
+        assert_eq!(after(&[live(50, Some(130)), live(130, None)]), Succession::Until(at(130)), "a retired one");
     }
 
     #[test]

@@ -57,7 +57,8 @@ mod tests {
         for method in ["GetAccount", "ListSessions", "RevokeSession", "RevokeOtherSessions", "ChangePassword"] {
             assert_eq!(of(&format!("/vouchsafe.v1.AccountService/{method}")), Some(Access::Account), "{method}");
         }
-        assert_eq!(METHODS.len(), 11, "a new RPC belongs into this test");
+        assert_eq!(of("/vouchsafe.v1.AuthService/RevokeToken"), Some(Access::Open));
+        assert_eq!(METHODS.len(), 12, "a new RPC belongs into this test");
         for path in [
             "",
             "/",

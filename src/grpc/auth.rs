@@ -54,4 +54,15 @@ impl AuthService for Handlers {
         self.service.logout(&token, &context).await?;
         Ok(Response::new(v1::LogoutResponse {}))
     }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let context = context(&request, &self.service)?;
+        let v1::RevokeTokenRequest { token } = request.into_inner();
+        let token = convert::token("token", token).map_err(ServiceError::from)?;
+        self.service.revoke_token(&token, &context).await?;
+        Ok(Response::new(v1::RevokeTokenResponse {}))
+    }
 }

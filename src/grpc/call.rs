@@ -86,7 +86,7 @@ pub struct Call<S> {
 
 impl<S> TowerService<Request<Body>> for Call<S>
 where
-    S: TowerService<Request<Body>, Response = Response<Body>> + Send,
+    S: TowerService<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
@@ -111,16 +111,25 @@ where
         begin_rpc_span(&span, metrics.rpc_name(method), request.headers());
         let recording = Recording::begin(Arc::clone(metrics), method, span.clone());
         let budget = self.shared.budget(request.headers());
-        let admitted = span.in_scope(|| self.shared.admit(&mut request, &request_id, budget));
+        let shared = Arc::clone(&self.shared);
+        // The one that was polled ready; its clone need not be.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let handler = {
+            let request_id = request_id.clone();
+            async move {
+                match shared.admit(&mut request, &request_id, budget).await {
+                    Ok(()) => inner.call(request).await,
+                    Err(refusal) => Ok(refusal.into_status().into_http()),
+                }
+            }
+        };
         // Counted from here, as the transport counts its own, whose answer would be CANCELLED.
-        let handler = admitted.map(|()| tokio::time::timeout(budget, self.inner.call(request)));
+        let handler = tokio::time::timeout(budget, handler);
         let answer = async move {
-            let mut response = match handler {
-                Ok(handler) => match handler.await {
-                    Ok(answer) => answer?,
-                    Err(_) => Status::from(ServiceError::DeadlineExceeded).into_http(),
-                },
-                Err(refusal) => refusal.into_status().into_http(),
+            let mut response = match handler.await {
+                Ok(answer) => answer?,
+                Err(_) => Status::from(ServiceError::DeadlineExceeded).into_http(),
             };
             tracing::debug!(grpc_status = ?grpc_status(&response), "answered");
             if let Ok(value) = HeaderValue::from_str(&request_id) {
@@ -154,16 +163,15 @@ impl Refusal {
 
 impl Shared {
     /// Checks who calls, and puts the context and the caller into the request's extensions.
-    fn admit(&self, request: &mut Request<Body>, request_id: &str, budget: Duration) -> Result<(), Refusal> {
+    async fn admit(&self, request: &mut Request<Body>, request_id: &str, budget: Duration) -> Result<(), Refusal> {
         let Some(access) = access::of(request.uri().path()) else { return Err(Refusal::NoSuchMethod) };
         match access {
             Access::Open => {}
             Access::Verifier if self.policy.verification_open => {}
             Access::Verifier => return Err(Refusal::Service(ServiceError::VerificationClosed)),
             Access::Account => {
-                let principal = bearer(request.headers())
-                    .and_then(|token| self.service.authenticate(&token))
-                    .map_err(Refusal::Service)?;
+                let token = bearer(request.headers()).map_err(Refusal::Service)?;
+                let principal = self.service.authenticate(&token).await.map_err(Refusal::Service)?;
                 request.extensions_mut().insert(principal);
             }
         }

@@ -107,9 +107,13 @@ mod tests {
     fn an_unknown_kind_is_skipped_and_a_broken_key_is_not() {
         let good = key(Algorithm::Es256);
         let with = |other: Value| KeySet::from_jwks(&json!({"keys": [good.to_jwk(), other]}).to_string());
-        assert_eq!(with(json!({"kty": "RSA", "kid": good.kid()})).unwrap().len(), 1);
+        assert_eq!(with(json!({"kty": "AKP", "kid": good.kid()})).unwrap().len(), 1);
         assert_eq!(with(json!({"kty": "EC"})), Err(KeySetError::Key { index: 1, error: JwkError::Member("crv") }));
         assert_eq!(with(json!({"kty": "EC", "d": "A"})), Err(KeySetError::Key { index: 1, error: JwkError::Private }));
+        let weak = json!({"kty": "RSA", "n": "_".repeat(171), "e": "AQAB"});
+        assert_eq!(with(weak), Err(KeySetError::Key { index: 1, error: JwkError::Member("n") }));
+        let weak = json!({"kty": "RSA", "n": format!("{}8", "_".repeat(170)), "e": "AQAB"});
+        assert_eq!(with(weak), Err(KeySetError::Key { index: 1, error: JwkError::Rsa }), "1024 bits");
         assert_eq!(with(json!(1)), Err(KeySetError::Key { index: 1, error: JwkError::NotAnObject }));
     }
 

@@ -10,6 +10,7 @@ mod base64url;
 pub mod jwk;
 pub mod jws;
 pub mod key_set;
+mod rsa;
 pub mod signer;
 mod small_order;
 

@@ -3,18 +3,20 @@
 use std::fmt;
 
 use aws_lc_rs::{
+    encoding::{AsDer as _, Pkcs8V1Der},
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, Signature},
+    rsa::KeySize,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{
-    base64url,
-    jwk::{PublicKey, SIGNATURE_LEN},
-    jws::MAX_TOKEN_LEN,
-};
+use super::{base64url, jwk::PublicKey, jws::MAX_TOKEN_LEN};
 use crate::domain::signing_key::Algorithm;
+
+/// Of RSA keys made here: what RFC 7518 §3.3 demands at least, and enough until past 2030 (NIST SP 800-57 part 1, table 2).
+/// Larger ones make every signature several times as slow.
+const RSA_SIZE: KeySize = KeySize::Rsa2048;
 
 /// A key pair could not be made, read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +52,7 @@ pub struct SigningKeyPair {
 enum Private {
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
+    Rs256(Box<RsaKeyPair>),
 }
 
 /// Members in the order of RFC 7515's examples.
@@ -61,11 +64,13 @@ struct Header<'a> {
 }
 
 impl SigningKeyPair {
-    /// A new key pair from aws-lc's own random numbers.
+    /// A new key pair from aws-lc's own random numbers. An RSA one takes from a tenth of a second to more than one, so make
+    /// it where nothing else waits.
     pub fn generate(algorithm: Algorithm) -> Result<Self, KeyPairError> {
         let private = match algorithm {
             Algorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Private::Es256),
             Algorithm::EdDsa => Ed25519KeyPair::generate().map(Private::EdDsa),
+            Algorithm::Rs256 => RsaKeyPair::generate(RSA_SIZE).map(|pair| Private::Rs256(Box::new(pair))),
         };
         Self::new(private.map_err(|_| KeyPairError::Library)?)
     }
@@ -77,6 +82,7 @@ impl SigningKeyPair {
                 EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document).map(Private::Es256)
             }
             Algorithm::EdDsa => Ed25519KeyPair::from_pkcs8(document).map(Private::EdDsa),
+            Algorithm::Rs256 => RsaKeyPair::from_pkcs8(document).map(|pair| Private::Rs256(Box::new(pair))),
         };
         Self::new(private.map_err(|_| KeyPairError::Malformed)?)
     }
@@ -85,18 +91,20 @@ impl SigningKeyPair {
         let public = match &private {
             Private::Es256(pair) => PublicKey::from_bytes(Algorithm::Es256, pair.public_key().as_ref(), None),
             Private::EdDsa(pair) => PublicKey::from_bytes(Algorithm::EdDsa, pair.public_key().as_ref(), None),
+            Private::Rs256(pair) => PublicKey::from_bytes(Algorithm::Rs256, pair.public_key().as_ref(), None),
         };
         Ok(Self { private, public: public.map_err(|_| KeyPairError::Malformed)? })
     }
 
     /// The private key as a PKCS#8 document of version 1, which is what other libraries read. Wiped when dropped.
     pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyPairError> {
-        let document = match &self.private {
-            Private::Es256(pair) => pair.to_pkcs8v1(),
-            Private::EdDsa(pair) => pair.to_pkcs8v1(),
+        // The documents wipe themselves, too.
+        let copied = match &self.private {
+            Private::Es256(pair) => pair.to_pkcs8v1().map(|document| document.as_ref().to_vec()),
+            Private::EdDsa(pair) => pair.to_pkcs8v1().map(|document| document.as_ref().to_vec()),
+            Private::Rs256(pair) => pair.as_der().map(|document: Pkcs8V1Der<'static>| document.as_ref().to_vec()),
         };
-        // The document wipes itself, too.
-        document.map(|d| Zeroizing::new(d.as_ref().to_vec())).map_err(|_| KeyPairError::Library)
+        copied.map(Zeroizing::new).map_err(|_| KeyPairError::Library)
     }
 
     /// The public half. Its `kid` is its thumbprint.
@@ -112,20 +120,25 @@ impl SigningKeyPair {
         if claims.first() != Some(&b'{') {
             return Err(SignError::Claims(None));
         }
-        let mut token = String::with_capacity((header.len() + claims.len() + SIGNATURE_LEN).div_ceil(3) * 4 + 6);
+        let bytes = header.len() + claims.len() + self.public.signature_len();
+        let mut token = String::with_capacity(bytes.div_ceil(3) * 4 + 6);
         base64url::encode_onto(&header, &mut token);
         token.push('.');
         base64url::encode_onto(&claims, &mut token);
         let signature = self.signature(token.as_bytes())?;
         token.push('.');
-        base64url::encode_onto(signature.as_ref(), &mut token);
+        base64url::encode_onto(&signature, &mut token);
         if token.len() > MAX_TOKEN_LEN { Err(SignError::TooLong) } else { Ok(token) }
     }
 
-    fn signature(&self, message: &[u8]) -> Result<Signature, SignError> {
+    fn signature(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
         match &self.private {
-            Private::Es256(pair) => pair.sign(&SystemRandom::new(), message),
-            Private::EdDsa(pair) => pair.try_sign(message),
+            Private::Es256(pair) => pair.sign(&SystemRandom::new(), message).map(|s| s.as_ref().to_vec()),
+            Private::EdDsa(pair) => pair.try_sign(message).map(|s| s.as_ref().to_vec()),
+            Private::Rs256(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).map(|()| signature)
+            }
         }
         .map_err(|_| SignError::Library)
     }
@@ -145,11 +158,9 @@ mod tests {
     use super::*;
     use crate::jose::jws::Unverified;
 
-    const BOTH: [Algorithm; 2] = [Algorithm::Es256, Algorithm::EdDsa];
-
     #[test]
     fn what_one_signs_its_public_half_verifies_and_no_other() {
-        for algorithm in BOTH {
+        for algorithm in Algorithm::ALL {
             let pair = SigningKeyPair::generate(algorithm).unwrap();
             let token = pair.sign("at+jwt", &json!({"a": 1})).unwrap();
             let parsed = Unverified::parse(&token).unwrap();
@@ -162,16 +173,19 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_survives_pkcs8_of_version_1_and_is_not_taken_for_the_other_algorithm() {
-        for [algorithm, other] in [BOTH, [BOTH[1], BOTH[0]]] {
+    fn a_pair_survives_pkcs8_of_version_1_and_is_not_taken_for_another_algorithm() {
+        for algorithm in Algorithm::ALL {
             let pair = SigningKeyPair::generate(algorithm).unwrap();
             let document = pair.to_pkcs8().unwrap();
-            // After the outer SEQUENCE, whose length takes one byte or two.
-            let version = if document[1] < 0x80 { &document[2..5] } else { &document[3..6] };
+            // After the outer SEQUENCE, whose length takes one byte or some more.
+            let header = 2 + usize::from(document[1].saturating_sub(0x80));
+            let version = &document[header..header + 3];
             assert_eq!(version, [0x02, 0x01, 0x00], "version 1 is written as 0");
             let again = SigningKeyPair::from_pkcs8(algorithm, &document).unwrap();
             assert_eq!(again.public_key(), pair.public_key());
-            assert_eq!(SigningKeyPair::from_pkcs8(other, &document).err(), Some(KeyPairError::Malformed));
+            for other in Algorithm::ALL.into_iter().filter(|other| *other != algorithm) {
+                assert_eq!(SigningKeyPair::from_pkcs8(other, &document).err(), Some(KeyPairError::Malformed));
+            }
             assert_eq!(SigningKeyPair::from_pkcs8(algorithm, &document[1..]).err(), Some(KeyPairError::Malformed));
         }
     }
@@ -188,7 +202,7 @@ mod tests {
 
     #[test]
     fn debug_does_not_show_the_private_key() {
-        for algorithm in BOTH {
+        for algorithm in Algorithm::ALL {
             let pair = SigningKeyPair::generate(algorithm).unwrap();
             let shown = format!("{pair:?}");
             assert!(shown.contains("[redacted]") && shown.len() < 200, "{shown}");

@@ -16,7 +16,10 @@ use crate::{
     grpc,
     service::{Feed, Hot, KeyChain, KeyError, Observer, Policy, PublishedKey},
     state::HotState,
-    store::{self, Surroundings, port::Store},
+    store::{
+        self, Surroundings,
+        port::{RevokeKey, Store},
+    },
     telemetry::Metrics,
 };
 
@@ -110,6 +113,14 @@ impl OpenStore {
     /// See [`StartError`].
     pub async fn rotate_keys(&self) -> Result<(), StartError> {
         Ok(self.open_keys().await?.rotate_now(&*self.store, &self.policy, Actor::Operator).await?)
+    }
+
+    /// Revokes a signing key and every token it signed, and sees to it that another one signs.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn revoke_key(&self, kid: &str) -> Result<RevokeKey, StartError> {
+        Ok(self.open_keys().await?.revoke(&*self.store, &self.policy, kid, Actor::Operator).await?)
     }
 
     /// Opens every key, which tells as well whether the master key is the right one.

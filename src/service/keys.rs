@@ -3,19 +3,17 @@
 //! Which key signs is decided by the moments in its row, so nodes agree without talking. A key is published long before it
 //! signs, so every node and verifier has it by then.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 pub use self::load::KeyError;
-use self::load::{Keys, SigningKey, read, refresh_key_context, signing_key_context};
+use self::{
+    load::{Keys, SigningKey, read, refresh_key_context, signing_key_context},
+    loading::Readings,
+};
 use super::{Policy, ServiceError};
 use crate::{
     crypto::{MasterKey, ParsedRefreshToken, RefreshClaims, refresh_token::mint},
@@ -28,13 +26,15 @@ use crate::{
         time::{Clock, Timestamp},
     },
     jose::{KeySet, SigningKeyPair},
-    store::port::{NewSigningKey, Rotate, Store},
+    store::{
+        StoreError,
+        port::{NewSigningKey, RevokeKey, Rotate, Store},
+    },
+    verifier::RevocationSet,
 };
 
 mod load;
-
-/// An unknown refresh-key number is looked up at most this often, for all callers together: forged tokens name any number.
-const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
+mod loading;
 
 /// A key as verifiers and operators see it.
 #[derive(Clone, Debug, Serialize)]
@@ -58,7 +58,25 @@ pub struct KeyChain {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     keys: ArcSwap<Keys>,
-    looked_up: AtomicI64,
+    readings: Readings<Failure>,
+    /// Held while a signing key is made.
+    making: Arc<Mutex<()>>,
+}
+
+/// How a reading failed, for all who waited for it.
+#[derive(Clone)]
+enum Failure {
+    Away(String),
+    Fault(String),
+}
+
+impl From<&KeyError> for Failure {
+    fn from(error: &KeyError) -> Self {
+        match error {
+            KeyError::Store(StoreError::Unavailable(cause)) => Self::Away(cause.to_string()),
+            other => Self::Fault(other.to_string()),
+        }
+    }
 }
 
 impl std::fmt::Debug for KeyChain {
@@ -78,8 +96,8 @@ impl KeyChain {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, KeyError> {
-        let keys = ArcSwap::from_pointee(read(store, &master, clock.now()).await?);
-        Ok(Self { master, clock, entropy, keys, looked_up: AtomicI64::new(i64::MIN) })
+        let keys = ArcSwap::from_pointee(read(store, &master, clock.now(), &Keys::default()).await?);
+        Ok(Self { master, clock, entropy, keys, readings: Readings::default(), making: Arc::default() })
     }
 
     /// Loads every key anew.
@@ -87,8 +105,7 @@ impl KeyChain {
     /// # Errors
     /// See [`KeyError`]; the keys in use stay.
     pub async fn reload(&self, store: &dyn Store) -> Result<(), KeyError> {
-        self.keys.store(Arc::new(read(store, &self.master, self.clock.now()).await?));
-        Ok(())
+        self.readings.read(self.load(store)).await
     }
 
     /// Publishes successors where the schedule wants them, and the first keys if there are none.
@@ -116,6 +133,27 @@ impl KeyChain {
         self.publish(store, policy, Rotate::Now, actor, true, true).await
     }
 
+    /// Revokes a key that has fallen into wrong hands: every token it signed is refused from now on, and another key signs.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub async fn revoke(
+        &self,
+        store: &dyn Store,
+        policy: &Policy,
+        kid: &str,
+        actor: Actor,
+    ) -> Result<RevokeKey, KeyError> {
+        let Some(revoked) = self.published().into_iter().find(|key| key.kid == kid) else {
+            return Ok(RevokeKey::Unknown);
+        };
+        // Of the same algorithm: a change of that has its own time.
+        let successor = self.new_signing_key(revoked.algorithm).await?;
+        let outcome = store.revoke_signing_key(kid.to_owned(), successor, policy.rotation, actor).await?;
+        self.reload(store).await?;
+        Ok(outcome)
+    }
+
     async fn publish(
         &self,
         store: &dyn Store,
@@ -126,7 +164,7 @@ impl KeyChain {
         refresh: bool,
     ) -> Result<(), KeyError> {
         if signing {
-            let new = self.new_signing_key(policy.algorithm)?;
+            let new = self.new_signing_key(policy.algorithm).await?;
             store.rotate_signing_key(new, policy.rotation, rotate, actor).await?;
         }
         if refresh {
@@ -140,10 +178,16 @@ impl KeyChain {
         if signing || refresh { self.reload(store).await } else { Ok(()) }
     }
 
-    fn new_signing_key(&self, algorithm: Algorithm) -> Result<NewSigningKey, KeyError> {
-        let made = SigningKeyPair::generate(algorithm).and_then(|pair| Ok((pair.to_pkcs8()?, pair)));
-        let (pkcs8, pair) =
-            made.map_err(|problem| KeyError::Damaged { key: "(new)".to_owned(), problem: problem.to_string() })?;
+    /// Makes a key where no call waits for it: an RSA key takes a second. One at a time, also if whoever asked goes away.
+    async fn new_signing_key(&self, algorithm: Algorithm) -> Result<NewSigningKey, KeyError> {
+        let failed = |problem: String| KeyError::Damaged { key: "(new)".to_owned(), problem };
+        let one = Arc::clone(&self.making).lock_owned().await;
+        let make = move || {
+            let _one = one;
+            SigningKeyPair::generate(algorithm).and_then(|pair| Ok((pair.to_pkcs8()?, pair)))
+        };
+        let outcome = tokio::task::spawn_blocking(make).await.map_err(|gone| failed(gone.to_string()))?;
+        let (pkcs8, pair) = outcome.map_err(|problem| failed(problem.to_string()))?;
         let kid = pair.public_key().kid().to_owned();
         Ok(NewSigningKey {
             algorithm,
@@ -185,19 +229,35 @@ impl KeyChain {
         published.map(|k| k.life.activate_time).min()
     }
 
-    /// Signs with the key that is active at `now`.
-    pub(super) fn sign(
+    /// Signs with the key that is active at `now`, and never with one that is revoked: whether this node's keys were read
+    /// before or after that, `revocations` knows.
+    pub(super) async fn sign(
         &self,
+        store: &dyn Store,
+        revocations: &RevocationSet,
         now: Timestamp,
         typ: &str,
         claims: &impl Serialize,
     ) -> Result<SecretString, ServiceError> {
-        let keys = self.keys.load();
-        let active = keys.signing.iter().filter(|k| k.life.state(now) == KeyState::Active);
-        let Some(key) = active.max_by_key(|k| k.life.activate_time) else {
-            return Err(ServiceError::internal("no signing key is active"));
+        let mut pair = self.signing_pair(revocations, now);
+        if pair.is_none() {
+            // Its successor is in the same transaction as a revocation.
+            self.look_up(store).await?;
+            pair = self.signing_pair(revocations, now);
+        }
+        let Some(pair) = pair else {
+            return Err(ServiceError::Unavailable { cause: "no signing key is active".to_owned() });
         };
-        key.pair.sign(typ, claims).map(SecretString::new).map_err(ServiceError::internal)
+        pair.sign(typ, claims).map(SecretString::new).map_err(ServiceError::internal)
+    }
+
+    fn signing_pair(&self, revocations: &RevocationSet, now: Timestamp) -> Option<Arc<SigningKeyPair>> {
+        let keys = self.keys.load();
+        let signs = |key: &&SigningKey| {
+            key.life.state(now) == KeyState::Active && !revocations.is_key_revoked(key.pair.public_key().kid())
+        };
+        let newest = keys.signing.iter().filter(signs).max_by_key(|key| key.life.activate_time);
+        newest.map(|key| Arc::clone(&key.pair))
     }
 
     /// The number of the refresh key that signs at `now`.
@@ -236,17 +296,19 @@ impl KeyChain {
         parsed.verify(&key.key).map_err(|_| ServiceError::RefreshTokenInvalid)
     }
 
-    async fn look_up(&self, store: &dyn Store) -> Result<(), ServiceError> {
-        let now = self.clock.now();
-        let last = self.looked_up.load(Ordering::Acquire);
-        let due = now >= Timestamp::from_micros(last).plus(LOOKUP_INTERVAL);
-        let claim = || self.looked_up.compare_exchange(last, now.as_micros(), Ordering::AcqRel, Ordering::Acquire);
-        if !due || claim().is_err() {
-            return Ok(());
-        }
-        self.reload(store).await.map_err(|error| match error {
-            KeyError::Store(error) => error.into(),
-            KeyError::WrongMasterKey | KeyError::Damaged { .. } => ServiceError::internal(error),
+    /// Loads every key anew because a token names one that is not known here. It may have been published a moment ago by
+    /// another node, so this is to be asked before a key is called unknown. Shared by all who ask, and rare.
+    pub(super) async fn look_up(&self, store: &dyn Store) -> Result<(), ServiceError> {
+        let reading = async { self.load(store).await.map_err(|error| Failure::from(&error)) };
+        self.readings.look_up(reading).await.map_err(|failure| match failure {
+            Failure::Away(cause) => ServiceError::Unavailable { cause },
+            Failure::Fault(cause) => ServiceError::Internal { cause },
         })
+    }
+
+    async fn load(&self, store: &dyn Store) -> Result<(), KeyError> {
+        let known = self.keys.load_full();
+        self.keys.store(Arc::new(read(store, &self.master, self.clock.now(), &known).await?));
+        Ok(())
     }
 }

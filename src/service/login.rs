@@ -75,7 +75,7 @@ impl Service {
                 if checked.outdated {
                     tokio::spawn(Arc::clone(self).rehash(command.password, checked, context.clone()).in_current_span());
                 }
-                return self.issue(&live);
+                return self.issue(&live).await;
             }
         }
         Err(ServiceError::Conflict)

@@ -33,6 +33,7 @@ mod logout;
 mod policy;
 mod refresh;
 mod register;
+mod revoke_token;
 mod sessions;
 mod tokens;
 mod verify;

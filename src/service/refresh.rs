@@ -62,7 +62,7 @@ impl Service {
         };
         self.metrics.refresh(row_of(&outcome), path);
         match outcome {
-            RefreshOutcome::Granted(live, _) => self.issue(&live),
+            RefreshOutcome::Granted(live, _) => self.issue(&live).await,
             RefreshOutcome::Overtaken => Err(ServiceError::RefreshOvertaken),
             RefreshOutcome::Replayed => {
                 tracing::warn!(session = %claims.session, "refresh token replayed, session ended");

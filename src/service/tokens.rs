@@ -34,10 +34,11 @@ pub struct IssuedTokens {
 
 impl Service {
     /// Signs an access token from the session's row and derives the refresh token of its current generation.
-    pub(super) fn issue(&self, live: &LiveSession) -> Result<IssuedTokens, ServiceError> {
+    pub(super) async fn issue(&self, live: &LiveSession) -> Result<IssuedTokens, ServiceError> {
         let now = self.clock.now();
         let claims = self.claims(live, now);
-        let access_token = self.keys.sign(now, ACCESS_TOKEN_TYPE, &claims::to_json(&claims))?;
+        let (store, revocations, json) = (&*self.store, self.feed.revocations(), claims::to_json(&claims));
+        let access_token = self.keys.sign(store, revocations, now, ACCESS_TOKEN_TYPE, &json).await?;
         let session = &live.session;
         let refresh_token = self.keys.mint_refresh_token(session.id, &session.family)?;
         Ok(IssuedTokens {

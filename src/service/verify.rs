@@ -36,13 +36,13 @@ impl Service {
         if consistency == Consistency::Strong {
             self.feed.catch_up().await.inspect_err(|_| self.metrics.verification(VerificationResult::Unavailable))?;
         }
-        self.check(token, audience)
+        self.check(token, audience).await
     }
 
     /// Who calls our own API: the token must be meant for it.
-    pub fn authenticate(&self, token: &SecretString) -> Result<Principal, ServiceError> {
+    pub async fn authenticate(&self, token: &SecretString) -> Result<Principal, ServiceError> {
         let own = Audience::try_from(OWN_AUDIENCE.to_owned()).map_err(ServiceError::internal)?;
-        match self.check(token, &[own])? {
+        match self.check(token, &[own]).await? {
             Ok(claims) => Ok(Principal { user: claims.subject, session: claims.session_id }),
             Err(_) => Err(ServiceError::AccessTokenInvalid),
         }
@@ -55,17 +55,40 @@ impl Service {
         if self.feed.is_vouched_for() { max_staleness.max(database_grace + access_ttl) } else { max_staleness }
     }
 
-    fn check(&self, token: &SecretString, audience: &[Audience]) -> Result<Verification, ServiceError> {
+    /// Whether a token is active by what this node remembers, and by every key there is.
+    pub(super) async fn check(
+        &self,
+        token: &SecretString,
+        audience: &[Audience],
+    ) -> Result<Verification, ServiceError> {
+        let checked = self.check_with_every_key(token, audience).await;
+        self.metrics.verification(match &checked {
+            Ok(Ok(_)) => VerificationResult::Active,
+            Ok(Err(reason)) => VerificationResult::from(*reason),
+            Err(_) => VerificationResult::Unavailable,
+        });
+        checked
+    }
+
+    async fn check_with_every_key(
+        &self,
+        token: &SecretString,
+        audience: &[Audience],
+    ) -> Result<Verification, ServiceError> {
         if self.feed.staleness() > self.staleness_allowed() {
-            self.metrics.verification(VerificationResult::Unavailable);
             return Err(ServiceError::Unavailable { cause: "the revocation list is too old".into() });
         }
+        let verification = self.check_here(token, audience);
+        if verification != Err(Inactive::UnknownKey) {
+            return Ok(verification);
+        }
+        // Another node may sign with a key that this one has not heard of yet.
+        self.keys.look_up(&*self.store).await?;
+        Ok(self.check_here(token, audience))
+    }
+
+    fn check_here(&self, token: &SecretString, audience: &[Audience]) -> Verification {
         let (keys, now) = (self.keys.verification_keys(), self.clock.now());
-        let verified = self.verifier.verify_for(audience, token.expose(), &keys, self.feed.revocations(), now);
-        self.metrics.verification(match &verified {
-            Ok(_) => VerificationResult::Active,
-            Err(reason) => VerificationResult::from(*reason),
-        });
-        Ok(verified)
+        self.verifier.verify_for(audience, token.expose(), &keys, self.feed.revocations(), now)
     }
 }

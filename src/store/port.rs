@@ -15,7 +15,7 @@ pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
     audit::{Actor, AuditEvent, Origin},
     hot::FeedPosition,
-    id::{SessionId, UserId},
+    id::{SessionId, TokenId, UserId},
     refresh::{Delivery, Family, Presented},
     revocation::FeedEntry,
     session::{DeviceInfo, EndReason, Grant, Session, SessionPolicy},
@@ -311,6 +311,15 @@ pub enum Rotate {
     Now,
 }
 
+/// How the revocation of a signing key ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevokeKey {
+    /// It is revoked.
+    Revoked,
+    /// There is no such key (any more).
+    Unknown,
+}
+
 /// The keys of the service.
 #[async_trait]
 pub trait KeyStore: Send + Sync + 'static {
@@ -340,8 +349,31 @@ pub trait KeyStore: Send + Sync + 'static {
         actor: Actor,
     ) -> Result<bool, StoreError>;
 
+    /// Revokes a signing key for good: the key is forgotten, and its tokens are refused from now on. Where it leaves a gap,
+    /// the next key takes over, or `successor` is published: at once if nothing else signs, otherwise after the lead.
+    async fn revoke_signing_key(
+        &self,
+        kid: String,
+        successor: NewSigningKey,
+        policy: RotationPolicy,
+        actor: Actor,
+    ) -> Result<RevokeKey, StoreError>;
+
     /// Deletes keys whose last token has expired. How many.
     async fn purge_keys(&self) -> Result<u64, StoreError>;
+}
+
+/// An access token to be revoked: what it says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenRevocation {
+    /// `jti`.
+    pub token: TokenId,
+    /// `sid`.
+    pub session: SessionId,
+    /// `sub`.
+    pub user: UserId,
+    /// `iat`. It cannot have been revoked before.
+    pub issue_time: Timestamp,
 }
 
 /// A stretch of the feed.
@@ -362,6 +394,9 @@ pub struct FeedPage {
 pub trait FeedStore: Send + Sync + 'static {
     /// Up to `limit` entries after number `after`, and the head, in one snapshot.
     async fn read_feed(&self, after: i64, limit: u32) -> Result<FeedPage, StoreError>;
+
+    /// Revokes one access token, unless it or its session has been revoked before. Whether it was done now.
+    async fn revoke_token(&self, revocation: TokenRevocation, origin: Origin) -> Result<bool, StoreError>;
 
     /// Deletes entries that can refuse no living token. How many.
     async fn purge_feed(&self) -> Result<u64, StoreError>;

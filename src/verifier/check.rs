@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What refresh tokens begin with. No JWS does: the first letters of one encode `{`.
-const REFRESH_TOKEN_PREFIX: &str = "vrt_";
+pub const REFRESH_TOKEN_PREFIX: &str = "vrt_";
 
 /// How far in the future `iat` may lie. It says nothing about whether a token is good, so it need not be strict: it must
 /// not refuse what a node whose clock is a little ahead has just signed, not even with a leeway of zero. Not below
@@ -184,7 +184,11 @@ impl TokenVerifier {
         revocations: &RevocationSet,
         now: Timestamp,
     ) -> Result<AccessClaims, Inactive> {
-        let token = self.authenticate(token, keys)?;
+        let token = self.authenticate(token, keys).map_err(|reason| match reason {
+            // A revoked key leaves the set. To be told from one that is not in it yet, which is worth a look-up.
+            Inactive::UnknownKey if names_revoked_key(token, revocations) => Inactive::Revoked,
+            other => other,
+        })?;
         self.admit(&token, audience, revocations, now)?;
         Ok(token.claims)
     }
@@ -238,6 +242,10 @@ impl TokenVerifier {
         }
         Ok(())
     }
+}
+
+fn names_revoked_key(token: &str, revocations: &RevocationSet) -> bool {
+    Unverified::parse(token).is_ok_and(|token| revocations.is_key_revoked(token.kid()))
 }
 
 /// RFC 9068 §4; a media type is compared without regard to case, and `application/` may be left out (RFC 7515 §4.1.9).

@@ -9,6 +9,6 @@ pub mod revocation_set;
 
 mod sharded;
 
-pub use check::{AudiencePolicy, Authentic, Inactive, Leeway, PolicyError, TokenVerifier};
+pub use check::{AudiencePolicy, Authentic, Inactive, Leeway, PolicyError, REFRESH_TOKEN_PREFIX, TokenVerifier};
 pub use claims::ClaimsError;
 pub use revocation_set::RevocationSet;

@@ -112,7 +112,12 @@ impl RevocationSet {
         self.sessions.is(&claims.session_id, |_| true)
             || self.users.is(&claims.subject, |cut| cut.refuses(claims.session_id, claims.epoch))
             || self.tokens.is(&claims.token_id, |_| true)
-            || self.keys.load().iter().any(|revoked| revoked == kid)
+            || self.is_key_revoked(kid)
+    }
+
+    /// Whether every token signed by this key is revoked.
+    pub fn is_key_revoked(&self, kid: &str) -> bool {
+        self.keys.load().iter().any(|revoked| revoked == kid)
     }
 
     /// Forgets the entries that have expired by `now`.

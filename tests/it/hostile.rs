@@ -5,11 +5,18 @@
 // sidecar, which must give the same answer to the same bytes. (Plain comments, as unit tests include this file.)
 
 use aws_lc_rs::{
+    encoding::{AsDer, PublicKeyX509Der},
     hmac,
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+        RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
+    },
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use serde_json::{Value, json};
 use vouchsafe::{
     domain::signing_key::Algorithm,
@@ -87,7 +94,16 @@ impl<'a> Forge<'a> {
                 .as_ref()
                 .to_vec(),
             Algorithm::EdDsa => Ed25519KeyPair::from_pkcs8(&document).unwrap().sign(message).as_ref().to_vec(),
+            Algorithm::Rs256 => self.rsa_signature(&RSA_PKCS1_SHA256, message),
         }
+    }
+
+    /// An RSA signature of this key by any scheme.
+    fn rsa_signature(&self, scheme: &'static dyn RsaEncoding, message: &[u8]) -> Vec<u8> {
+        let pair = RsaKeyPair::from_pkcs8(&self.key.to_pkcs8().unwrap()).unwrap();
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(scheme, &SystemRandom::new(), message, &mut signature).unwrap();
+        signature
     }
 
     /// A token with a good signature over these texts.
@@ -176,7 +192,7 @@ impl<'a> Forge<'a> {
         add(table, "a padded payload, signed", self.signed_parts(header, &pad(payload)), Malformed);
         add(table, "a padded header, signed", self.signed_parts(&pad(header), payload), Malformed);
         add(table, "a padded signature", format!("{header}.{payload}.{}", pad(signature)), Malformed);
-        // 64 bytes are 86 letters, of whose last the lower four bits mean nothing.
+        // 64 bytes are 86 letters, of whose last the lower four bits mean nothing; of 256 bytes and 342 letters likewise.
         let loose = format!("{header}.{payload}.{}", next_letter(signature));
         add(table, "stray bits at the end of the signature", loose, Malformed);
         let spaced = format!("{} ", self.claims);
@@ -189,10 +205,12 @@ impl<'a> Forge<'a> {
         let public = self.key.public_key();
         let claims = self.claims.to_string();
         let jwk = public.to_jwk();
-        let raw: Vec<u8> = ["x", "y"]
+        let numbers: &[&str] = if public.algorithm() == Algorithm::Rs256 { &["n", "e"] } else { &["x", "y"] };
+        let raw: Vec<u8> = numbers
             .iter()
             .flat_map(|c| URL_SAFE_NO_PAD.decode(jwk[*c].as_str().unwrap_or_default()).unwrap_or_default())
             .collect();
+        let (der, pem) = encodings(self.key);
         for alg in ["none", "None", "NONE", "nOnE", "none ", "", "null", "\u{0}none"] {
             let input =
                 format!("{}.{}", encode(replaced(self.header(), "alg", json!(alg)).to_string()), encode(&claims));
@@ -203,7 +221,10 @@ impl<'a> Forge<'a> {
             ("the public key's bytes", raw.clone()),
             ("the public point", [&[4], &raw[..]].concat()),
             ("the public JWK", jwk.to_string().into_bytes()),
-            ("its coordinate as text", jwk["x"].as_str().unwrap_or_default().into()),
+            ("its first number as text", jwk[numbers[0]].as_str().unwrap_or_default().into()),
+            ("the public key in DER", der),
+            ("the public key in PEM", pem.clone().into_bytes()),
+            ("the public key in PEM without its last line end", pem.trim_end().into()),
             ("the kid", public.kid().into()),
             ("nothing", Vec::new()),
         ] {
@@ -213,20 +234,19 @@ impl<'a> Forge<'a> {
             add(table, format!("HS256 with {name} as the secret"), format!("{input}.{}", encode(tag)), Malformed);
         }
         for alg in [
-            "HS256", "HS384", "HS512", "RS256", "PS256", "ES384", "ES512", "ES256K", "Ed25519", "es256", "EDDSA",
-            "A256KW",
+            "HS256", "HS384", "HS512", "RS384", "RS512", "PS256", "PS384", "PS512", "RS1", "rs256", "ES384", "ES512",
+            "ES256K", "Ed25519", "es256", "EDDSA", "A256KW",
         ] {
             add(table, format!("alg {alg}"), self.with_header("alg", json!(alg)), Malformed);
         }
-        let other = match public.algorithm() {
-            Algorithm::Es256 => Algorithm::EdDsa,
-            Algorithm::EdDsa => Algorithm::Es256,
-        };
-        add(table, "the other algorithm's name", self.with_header("alg", json!(other.as_str())), BadSignature);
-        let stranger = SigningKeyPair::generate(other).unwrap();
-        let header = replaced(self.header(), "alg", json!(other.as_str())).to_string();
-        let token = Forge::new(&stranger, self.genuine).signed(&header, &claims);
-        add(table, "another key of the other algorithm under this kid", token, BadSignature);
+        for other in Algorithm::ALL.into_iter().filter(|other| *other != public.algorithm()) {
+            let named = self.with_header("alg", json!(other.as_str()));
+            add(table, format!("the name of {other}"), named, BadSignature);
+            let stranger = SigningKeyPair::generate(other).unwrap();
+            let header = replaced(self.header(), "alg", json!(other.as_str())).to_string();
+            let token = Forge::new(&stranger, self.genuine).signed(&header, &claims);
+            add(table, format!("another key, of {other}, under this kid"), token, BadSignature);
+        }
         for value in [Value::Null, json!(1), json!(["ES256"]), json!({"alg": "ES256"}), json!(true)] {
             let header = self.header().to_string();
             let good = format!("\"{}\"", public.algorithm());
@@ -357,18 +377,19 @@ impl<'a> Forge<'a> {
         let input = format!("{header}.{payload}");
         let mut bad: Vec<(&str, Vec<u8>)> = vec![
             ("no signature", Vec::new()),
-            ("63 bytes", good[..63].to_vec()),
-            ("65 bytes", [&good[..], &[0]].concat()),
-            ("65 bytes, a zero first", [&[0], &good[..]].concat()),
-            ("128 bytes", good.repeat(2)),
-            ("its first half", good[..32].to_vec()),
-            ("all zero", vec![0; 64]),
-            ("all ones", vec![0xff; 64]),
-            ("first half zero", [&[0; 32], &good[32..]].concat()),
-            ("second half zero", [&good[..32], &[0; 32]].concat()),
-            ("first half one", [&ONE[..], &good[32..]].concat()),
-            ("halves swapped", [&good[32..], &good[..32]].concat()),
-            ("the neutral element and zero", [&[1], &[0; 63][..]].concat()),
+            ("a byte short", good[..good.len() - 1].to_vec()),
+            ("a byte more", [&good[..], &[0]].concat()),
+            ("a zero first", [&[0], &good[..]].concat()),
+            ("twice", good.repeat(2)),
+            ("its first half", good[..good.len() / 2].to_vec()),
+            ("all zero", vec![0; good.len()]),
+            ("all ones", vec![0xff; good.len()]),
+            ("one", [&vec![0; good.len() - 1][..], &[1]].concat()),
+            ("first 32 bytes zero", [&[0; 32], &good[32..]].concat()),
+            ("from the 32nd byte on zero", [&good[..32], &vec![0; good.len() - 32]].concat()),
+            ("first 32 bytes one", [&ONE[..], &good[32..]].concat()),
+            ("rotated", [&good[32..], &good[..32]].concat()),
+            ("the neutral element and zero", [&[1], &vec![0; good.len() - 1][..]].concat()),
         ];
         match self.key.public_key().algorithm() {
             Algorithm::Es256 => {
@@ -381,6 +402,19 @@ impl<'a> Forge<'a> {
             }
             Algorithm::EdDsa => {
                 bad.push(("s and the group's order", [&good[..32], &plus(&good[32..], &ED25519_ORDER)].concat()));
+            }
+            Algorithm::Rs256 => {
+                let modulus = URL_SAFE_NO_PAD.decode(self.key.public_key().to_jwk()["n"].as_str().unwrap()).unwrap();
+                bad.push(("the modulus", modulus));
+                bad.push(("PSS instead of PKCS #1", self.rsa_signature(&RSA_PSS_SHA256, input.as_bytes())));
+                bad.push(("SHA-512 instead of SHA-256", self.rsa_signature(&RSA_PKCS1_SHA512, input.as_bytes())));
+                let shorter = SigningKeyPair::generate(Algorithm::Es256).unwrap();
+                bad.push(("64 bytes of another kind", Forge::new(&shorter, self.genuine).signature(input.as_bytes())));
+                // What a careless verifier takes for PS256 is refused by its name already.
+                let header = replaced(self.header(), "alg", json!("PS256")).to_string();
+                let pss = format!("{}.{payload}", encode(header));
+                let signature = self.rsa_signature(&RSA_PSS_SHA256, pss.as_bytes());
+                add(table, "a good PS256 signature", format!("{pss}.{}", encode(signature)), Malformed);
             }
         }
         for (name, signature) in bad {
@@ -540,6 +574,29 @@ impl<'a> Forge<'a> {
         add(table, "nbf in an hour", self.with_claim("nbf", json!(issued + 3600)), NotYetValid);
         add(table, "iat in an hour", self.with_claim("iat", json!(issued + 3600)), NotYetValid);
     }
+}
+
+/// The public key as a `SubjectPublicKeyInfo` in DER and in PEM: what people hand to a library that takes either for a secret.
+fn encodings(key: &SigningKeyPair) -> (Vec<u8>, String) {
+    let document = key.to_pkcs8().unwrap();
+    let der = match key.public_key().algorithm() {
+        Algorithm::Es256 => {
+            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &document).unwrap();
+            AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).unwrap().as_ref().to_vec()
+        }
+        Algorithm::EdDsa => {
+            let pair = Ed25519KeyPair::from_pkcs8(&document).unwrap();
+            AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).unwrap().as_ref().to_vec()
+        }
+        Algorithm::Rs256 => {
+            let pair = RsaKeyPair::from_pkcs8(&document).unwrap();
+            AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).unwrap().as_ref().to_vec()
+        }
+    };
+    let text = STANDARD.encode(&der);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"));
+    (der, pem)
 }
 
 fn replaced(mut object: Value, name: &str, value: Value) -> Value {

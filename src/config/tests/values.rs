@@ -158,7 +158,7 @@ fn text_that_will_not_do_is_refused_by_name() {
         ("grpc.max_deadline", &["0s", "999ms", "11m"]),
         ("grpc.max_concurrent_streams", &["0", "10001"]),
         ("http.public_url", &["id.example.com", "urn:x:y", "https://u:p@h"]),
-        ("tokens.algorithm", &["HS256", "none", "es256", "RS256"]),
+        ("tokens.algorithm", &["HS256", "none", "es256", "PS256", "RS512"]),
         ("tokens.access_ttl", &["29s", "25h", "30500ms", "5"]),
         ("tokens.audiences", &["api", "a b,vouchsafe", "vouchsafe,,api", "vouchsafe,"]),
         ("tokens.default_audience", &["api"]),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::audience::Scope;
 
-const GRACE: Duration = Duration::from_secs(900);
+const GRACE: Duration = Duration::from_mins(15);
 
 fn uuid(number: u128) -> Uuid {
     Uuid::from_u128(number)

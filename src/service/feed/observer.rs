@@ -86,6 +86,11 @@ impl Observer {
         let mut progress = self.progress();
         progress.belongs_to(incarnation);
         let (mut last, mut news) = (after, Vec::new());
+        // Entries that expired before this node saw them may have been about keys.
+        let next = entries.first().map_or(end.unwrap_or(after) + 1, |entry| entry.number);
+        if next > after + 1 {
+            self.keys_changed.notify_one();
+        }
         for entry in entries {
             progress.skip(last, entry.number);
             if self.take_in(&mut progress, entry) {

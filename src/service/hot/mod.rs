@@ -80,12 +80,9 @@ impl Hot {
     }
 
     fn open<T: Packed>(&self, key: HotKey, bytes: Option<Vec<u8>>) -> Kept<T> {
-        let value = bytes.as_deref().and_then(|sealed| match self.seal.open(&place(key), sealed) {
-            Ok(value) => unpack(value),
-            Err(_) => {
-                tracing::debug!(?key, "a value in the hot state is not ours");
-                None
-            }
+        let value = bytes.as_deref().and_then(|sealed| {
+            let opened = self.seal.open(&place(key), sealed);
+            opened.inspect_err(|_| tracing::debug!(?key, "a value in the hot state is not ours")).ok().and_then(unpack)
         });
         Kept { bytes, value, kind: PhantomData }
     }

@@ -40,7 +40,7 @@ pub enum KeyError {
 
 /// A key that signs access tokens.
 pub(super) struct SigningKey {
-    pub(super) pair: SigningKeyPair,
+    pub(super) pair: Arc<SigningKeyPair>,
     pub(super) algorithm: Algorithm,
     pub(super) life: KeyLife,
 }
@@ -52,6 +52,7 @@ pub(super) struct RefreshKey {
 }
 
 /// Every key not yet removed.
+#[derive(Default)]
 pub(super) struct Keys {
     pub(super) signing: Vec<SigningKey>,
     pub(super) verification: Arc<KeySet>,
@@ -68,12 +69,21 @@ pub(super) const fn refresh_key_context(id: &[u8]) -> SealContext<'_> {
     SealContext { table: "refresh_keys", row: id, column: "key_sealed" }
 }
 
-/// Reads and opens every key.
-pub(super) async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) -> Result<Keys, KeyError> {
+/// Reads and opens every key. Those that are `known` already need not be opened again.
+pub(super) async fn read(
+    store: &dyn Store,
+    master: &MasterKey,
+    now: Timestamp,
+    known: &Keys,
+) -> Result<Keys, KeyError> {
     let mut signing = Vec::new();
     for row in store.signing_keys().await? {
         if row.life.state(now) != KeyState::Removed {
-            signing.push(open_signing_key(&row, master)?);
+            let pair = match known.signing.iter().find(|key| key.pair.public_key().kid() == row.kid) {
+                Some(key) => Arc::clone(&key.pair),
+                None => Arc::new(open_signing_key(&row, master)?),
+            };
+            signing.push(SigningKey { pair, algorithm: row.algorithm, life: row.life });
         }
     }
     let mut refresh = BTreeMap::new();
@@ -86,7 +96,7 @@ pub(super) async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) 
     Ok(Keys { signing, verification: Arc::new(verification), refresh })
 }
 
-fn open_signing_key(row: &SigningKeyRow, master: &MasterKey) -> Result<SigningKey, KeyError> {
+fn open_signing_key(row: &SigningKeyRow, master: &MasterKey) -> Result<SigningKeyPair, KeyError> {
     let damaged = |problem: String| KeyError::Damaged { key: row.kid.clone(), problem };
     let pkcs8 = master
         .open(signing_key_context(row.kid.as_bytes()), &row.private_key_sealed)
@@ -95,7 +105,7 @@ fn open_signing_key(row: &SigningKeyRow, master: &MasterKey) -> Result<SigningKe
     if pair.public_key().kid() != row.kid {
         return Err(damaged("it is another key than its id says".to_owned()));
     }
-    Ok(SigningKey { pair, algorithm: row.algorithm, life: row.life })
+    Ok(pair)
 }
 
 fn open_refresh_key(row: &RefreshKeyRow, master: &MasterKey) -> Result<RefreshKey, KeyError> {

@@ -136,7 +136,8 @@ fn session(act: &Act) -> Option<SessionId> {
         Act::LoggedIn { session }
         | Act::SessionEnded { session, .. }
         | Act::LateRedelivery { session, .. }
-        | Act::RefreshStateLost { session, .. } => Some(*session),
+        | Act::RefreshStateLost { session, .. }
+        | Act::TokenRevoked { session, .. } => Some(*session),
         Act::OtherSessionsEnded { spared } => *spared,
         Act::Registered
         | Act::LoginFailed { .. }
@@ -144,11 +145,12 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::PasswordChanged
         | Act::PasswordRehashed
         | Act::RoleAssigned { .. }
+        | Act::KeyRevoked { .. }
         | Act::KeyPublished { .. } => None,
     }
 }
 
-fn detail(act: &Act) -> serde_json::Value {
+pub(super) fn detail(act: &Act) -> serde_json::Value {
     match act {
         Act::LoginFailed { cause, identifier_hash } => json!({ "cause": cause, "identifier_hash": identifier_hash }),
         Act::SessionEnded { session: _, reason } => json!({ "reason": reason.as_str() }),
@@ -156,7 +158,8 @@ fn detail(act: &Act) -> serde_json::Value {
             json!({ "generation": generation })
         }
         Act::RoleAssigned { role } => json!({ "role": role }),
-        Act::KeyPublished { key } => json!({ "key": key }),
+        Act::TokenRevoked { session: _, token } => json!({ "token": token }),
+        Act::KeyPublished { key } | Act::KeyRevoked { key } => json!({ "key": key }),
         Act::Registered
         | Act::LoggedIn { .. }
         | Act::ReauthenticationFailed

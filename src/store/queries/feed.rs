@@ -6,12 +6,17 @@ use async_trait::async_trait;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Database, rows::from_json, transaction::KEY_MARGIN_MICROS};
+use super::{Database, Tx, audit::detail, rows::from_json, transaction::KEY_MARGIN_MICROS};
 use crate::{
-    domain::{revocation::FeedEntry, time::Timestamp},
+    domain::{
+        audit::{Act, Actor, AuditEvent, Origin},
+        id::EventId,
+        revocation::{FeedEntry, Revocation},
+        time::Timestamp,
+    },
     store::{
         StoreError,
-        port::{FeedPage, FeedStore},
+        port::{FeedPage, FeedStore, TokenRevocation},
     },
 };
 
@@ -54,6 +59,13 @@ impl FeedStore for Database {
         Ok(FeedPage { incarnation, head, entries, database_time })
     }
 
+    async fn revoke_token(&self, revocation: TokenRevocation, origin: Origin) -> Result<bool, StoreError> {
+        self.transaction("revoke_token", (revocation, origin), |tx, (revocation, origin)| {
+            Box::pin(revoke_token(tx, *revocation, origin))
+        })
+        .await
+    }
+
     async fn purge_feed(&self) -> Result<u64, StoreError> {
         self.transaction("purge_feed", (), |tx, ()| {
             Box::pin(async move {
@@ -88,6 +100,39 @@ impl FeedStore for Database {
         })
         .await
     }
+}
+
+/// How much later than it says a token may have been revoked by a clock that is behind.
+const CLOCK_SKEW: Duration = Duration::from_mins(1);
+
+async fn revoke_token(tx: &mut Tx, revocation: TokenRevocation, origin: &Origin) -> Result<bool, StoreError> {
+    let TokenRevocation { token, session, user, issue_time } = revocation;
+    // Held until the end, so that of two who revoke one token the second sees what the first did.
+    let ended: Option<(Option<Timestamp>,)> =
+        sqlx::query_as(concat!("SELECT end_time FROM sessions WHERE id = $1", for_update!()))
+            .bind(session)
+            .fetch_optional(tx.conn())
+            .await?;
+    if matches!(ended, Some((Some(_),))) {
+        return Ok(false);
+    }
+    let act = Act::TokenRevoked { session, token };
+    // The event is there if and only if the entry was written, which may be gone by now.
+    let before: Option<(EventId,)> = sqlx::query_as(
+        "SELECT id FROM audit_events WHERE subject_id = $1 AND time > $2 AND act = $3 AND detail = $4 LIMIT 1",
+    )
+    .bind(user)
+    .bind(issue_time.minus(CLOCK_SKEW))
+    .bind(act.name())
+    .bind(Json(detail(&act)))
+    .fetch_optional(tx.conn())
+    .await?;
+    if before.is_some() {
+        return Ok(false);
+    }
+    tx.revoke(Revocation::Token { token });
+    tx.audit(&AuditEvent { actor: Actor::User(user), subject: Some(user), act, origin: origin.clone() }).await?;
+    Ok(true)
 }
 
 impl FeedRow {

@@ -15,12 +15,12 @@ use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
         revocation::Revocation,
-        signing_key::{Algorithm, KeyLife, KeyState, RotationPolicy},
+        signing_key::{Algorithm, KeyLife, KeyState, RotationPolicy, Succession},
         time::Timestamp,
     },
     store::{
         StoreError,
-        port::{KeyStore, NewSigningKey, RefreshKeyRow, Rotate, SigningKeyRow},
+        port::{KeyStore, NewSigningKey, RefreshKeyRow, RevokeKey, Rotate, SigningKeyRow},
     },
 };
 
@@ -103,6 +103,21 @@ impl KeyStore for Database {
         .await
     }
 
+    async fn revoke_signing_key(
+        &self,
+        kid: String,
+        successor: NewSigningKey,
+        policy: RotationPolicy,
+        actor: Actor,
+    ) -> Result<RevokeKey, StoreError> {
+        self.transaction(
+            "revoke_signing_key",
+            (kid, successor, policy, actor),
+            |tx, (kid, successor, policy, actor)| Box::pin(revoke_signing_key(tx, kid, successor, *policy, *actor)),
+        )
+        .await
+    }
+
     async fn purge_keys(&self) -> Result<u64, StoreError> {
         self.transaction("purge_keys", (), |tx, ()| {
             Box::pin(async move {
@@ -114,6 +129,60 @@ impl KeyStore for Database {
         })
         .await
     }
+}
+
+async fn revoke_signing_key(
+    tx: &mut Tx,
+    kid: &str,
+    successor: &NewSigningKey,
+    policy: RotationPolicy,
+    actor: Actor,
+) -> Result<RevokeKey, StoreError> {
+    let longest_access_ttl = tx.lock_feed_head().await?;
+    let now = tx.now();
+    let mut others = read_signing_keys(tx.conn()).await?;
+    let Some(place) = others.iter().position(|key| key.kid == kid && key.life.state(now) != KeyState::Removed) else {
+        return Ok(RevokeKey::Unknown);
+    };
+    let revoked = others.remove(place).life;
+    // Gone, rather than marked: no version of this program, and no mistake in one, can accept it again.
+    sqlx::query("DELETE FROM signing_keys WHERE kid = $1").bind(kid).execute(tx.conn()).await?;
+    tx.revoke(Revocation::Key { kid: kid.to_owned() });
+    let act = Act::KeyRevoked { key: kid.to_owned() };
+    tx.audit(&AuditEvent { actor, subject: None, act, origin: Origin::default() }).await?;
+
+    let lives: Vec<_> = others.iter().map(|key| key.life).collect();
+    let takeover = match Succession::after_revocation(&lives, now, policy.lead) {
+        Succession::None => None,
+        Succession::Next(place) => {
+            sqlx::query("UPDATE signing_keys SET activate_time = $1 WHERE kid = $2")
+                .bind(now)
+                .bind(&others[place].kid)
+                .execute(tx.conn())
+                .await?;
+            None
+        }
+        Succession::Until(takeover) => Some(takeover),
+        Succession::New(life) => {
+            tx.insert_signing_key(successor, &life).await?;
+            tx.audit_key_published(actor, successor.kid.clone()).await?;
+            Some(life.activate_time)
+        }
+    };
+    if let Some(takeover) = takeover {
+        // Whoever would have given way to the revoked key.
+        sqlx::query(
+            "UPDATE signing_keys SET retire_time = $1, remove_time = $2 WHERE retire_time = $3 AND retire_time > $4",
+        )
+        .bind(takeover)
+        .bind(takeover.plus(longest_access_ttl + KEY_MARGIN))
+        .bind(revoked.activate_time)
+        .bind(now)
+        .execute(tx.conn())
+        .await?;
+    }
+    tx.revoke(Revocation::KeySetChanged);
+    Ok(RevokeKey::Revoked)
 }
 
 /// A verifier's clock may be behind, and its leeway lets a token live a little longer.
@@ -147,6 +216,10 @@ impl Tx {
 
     async fn key_published(&mut self, actor: Actor, key: String) -> Result<(), StoreError> {
         self.revoke(Revocation::KeySetChanged);
+        self.audit_key_published(actor, key).await
+    }
+
+    async fn audit_key_published(&mut self, actor: Actor, key: String) -> Result<(), StoreError> {
         let event = AuditEvent { actor, subject: None, act: Act::KeyPublished { key }, origin: Origin::default() };
         self.audit(&event).await
     }

@@ -2,7 +2,7 @@
 //! nobody has to restart anything.
 
 use tonic::Code;
-use vouchsafe::{pb::v1::Consistency, store::Location};
+use vouchsafe::pb::v1::Consistency;
 
 use super::{
     client::{Client, assert_outage},
@@ -15,11 +15,7 @@ use crate::support::{Backend, MASTER_KEY};
 /// A server whose way to its database can be cut.
 async fn behind_a_proxy() -> (Place, Proxy) {
     let place = Place::new(Backend::Postgres).await;
-    let Location::Postgres(url) = place.database.location() else { unreachable!() };
-    let (login, rest) = url.expose().split_once('@').expect("the URL names a user");
-    let (host, database) = rest.split_once('/').expect("the URL names a database");
-    let proxy = Proxy::to(host.to_owned()).await;
-    let url = format!("{login}@{}/{database}", proxy.address);
+    let (proxy, url) = Proxy::before(&place.database).await;
     (place.set("database.url", &url).set("database.acquire_timeout", "500ms"), proxy)
 }
 

@@ -199,6 +199,15 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// Standard error of a question that could not be answered: status 2, nothing on standard output.
+    #[track_caller]
+    pub(super) fn cannot_tell(self) -> String {
+        assert_eq!((self.status.code(), self.stdout.as_str()), (Some(2), ""), "{}: {}", self.status, self.stderr);
+        self.stderr
+    }
+}
+
 /// A running server. Killed when dropped.
 pub(super) struct Server {
     pub(super) grpc: SocketAddr,

@@ -1,6 +1,7 @@
 //! `vouchsafe keys`, beside a running server: a rotation that no verifier notices.
 
 use serde_json::Value;
+use vouchsafe::pb::v1::{Consistency, InactiveReason};
 
 use super::{
     client::{Client, kid},
@@ -18,6 +19,8 @@ on_both_databases!(
     a_rotation_publishes_one_key_whatever_the_settings,
     a_rotation_reaches_the_running_server,
     a_new_key_waits_until_it_is_known,
+    a_revoked_key_is_refused_by_the_running_server_and_after_its_restart,
+    a_revocation_asks_first_and_names_what_there_is,
 );
 
 async fn listed(place: &Place) -> Vec<Value> {
@@ -179,5 +182,49 @@ async fn a_new_key_waits_until_it_is_known(backend: Backend) {
     let states: Vec<_> = listed(&place).await.iter().map(|key| key["state"].as_str().unwrap().to_owned()).collect();
     assert_eq!(states, ["active", "published"]);
     server.stop().await;
+    place.remove().await;
+}
+
+async fn a_revoked_key_is_refused_by_the_running_server_and_after_its_restart(backend: Backend) {
+    let place = Place::new(backend).await;
+    let server = place.serve().await;
+    let client = Client::of(&server).await;
+    let before = client.join("ada@example.com").await;
+    let revoked = kid(&before.access_token);
+    let table = place.run(&["keys", "revoke", &revoked, "--yes"]).await.ok();
+    assert!(table.lines().count() == 2 && !table.contains(&revoked), "{table}");
+    let strong = client.check(&before.access_token, Consistency::Strong).await.unwrap();
+    assert_eq!(strong.inactive_reason(), InactiveReason::Revoked);
+    assert_eq!(client.inactive(&before.access_token).await, InactiveReason::Revoked);
+    // The session goes on, at once and with another key.
+    let renewed = client.refresh(&before.refresh_token).await.unwrap();
+    assert_ne!(kid(&renewed.access_token), revoked);
+    client.claims(&renewed.access_token).await;
+    until("it leaves the JWKS", async || (!published_kids(&server).await.contains(&revoked)).then_some(())).await;
+    server.stop().await;
+
+    let server = place.serve().await;
+    let client = Client::of(&server).await;
+    assert_eq!(client.inactive(&before.access_token).await, InactiveReason::Revoked);
+    client.claims(&renewed.access_token).await;
+    assert!(!published_kids(&server).await.contains(&revoked));
+    let keys = listed(&place).await;
+    assert_eq!((keys.len(), keys[0]["state"].as_str()), (1, Some("active")));
+    server.stop().await;
+    place.remove().await;
+}
+
+async fn a_revocation_asks_first_and_names_what_there_is(backend: Backend) {
+    let place = Place::new(backend).await;
+    place.serve().await.stop().await;
+    let known = listed(&place).await[0]["kid"].as_str().unwrap().to_owned();
+    let before = tables(&place).await;
+    let said = place.run_with_input(&["keys", "revoke", &known], "yes\n").await.refused();
+    assert!(said.contains("--yes"), "no terminal to ask: {said}");
+    for kid in ["nonsense", "-", "--", ""] {
+        let said = place.run(&["keys", "revoke", "--yes", "--", kid]).await.refused();
+        assert!(said.contains(&known) && said.contains("no key has the kid"), "{kid}: {said}");
+    }
+    assert_eq!(tables(&place).await, before);
     place.remove().await;
 }

@@ -71,3 +71,8 @@ async fn peers_verify_es256() {
 async fn peers_verify_eddsa() {
     peers_agree("EdDSA").await;
 }
+
+#[tokio::test]
+async fn peers_verify_rs256() {
+    peers_agree("RS256").await;
+}

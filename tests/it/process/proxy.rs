@@ -11,6 +11,10 @@ use tokio::{
     sync::watch,
 };
 
+use vouchsafe::store::Location;
+
+use crate::support::TestDatabase;
+
 /// What the network does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
@@ -50,6 +54,16 @@ impl Proxy {
             }
         });
         Self { address, link }
+    }
+
+    /// One before a database server, and the URL of the database through it.
+    pub(crate) async fn before(database: &TestDatabase) -> (Self, String) {
+        let Location::Postgres(url) = database.location() else { unreachable!() };
+        let (login, rest) = url.expose().split_once('@').expect("the URL names a user");
+        let (host, name) = rest.split_once('/').expect("the URL names a database");
+        let proxy = Self::to(host.to_owned()).await;
+        let url = format!("{login}@{}/{name}", proxy.address);
+        (proxy, url)
     }
 
     pub(crate) fn set(&self, link: Link) {

@@ -50,7 +50,7 @@ async fn every_problem_is_reported_at_once_and_values_name_what_would_do() {
     let said = refused(place, &["--set", "grpc.max_deadline=1", "--set", "tokens.algorithm=HS256"]).await;
     assert_eq!(said.lines().count(), 5, "{said}");
     assert_says(&said, &["tokens.access_ttl", "\"soon\"", "30s to 1d", "VOUCHSAFE_TOKENS__ACCESS_TTL"]);
-    assert_says(&said, &["shutdown.drain", "grpc.max_deadline", "tokens.algorithm", "ES256 or EdDSA"]);
+    assert_says(&said, &["shutdown.drain", "grpc.max_deadline", "tokens.algorithm", "ES256, EdDSA or RS256"]);
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn what_is_no_command_is_answered_with_usage() {
         (&["admin", "create"], "--email"),
         (&["admin", "create", "--email", "nobody", "--password-stdin"], "nobody"),
         (&["admin", "create", "--email", "a@b.example", "--password-stdin", "--password-file", "x"], "--password-file"),
-        (&["token", "verify", "x"], "--jwks"),
+        (&["token", "verify", "x"], "--issuer"),
     ] {
         let ended = place.run(args).await;
         assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(2), ""), "{ended:?}");

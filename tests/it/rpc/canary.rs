@@ -173,6 +173,9 @@ impl Caller {
         self.account.revoke_other_sessions(bearer(access, v1::RevokeOtherSessionsRequest {})).await.unwrap();
         self.change_password(access, PASSWORD, NEW_PASSWORD).await.unwrap();
         self.logout(&third.refresh_token).await;
+        for token in [access, &renewed.refresh_token] {
+            self.auth.revoke_token(v1::RevokeTokenRequest { token: token.clone() }).await.unwrap();
+        }
         self.logout(&renewed.refresh_token).await;
     }
 
@@ -189,6 +192,9 @@ impl Caller {
         for token in [GARBAGE, &good.access_token, &format!("{}x", good.refresh_token)] {
             self.refresh(token).await.unwrap_err();
             self.logout(token).await;
+        }
+        for token in [GARBAGE, NEW_PASSWORD, &format!("{}x", good.refresh_token), &format!("{}x", good.access_token)] {
+            self.auth.revoke_token(v1::RevokeTokenRequest { token: token.to_owned() }).await.unwrap();
         }
         for token in [GARBAGE, &good.refresh_token, NEW_PASSWORD, &format!("{}x", good.access_token)] {
             let request = v1::VerifyRequest { token: token.to_owned(), audience: vec![], consistency: 0 };

@@ -32,7 +32,7 @@ const fn said(reason: Inactive) -> InactiveReason {
 }
 
 async fn every_hostile_token_is_refused_for_its_reason(backend: Backend) {
-    for algorithm in ["ES256", "EdDSA"] {
+    for algorithm in ["ES256", "EdDSA", "RS256"] {
         let node = TestNode::builder(backend).await.set(&format!("tokens.algorithm={algorithm}")).start().await;
         node.register("ada@example.com").await;
         let genuine = node.login("ada@example.com").await.access_token;
@@ -73,6 +73,7 @@ async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
     let node = TestNode::start(backend).await;
     let user = node.register("ada@example.com").await;
     let mine = node.login("ada@example.com").await;
+    let published = node.database.integer("SELECT number FROM feed_head").await;
     let kinds = [
         ("access", mine.access_token.clone()),
         ("refresh", mine.refresh_token.clone()),
@@ -121,9 +122,22 @@ async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
             }
             node.logout(token).await.unwrap();
         }
+        // What is no token of ours is no token to revoke.
+        if !matches!(*kind, "access" | "refresh") {
+            node.revoke_token(token).await.unwrap();
+        }
     }
+    assert_eq!(node.database.integer("SELECT number FROM feed_head").await, published);
     assert_eq!(node.events("act = 'session.ended'").await, 0, "logout took none of them for a refresh token");
     assert!(node.admits(&mine.access_token).await);
-    node.refresh(&mine.refresh_token).await.unwrap();
+    let mine = node.refresh(&mine.refresh_token).await.unwrap();
+    // The one door that takes both, each for what it is.
+    node.revoke_token(&mine.access_token).await.unwrap();
+    assert_eq!(node.verify(&mine.access_token).await.inactive_reason(), InactiveReason::Revoked);
+    let mine = node.refresh(&mine.refresh_token).await.unwrap();
+    assert!(node.admits(&mine.access_token).await, "its session goes on");
+    node.revoke_token(&mine.refresh_token).await.unwrap();
+    assert_eq!(reason(&node.refresh(&mine.refresh_token).await.unwrap_err()), "SESSION_REVOKED");
+    assert!(!node.admits(&mine.access_token).await);
     node.remove().await;
 }

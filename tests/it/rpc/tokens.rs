@@ -35,7 +35,7 @@ fn members(object: &Value) -> Vec<&str> {
 }
 
 async fn a_token_says_all_that_rfc_9068_asks_for_and_verifies_by_the_published_keys(backend: Backend) {
-    for algorithm in ["ES256", "EdDSA"] {
+    for algorithm in ["ES256", "EdDSA", "RS256"] {
         let clock = Arc::new(ManualClock::new());
         let node = TestNode::builder(backend)
             .await

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use vouchsafe::{
     domain::{
         audit::{Act, Actor, AuditEvent, LoginFailure, Origin},
-        id::UserId,
+        id::{TokenId, UserId},
         refresh::CLOCK_SKEW,
         session::EndReason,
         time::Clock as _,
@@ -69,11 +69,12 @@ pub(super) async fn every_act_that_names_a_session_is_found_by_it(w: Arc<World>)
         Act::OtherSessionsEnded { spared: Some(session) },
         Act::LateRedelivery { session, generation },
         Act::RefreshStateLost { session, generation },
+        Act::TokenRevoked { session, token: TokenId::new(w.clock.now(), &[1; 10]) },
     ] {
         w.store.record(w.event(Some(ada), act)).await.unwrap();
     }
     let found = w.database.integer(&format!("SELECT COUNT(*) FROM audit_events WHERE session_id = {id}")).await;
-    assert_eq!(found, 5, "the sign-in among them");
+    assert_eq!(found, 6, "the sign-in among them");
 }
 
 pub(super) async fn the_whole_life_of_an_account_is_in_the_trail_once(w: Arc<World>) {

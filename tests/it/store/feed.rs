@@ -3,8 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use vouchsafe::{
-    domain::{audit::Actor, revocation::Revocation, session::EndReason, time::Clock as _},
-    store::port::{NewSigningKey, Rotate},
+    domain::{
+        audit::Actor,
+        id::{SessionId, TokenId},
+        revocation::Revocation,
+        session::EndReason,
+        time::Clock as _,
+    },
+    store::port::{NewSigningKey, Rotate, TokenRevocation},
 };
 
 use super::{
@@ -163,4 +169,51 @@ pub(super) async fn a_longer_life_of_tokens_prolongs_the_life_of_retired_keys(w:
     let successor = w.store.signing_keys().await.unwrap().into_iter().find(|k| k.kid == "b").unwrap().life;
     assert_eq!((successor.retire_time, successor.remove_time), (None, None));
     assert_eq!(w.clock.now(), successor.publish_time);
+}
+
+/// Twenty callers at two nodes, who hold the same token.
+pub(super) async fn an_access_token_is_revoked_once_by_however_many(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let session = w.sign_in(ada).await;
+    let nodes = [Arc::clone(&w.store), w.another_node().await];
+    for round in 1..=3 {
+        let token = TokenId::new(w.clock.now(), &[round; 10]);
+        let revocation = TokenRevocation { token, session, user: ada, issue_time: w.clock.now() };
+        let done = at_once(20, |i| {
+            let (w, node) = (Arc::clone(&w), Arc::clone(&nodes[i % 2]));
+            async move {
+                let done = node.revoke_token(revocation, origin()).await.unwrap();
+                let heard = w.observer.entries().iter().any(|e| e.revocation == Revocation::Token { token });
+                assert!(heard || !done, "the observer hears of it before the verb returns");
+                done
+            }
+        })
+        .await;
+        assert_eq!(done.into_iter().filter(|done| *done).count(), 1);
+        assert_eq!(w.observer.entries().len(), usize::from(round));
+        // Nor when the entry has been forgotten.
+        w.wait(MINUTE * 3);
+        assert_eq!(w.store.purge_feed().await.unwrap(), 1);
+        assert!(!w.store.revoke_token(revocation, origin()).await.unwrap());
+    }
+    nodes[1].close().await;
+    assert_eq!(w.count("token.revoked").await, 3);
+    let id = w.database.id(session.as_uuid());
+    let about = format!("act = 'token.revoked' AND actor = 'user' AND session_id = {id}");
+    assert_eq!(w.database.integer(&format!("SELECT COUNT(*) FROM audit_events WHERE {about}")).await, 3);
+    w.granted(session, 0).await;
+}
+
+pub(super) async fn a_token_of_an_ended_session_is_revoked_already(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let session = w.sign_in(ada).await;
+    w.end(session, None).await;
+    let token = TokenId::new(w.clock.now(), &[1; 10]);
+    let revocation = TokenRevocation { token, session, user: ada, issue_time: w.clock.now() };
+    let before = w.everything().await;
+    assert!(!w.store.revoke_token(revocation, origin()).await.unwrap());
+    assert_eq!(w.everything().await, before);
+    // Of a session that is not on record nothing is known, so it is done.
+    let unknown = SessionId::new(w.clock.now(), &[1; 10]);
+    assert!(w.store.revoke_token(TokenRevocation { session: unknown, ..revocation }, origin()).await.unwrap());
 }

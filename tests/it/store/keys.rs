@@ -12,7 +12,7 @@ use vouchsafe::{
         signing_key::{Algorithm, KeyLife, KeyState, RotationPolicy},
         time::Clock as _,
     },
-    store::port::{NewSigningKey, Rotate, Store},
+    store::port::{NewSigningKey, RevokeKey, Rotate, Store},
 };
 
 use super::world::{World, at_once};
@@ -141,6 +141,103 @@ pub(super) async fn a_key_is_deleted_when_its_last_token_has_expired(w: Arc<Worl
     assert_eq!(left, ["b"]);
     w.wait(1_000 * DAY);
     assert_eq!(w.store.purge_keys().await.unwrap(), 0, "the key that signs is never deleted");
+}
+
+async fn revoke(w: &World, kid: &str, successor: &str) -> RevokeKey {
+    w.store.revoke_signing_key(kid.into(), key(successor), POLICY, Actor::Operator).await.unwrap()
+}
+
+/// Which keys there are, and where each stands.
+async fn states(w: &World) -> Vec<(String, KeyState)> {
+    let now = w.clock.now();
+    w.store.signing_keys().await.unwrap().into_iter().map(|key| (key.kid, key.life.state(now))).collect()
+}
+
+/// From now on until long after the last handover exactly one key signs.
+async fn assert_one_signs(w: &World) {
+    let begin = w.clock.now();
+    for hour in 0..100 {
+        w.clock.set(begin.plus(Duration::from_hours(hour)));
+        let active = states(w).await.into_iter().filter(|(_, state)| *state == KeyState::Active).count();
+        assert_eq!(active, 1, "after {hour} h: {:?}", states(w).await);
+    }
+    w.clock.set(begin);
+}
+
+pub(super) async fn a_revoked_key_is_gone_and_another_signs_at_once(w: Arc<World>) {
+    w.store.announce_access_ttl(Duration::from_mins(5)).await.unwrap();
+    rotate(&w, "a", Rotate::IfDue).await;
+    w.wait(DAY);
+    let before = w.observer.entries().len();
+    assert_eq!(revoke(&w, "a", "b").await, RevokeKey::Revoked);
+    assert_eq!(states(&w).await, [("b".to_owned(), KeyState::Active)]);
+    assert_eq!(life(&w, "b").await, KeyLife::first(w.clock.now()));
+    let told: Vec<_> = w.observer.entries().drain(before..).map(|entry| entry.revocation).collect();
+    assert_eq!(told, [Revocation::Key { kid: "a".into() }, Revocation::KeySetChanged]);
+    assert_eq!(w.details("key.revoked").await, [serde_json::json!({ "key": "a" })]);
+    assert_eq!(w.count("key.published").await, 2);
+}
+
+pub(super) async fn a_revoked_key_gives_way_to_the_next_one(w: Arc<World>) {
+    rotate(&w, "a", Rotate::Now).await;
+    rotate(&w, "b", Rotate::Now).await;
+    assert_eq!(revoke(&w, "a", "unused").await, RevokeKey::Revoked);
+    assert_eq!(states(&w).await, [("b".to_owned(), KeyState::Active)], "it was known already");
+    assert_eq!(life(&w, "b").await.activate_time, w.clock.now());
+    assert_eq!(w.count("key.published").await, 2);
+    assert_one_signs(&w).await;
+}
+
+pub(super) async fn a_revoked_successor_is_replaced_without_a_gap(w: Arc<World>) {
+    w.store.announce_access_ttl(Duration::from_mins(5)).await.unwrap();
+    rotate(&w, "a", Rotate::Now).await;
+    rotate(&w, "b", Rotate::Now).await;
+    w.wait(DAY / 2);
+    assert_eq!(revoke(&w, "b", "c").await, RevokeKey::Revoked);
+    let takeover = w.clock.now().plus(POLICY.lead);
+    assert_eq!(life(&w, "c").await, KeyLife::successor(w.clock.now(), POLICY.lead));
+    let old = life(&w, "a").await;
+    let removal = takeover.plus(Duration::from_mins(5) + MARGIN);
+    assert_eq!((old.retire_time, old.remove_time), (Some(takeover), Some(removal)));
+    assert_one_signs(&w).await;
+}
+
+pub(super) async fn a_revoked_key_between_two_leaves_no_gap(w: Arc<World>) {
+    for kid in ["a", "b", "c"] {
+        rotate(&w, kid, Rotate::Now).await;
+        w.wait(Duration::from_hours(1));
+    }
+    assert_eq!(revoke(&w, "b", "unused").await, RevokeKey::Revoked);
+    assert_eq!(life(&w, "a").await.retire_time, Some(life(&w, "c").await.activate_time));
+    assert_eq!(states(&w).await.len(), 2);
+    assert_one_signs(&w).await;
+}
+
+pub(super) async fn a_retired_key_can_be_revoked_and_an_unknown_one_cannot(w: Arc<World>) {
+    rotate(&w, "a", Rotate::Now).await;
+    rotate(&w, "b", Rotate::Now).await;
+    w.wait(DAY);
+    assert_eq!(states(&w).await, [("a".to_owned(), KeyState::Retired), ("b".to_owned(), KeyState::Active)]);
+    let signs = life(&w, "b").await;
+    assert_eq!(revoke(&w, "a", "unused").await, RevokeKey::Revoked);
+    assert_eq!((states(&w).await.len(), life(&w, "b").await), (1, signs), "nothing else changes");
+    let before = w.everything().await;
+    for kid in ["a", "", "unused", "%"] {
+        assert_eq!(revoke(&w, kid, "c").await, RevokeKey::Unknown, "{kid}");
+    }
+    assert_eq!(w.everything().await, before);
+}
+
+/// Not a server with longer tokens, which prolongs the life of keys, and not a rotation.
+pub(super) async fn nothing_brings_a_revoked_key_back(w: Arc<World>) {
+    rotate(&w, "a", Rotate::Now).await;
+    revoke(&w, "a", "b").await;
+    let gone = async || states(&w).await.iter().all(|(kid, _)| kid != "a");
+    assert!(gone().await);
+    w.store.announce_access_ttl(DAY).await.unwrap();
+    assert!(gone().await);
+    rotate(&w, "c", Rotate::Now).await;
+    assert!(gone().await);
 }
 
 fn seal(id: i64) -> Vec<u8> {

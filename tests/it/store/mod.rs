@@ -82,6 +82,8 @@ suite! {
         a_revocation_that_failed_leaves_no_number
         an_entry_lives_as_long_as_the_longest_access_token_and_a_margin
         purging_keeps_the_head_and_the_numbers
+        an_access_token_is_revoked_once_by_however_many
+        a_token_of_an_ended_session_is_revoked_already
         a_longer_life_of_tokens_prolongs_the_life_of_retired_keys
     }
     keys {
@@ -91,6 +93,12 @@ suite! {
         a_change_of_algorithm_is_due_at_once
         of_20_nodes_that_find_a_signing_key_due_one_publishes
         a_key_is_deleted_when_its_last_token_has_expired
+        a_revoked_key_is_gone_and_another_signs_at_once
+        a_revoked_key_gives_way_to_the_next_one
+        a_revoked_successor_is_replaced_without_a_gap
+        a_revoked_key_between_two_leaves_no_gap
+        a_retired_key_can_be_revoked_and_an_unknown_one_cannot
+        nothing_brings_a_revoked_key_back
         refresh_keys_are_numbered_and_sealed_for_their_number
         of_20_nodes_that_find_a_refresh_key_due_one_publishes
         twenty_orders_at_once_are_twenty_refresh_keys_with_consecutive_numbers

@@ -206,6 +206,12 @@ impl TestNode {
         self.auth().await.logout(request).await.map(|_| ())
     }
 
+    /// Revokes a token of either kind.
+    pub(crate) async fn revoke_token(&self, token: &str) -> Result<(), Status> {
+        let request = v1::RevokeTokenRequest { token: token.into() };
+        self.auth().await.revoke_token(request).await.map(|_| ())
+    }
+
     /// Replaces the password of the bearer of an access token.
     pub(crate) async fn change_password(&self, token: &str, current: &str, new: &str) -> Result<(), Status> {
         let request = v1::ChangePasswordRequest { current_password: current.to_owned(), new_password: new.to_owned() };

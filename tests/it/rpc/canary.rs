@@ -19,7 +19,7 @@ use vouchsafe::{
 
 use super::on_both_databases;
 use crate::support::{
-    Backend, Collector, MASTER_KEY, TestDatabase, TestNode, bearer, login_request, reason, wire::get,
+    Backend, Collector, MASTER_KEY, TestDatabase, TestNode, bearer, login_request, reason, surely_later, wire::get,
 };
 
 on_both_databases!(no_secret_is_written_down_anywhere);
@@ -220,6 +220,7 @@ impl Caller {
         // A replay.
         let next = self.refresh(&good.refresh_token).await.unwrap();
         self.refresh(&next.refresh_token).await.unwrap();
+        surely_later().await;
         assert_eq!(reason(&self.refresh(&good.refresh_token).await.unwrap_err()), "REFRESH_TOKEN_REUSED");
     }
 

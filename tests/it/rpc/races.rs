@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::Barrier;
 use tokio_util::sync::CancellationToken;
-use vouchsafe::{
-    domain::refresh::CLOCK_SKEW,
-    pb::v1::{self, InactiveReason},
-};
+use vouchsafe::pb::v1::{self, InactiveReason};
 
 use super::on_every_form;
-use crate::support::{Backend, PASSWORD, TestNode, bearer, login_request, reason, wire};
+use crate::support::{Backend, PASSWORD, TestNode, bearer, login_request, reason, surely_later, wire};
 
 on_every_form!(
     no_sign_in_with_the_old_password_outlives_its_change,
@@ -198,8 +195,7 @@ async fn a_call_arrives_with_its_message(backend: Backend) {
         let owner = node.refresh(&tokens.refresh_token).await.unwrap();
         let owner = node.refresh(&owner.refresh_token).await.unwrap();
         node.refresh(&owner.refresh_token).await.unwrap();
-        // As long as two nodes' clocks may be apart, nobody can say what came first.
-        tokio::time::sleep(CLOCK_SKEW).await;
+        surely_later().await;
         wire::frame(&v1::RefreshRequest { refresh_token: tokens.refresh_token.clone() })
     };
     let answer = wire::late_call(node.grpc, "/vouchsafe.v1.AuthService/Refresh", late).await;

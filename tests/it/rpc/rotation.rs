@@ -24,7 +24,7 @@ use vouchsafe::{
 };
 
 use super::on_both_databases;
-use crate::support::{Backend, ManualClock, TestNode, reason, until, wire};
+use crate::support::{Backend, ManualClock, TestNode, reason, surely_later, until, wire};
 
 on_both_databases!(no_valid_token_is_refused_while_keys_change, refresh_tokens_outlive_the_key_that_made_them,);
 
@@ -179,6 +179,7 @@ async fn refresh_tokens_outlive_the_key_that_made_them(backend: Backend) {
     }
     let renewed = node.refresh(&forgotten.refresh_token).await.unwrap();
     assert_eq!((key_of(&forgotten.refresh_token), key_of(&renewed.refresh_token)), (1, 4));
+    surely_later().await;
     assert_eq!(reason(&node.refresh(&first.refresh_token).await.unwrap_err()), "REFRESH_TOKEN_REUSED");
     world.remove().await;
 }

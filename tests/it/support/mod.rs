@@ -11,7 +11,8 @@ pub(crate) mod wire;
 pub(crate) use collector::{Collector, attribute, histogram, number};
 pub(crate) use database::{Backend, TestDatabase};
 pub(crate) use node::{
-    MASTER_KEY, PASSWORD, TestNode, TestNodeBuilder, bearer, fields, login_request, reason, stolen_key, until,
+    MASTER_KEY, PASSWORD, TestNode, TestNodeBuilder, bearer, fields, login_request, reason, stolen_key, surely_later,
+    until,
 };
 pub(crate) use surroundings::{ManualClock, RecordingObserver, RecordingVault, TestEntropy};
 pub(crate) use template::OPTIONS;

@@ -17,7 +17,7 @@ use tonic_types::StatusExt as _;
 use vouchsafe::{
     config::{Settings, Sources, load},
     crypto::{MasterKey, SealContext, SystemEntropy, machine_date},
-    domain::time::Clock,
+    domain::{refresh::CLOCK_SKEW, time::Clock},
     jose::SigningKeyPair,
     pb::v1::{
         self, InactiveReason, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
@@ -289,6 +289,11 @@ pub(crate) fn fields(status: &Status) -> Vec<String> {
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut question: impl FnMut() -> F) {
     let asking = async { while !question().await {} };
     assert!(timeout(Duration::from_mins(1), asking).await.is_ok(), "never: {what}");
+}
+
+/// Waits for as long as two nodes' clocks may be apart: before that nobody can say which of two moments came first.
+pub(crate) async fn surely_later() {
+    tokio::time::sleep(CLOCK_SKEW).await;
 }
 
 /// The key that signs tokens, as only the holder of database and master key can read it.

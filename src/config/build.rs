@@ -47,15 +47,21 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     if grpc.listen == http.listen && grpc.listen.port() != 0 {
         r.conflict("http.listen", "Set http.listen to another port than grpc.listen", "both are the same");
     }
+    let (redis, sessions, keys) = (redis?, sessions?, keys?);
+    if redis.url.is_some() && keys.publish_lead < sessions.database_grace {
+        let advice = "Set keys.publish_lead to at least sessions.database_grace, or shorten that";
+        let cause = "a server that goes on without the database could sign with a key that the others have forgotten";
+        r.conflict("keys.publish_lead", advice, cause);
+    }
     Some(Settings {
         issuer: issuer?,
         database: database?,
-        redis: redis?,
+        redis,
         grpc,
         http,
         tokens: tokens?,
-        sessions: sessions?,
-        keys: keys?,
+        sessions,
+        keys,
         registration: registration?,
         passwords: passwords?,
         log: log?,

@@ -84,7 +84,7 @@ pub const REFERENCE: &[SettingDoc] = &[
 
     depends("keys.master_key", "generated into `data_dir` on SQLite; required on Postgres", "Encrypts private keys at rest: 32 random bytes in base64 (`openssl rand -base64 32`). The same on every node.").secret(),
     fixed("keys.rotation_period", "90d", "How long a signing key signs before the next one takes over, 1m to 3650d."),
-    fixed("keys.publish_lead", "1h", "How long a signing key is published before it signs. Longer than verifiers cache keys, shorter than `keys.rotation_period`; at least 1s."),
+    fixed("keys.publish_lead", "1h", "How long a signing key is published before it signs. Longer than verifiers cache keys, shorter than `keys.rotation_period`; at least 1s, and with Redis at least `sessions.database_grace`."),
 
     fixed("registration.mode", "open", "Who may register: `open` (anybody) or `closed` (nobody; create accounts with `vouchsafe admin create`)."),
 

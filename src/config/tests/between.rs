@@ -40,6 +40,14 @@ fn with_tls_a_port_may_be_open() {
 }
 
 #[test]
+fn a_key_is_published_for_longer_than_a_server_goes_on_without_the_database() {
+    let (lead, redis) = ("keys.publish_lead=5m", "redis.url=redis://h");
+    assert_one(&Given::sets(&[lead, redis]).problems(), &["Set keys.publish_lead to at least sessions.database_grace"]);
+    assert!(Given::sets(&[lead]).load().is_ok());
+    assert!(Given::sets(&[lead, redis, "sessions.database_grace=5m"]).load().is_ok());
+}
+
+#[test]
 fn tls_files_come_together() {
     for port in ["grpc", "http"] {
         for (given, missing) in [

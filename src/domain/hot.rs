@@ -57,12 +57,18 @@ pub struct FeedHead {
     /// Records written before this moment may have been overtaken by rows: some node went without the hot state, or the hot
     /// state came back with an older memory.
     pub records_since: Timestamp,
+    /// Goes up at least every second while any node reaches the hot state, with the database or without: so that whoever saw it
+    /// notices when the hot state comes back with an older memory.
+    pub beat: u64,
 }
 
 impl FeedHead {
     /// Whether this head is older than one that was seen before: the hot state has forgotten something.
     pub fn is_behind(&self, known: &Self) -> bool {
-        self.number < known.number || self.time < known.time || self.records_since < known.records_since
+        self.number < known.number
+            || self.time < known.time
+            || self.records_since < known.records_since
+            || self.beat < known.beat
     }
 }
 

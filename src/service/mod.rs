@@ -9,6 +9,8 @@ use self::{
     hot::{behind::WriteBehind, rows::RowReader},
     refresh::HotRefresh,
 };
+use tokio_util::task::TaskTracker;
+
 use crate::{
     crypto::{IdentifierHasher, PasswordPool, monotonic_now},
     domain::{
@@ -111,6 +113,7 @@ impl Service {
             hot,
             rows: RowReader::new(Arc::clone(&store), Arc::clone(&feed)),
             behind: WriteBehind::default(),
+            tasks: TaskTracker::new(),
         });
         Ok(Self { store, keys, feed, hot, passwords, identifiers, verifier, policy, clock, entropy, metrics })
     }
@@ -160,10 +163,12 @@ impl Service {
     /// Waits for effects under way, then lets go of the database and the hashing threads.
     pub async fn close(&self) {
         self.passwords.shutdown();
-        if let Some(hot) = &self.hot
-            && let Err(error) = hot.behind.flush(&*self.store).await
-        {
-            tracing::warn!(%error, sessions = hot.behind.len(), "rows stay behind their hot records");
+        if let Some(hot) = &self.hot {
+            hot.tasks.close();
+            hot.tasks.wait().await;
+            if let Err(error) = hot.behind.flush(&*self.store).await {
+                tracing::warn!(%error, sessions = hot.behind.len(), "rows stay behind their hot records");
+            }
         }
         self.store.close().await;
     }

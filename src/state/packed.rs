@@ -99,8 +99,8 @@ mod tests {
         // Nodes of two versions share one hot state during an upgrade. If this changes, so must `FORMAT`.
         let hex = pack(&record()).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         assert_eq!(hex, GOLDEN);
-        let head = FeedHead { number: 1, time: at(2), records_since: at(3) };
-        assert_eq!(pack(&head), [1, 2, 128, 146, 244, 1, 128, 155, 238, 2]);
+        let head = FeedHead { number: 1, time: at(2), records_since: at(3), beat: 4 };
+        assert_eq!(pack(&head), [1, 2, 128, 146, 244, 1, 128, 155, 238, 2, 4]);
     }
 
     const GOLDEN: &str = "010a8080f28183898506040101100190000000007000800000000000000106036170700109766f7563687361666503\
@@ -111,7 +111,7 @@ mod tests {
     fn what_was_packed_is_what_is_read() {
         let record = record();
         assert_eq!(unpack(&pack(&record)), Some(record));
-        let head = FeedHead { number: i64::MAX, time: at(1), records_since: at(-1) };
+        let head = FeedHead { number: i64::MAX, time: at(1), records_since: at(-1), beat: u64::MAX };
         assert_eq!(unpack(&pack(&head)), Some(head));
     }
 

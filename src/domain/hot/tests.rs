@@ -42,7 +42,7 @@ fn record() -> HotRecord {
     }
 }
 
-const HEAD: FeedHead = FeedHead { number: 60, time: Timestamp::from_seconds(110), records_since: at(90) };
+const HEAD: FeedHead = FeedHead { number: 60, time: Timestamp::from_seconds(110), records_since: at(90), beat: 30 };
 
 fn outage(changes: &RecentChanges) -> Outage<'_> {
     Outage {
@@ -93,6 +93,7 @@ fn not_when_the_hot_state_has_forgotten() {
         FeedHead { number: 59, ..HEAD },
         FeedHead { time: at(109), ..HEAD },
         FeedHead { records_since: at(89), ..HEAD },
+        FeedHead { beat: 29, ..HEAD },
     ] {
         assert_eq!(carry(Some(older)), Err(NotCarried::HeadLost), "{older:?}");
     }

@@ -64,35 +64,45 @@ impl Feed {
     /// # Errors
     /// If the hot state does not answer.
     pub async fn exchange_head(&self) -> Result<(), HotError> {
+        let exchanged = self.try_to_exchange_head().await;
+        // Other nodes may be as blind, and rows go past their records there: when the hot state is back, its old head says
+        // nothing of it, and whoever knows may have gone.
+        if let (Err(_), Some(hot)) = (&exchanged, &self.hot)
+            && self.reads_the_database()
+        {
+            hot.note_overtaken();
+        }
+        exchanged
+    }
+
+    /// Whether this node has read the feed from the database a moment ago.
+    fn reads_the_database(&self) -> bool {
+        self.database_staleness() < FRESH * 3
+    }
+
+    async fn try_to_exchange_head(&self) -> Result<(), HotError> {
         let (Some(hot), Some(position)) = (&self.hot, self.observer.progress().position()) else { return Ok(()) };
         let key = HotKey::FeedHead(position.incarnation);
+        let last = self.observer.progress().last_head;
         let mut kept: Kept<FeedHead> = hot.get(key).await?;
         for _ in 0..TRIES {
             self.judge(kept.value);
-            let Some(new) = self.renewed(kept.value) else { return Ok(()) };
-            let overtaken = hot.take_overtaken();
-            match hot.replace(key, kept, &new, TTL).await {
-                Ok(Ok(())) => {
+            let overtaken = hot.overtaken();
+            let Some(new) = self.renewed(kept.value, last) else { return Ok(()) };
+            match hot.replace(key, kept, &new, TTL).await? {
+                Ok(()) => {
+                    hot.told(overtaken);
                     self.judge(Some(new));
                     return Ok(());
                 }
-                Ok(Err(now)) => kept = now,
-                Err(error) => {
-                    if overtaken {
-                        hot.note_overtaken();
-                    }
-                    return Err(error);
-                }
-            }
-            if overtaken {
-                hot.note_overtaken();
+                Err(now) => kept = now,
             }
         }
         Ok(())
     }
 
-    /// What the head should be, if it should be another.
-    fn renewed(&self, kept: Option<FeedHead>) -> Option<FeedHead> {
+    /// What the head should be, if it should be another than `kept`. `seen` is what it was when this node last looked.
+    fn renewed(&self, kept: Option<FeedHead>, seen: Option<FeedHead>) -> Option<FeedHead> {
         let reading = self.last_complete()?;
         let progress = self.observer.progress();
         let known = progress.position()?.number.max(reading.number);
@@ -101,24 +111,27 @@ impl Feed {
             (Some(kept), Some(last)) => kept.is_behind(&last),
             (Some(_), None) => false,
         };
-        // Only who reads the database may say that records count from now on.
-        let fresh_reading = self.database_staleness() < FRESH * 3;
+        // Only who reads the database may begin anew what was lost. That rows have gone past their records, whoever knows it may
+        // say: it only makes fewer records count.
         let overtaken = self.hot.as_ref().is_some_and(|hot| hot.is_overtaken());
-        if (forgotten || overtaken) && !fresh_reading {
+        if forgotten && !self.reads_the_database() {
             return None;
         }
-        let old = kept.unwrap_or(FeedHead { number: 0, time: reading.time, records_since: reading.time });
+        let old = kept.unwrap_or(FeedHead { number: 0, time: reading.time, records_since: reading.time, beat: 0 });
         let last = progress.last_head.unwrap_or(old);
         let since = if forgotten || overtaken { self.clock.now() } else { old.records_since };
         let new = FeedHead {
             number: known.max(old.number),
             time: reading.time.max(old.time).max(last.time),
             records_since: since.max(old.records_since).max(last.records_since),
+            beat: old.beat.max(last.beat) + 1,
         };
+        // Nobody else has been here since.
+        let unbeaten = seen.is_none_or(|seen| old.beat <= seen.beat);
         let due = new.number > old.number
             || new.records_since > old.records_since
             || new.time >= old.time.plus(FRESH)
-            || kept.is_none();
+            || unbeaten;
         due.then_some(new)
     }
 

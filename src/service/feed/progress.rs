@@ -97,6 +97,7 @@ impl Progress {
                 number: last.number.max(head.number),
                 time: last.time.max(head.time),
                 records_since: last.records_since.max(head.records_since),
+                beat: last.beat.max(head.beat),
             },
         });
     }

@@ -36,8 +36,13 @@ impl WriteBehind {
     pub(in crate::service) fn note(&self, session: SessionId, family: Family) {
         let mut waiting = self.waiting();
         if waiting.len() < CAPACITY || waiting.contains_key(&session) {
-            merge(&mut waiting, session, family);
+            waiting.entry(session).and_modify(|known| *known = known.merged(family)).or_insert(family);
         }
+    }
+
+    /// Whether a later generation of the session than this one waits.
+    pub(in crate::service) fn is_past(&self, session: SessionId, generation: i64) -> bool {
+        self.waiting().get(&session).is_some_and(|family| family.generation > generation)
     }
 
     /// How many sessions wait.
@@ -45,21 +50,20 @@ impl WriteBehind {
         self.waiting().len()
     }
 
-    /// Writes all that waits.
+    /// Writes all that waits. What is being written still waits: until it is in its row, the row is behind.
     ///
     /// # Errors
     /// The store's; what was not written waits on.
     pub(in crate::service) async fn flush(&self, store: &dyn Store) -> Result<(), StoreError> {
         let _writing = self.writing.lock().await;
-        let all: Vec<_> = std::mem::take(&mut *self.waiting()).into_iter().collect();
-        let mut batches = all.chunks(BATCH);
-        while let Some(batch) = batches.next() {
-            if let Err(error) = store.advance_families(batch.to_vec()).await {
-                let mut waiting = self.waiting();
-                for (session, family) in batch.iter().chain(batches.by_ref().flatten()) {
-                    merge(&mut waiting, *session, *family);
+        let all: Vec<_> = self.waiting().iter().map(|(session, family)| (*session, *family)).collect();
+        for batch in all.chunks(BATCH) {
+            store.advance_families(batch.to_vec()).await?;
+            let mut waiting = self.waiting();
+            for (session, written) in batch {
+                if waiting.get(session) == Some(written) {
+                    waiting.remove(session);
                 }
-                return Err(error);
             }
         }
         Ok(())
@@ -68,8 +72,4 @@ impl WriteBehind {
     fn waiting(&self) -> MutexGuard<'_, HashMap<SessionId, Family>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn merge(waiting: &mut HashMap<SessionId, Family>, session: SessionId, family: Family) {
-    waiting.entry(session).and_modify(|known| *known = known.merged(family)).or_insert(family);
 }

@@ -1,0 +1,97 @@
+//! A model of refresh and revocation: random histories of clients, nodes and stores with faults, against what is promised of
+//! them (R1 to R6). The rules are the service's own (`domain::refresh`, `domain::hot`, and the feed's `Progress`); what lies
+//! between them is mirrored in few lines, and each file says what it mirrors. Needs no services.
+//!
+//! A history is its seed. When one breaks a promise, its seed, its shortest form and its course are printed. To see it again:
+//! `VOUCHSAFE_MODEL_SEED=7 cargo test --test model -- histories --nocapture`.
+
+#![allow(missing_docs, reason = "a test")]
+
+use std::env;
+
+use vouchsafe::domain;
+
+mod check;
+mod client;
+mod faults;
+mod node;
+#[path = "../../src/service/feed/progress.rs"]
+mod progress;
+mod refresh;
+mod rng;
+mod stores;
+mod world;
+
+use world::{Mutant, Plan, World};
+
+/// Histories in a normal run.
+const HISTORIES: u64 = 100_000;
+
+fn live(plan: &Plan, trace: bool) -> Option<String> {
+    World::new(plan, trace).run()
+}
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+/// The same history with as few faults as still break the same promise.
+fn shrunk(mut plan: Plan, what: &str) -> Plan {
+    let promise = |text: &str| text.split(':').next().map(str::to_owned);
+    let same = |plan: &Plan| live(plan, false).is_some_and(|other| promise(&other) == promise(what));
+    let mut index = 0;
+    while index < plan.faults.len() {
+        let mut less = plan.clone();
+        less.faults.remove(index);
+        if same(&less) {
+            plan = less;
+            index = 0;
+        } else {
+            index += 1;
+        }
+    }
+    plan
+}
+
+fn report(plan: &Plan, what: &str) -> String {
+    let plan = shrunk(plan.clone(), what);
+    println!("seed {}: {what}; with {} faults:", plan.seed, plan.faults.len());
+    let again = live(&plan, true).unwrap_or_default();
+    format!("seed {}: {what} (shortened: {again})", plan.seed)
+}
+
+#[test]
+fn no_history_breaks_a_promise() {
+    let strict = env::var("VOUCHSAFE_MODEL_STRICT").is_ok();
+    let plan = |seed| Plan { strict, ..faults::plan(seed) };
+    let first = number("VOUCHSAFE_MODEL_SEED");
+    let count = number("VOUCHSAFE_MODEL_HISTORIES").unwrap_or(if first.is_some() { 1 } else { HISTORIES });
+    let first = first.unwrap_or(0);
+    let mut broken = Vec::new();
+    for seed in first..first + count {
+        let plan = plan(seed);
+        if let Some(what) = live(&plan, false) {
+            broken.push(report(&plan, &what));
+            if broken.len() >= 3 {
+                break;
+            }
+        }
+    }
+    assert!(broken.is_empty(), "promises broken:\n{}", broken.join("\n"));
+}
+
+/// A promise that cannot be seen to break is not checked.
+#[test]
+fn broken_rules_are_found() {
+    for (mutant, promises) in [
+        (Mutant::HotWins, &["R"][..]),
+    ] {
+        let found = (0..20_000).find_map(|seed| {
+            let plan = Plan { rules: Some(mutant), ..faults::plan(seed) };
+            live(&plan, false).map(|what| (seed, what))
+        });
+        println!("{mutant:?}: {found:?}");
+        let (_, what) = found.unwrap_or_else(|| panic!("{mutant:?} breaks nothing"));
+        assert!(promises.iter().any(|promise| what.starts_with(promise)), "{mutant:?}: {what}");
+    }
+}

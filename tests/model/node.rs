@@ -1,0 +1,360 @@
+//! What a node does besides refreshing. Mirrors `service/background.rs` (intervals), `service/feed/mod.rs` (`catch_up`,
+//! `read_to_end`, `forget_expired`), `service/feed/head.rs` (`exchange_head`, `renewed`, `judge`), `service/feed/stream.rs`,
+//! `service/feed/observer.rs` (`read`, `heard`, `committed`) and `service/hot/behind.rs`. What is known of the feed is the
+//! service's own `Progress`.
+
+use std::rc::Rc;
+
+use crate::{
+    domain::{
+        hot::FeedHead,
+        refresh::Family,
+        revocation::FeedEntry,
+        time::Timestamp,
+    },
+    progress::Progress,
+    stores::{INCARNATION, Kept},
+    world::{Event, Mutant, World},
+};
+
+pub(crate) const MILLI: i64 = 1_000;
+pub(crate) const SECOND: i64 = 1_000_000;
+const FEED_INTERVAL: i64 = SECOND;
+const HEAD_INTERVAL: i64 = 500 * MILLI;
+const FLUSH_INTERVAL: i64 = 500 * MILLI;
+const PURGE_INTERVAL: i64 = 3 * SECOND;
+const FRESH: i64 = 500 * MILLI;
+const HEAD_TRIES: u32 = 4;
+
+/// A complete reading of the feed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) began: i64,
+    time: Timestamp,
+    number: i64,
+}
+
+/// A node.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    /// Which process; every start is another.
+    pub(crate) life: u32,
+    pub(crate) up: bool,
+    pub(crate) skew: i64,
+    latest: i64,
+    /// How many faults cut it off.
+    pub(crate) database_cuts: u32,
+    pub(crate) redis_cuts: u32,
+    /// Since when it reaches them, and has had time to notice.
+    pub(crate) database_since: i64,
+    pub(crate) redis_since: i64,
+    /// The server it takes for the master.
+    pub(crate) server: usize,
+    pub(crate) progress: Progress,
+    cursor: i64,
+    pub(crate) complete: Option<Reading>,
+    reading: Option<(i64, Timestamp, Option<(i64, Vec<FeedEntry>, i64)>)>,
+    /// `RowReader::away`.
+    pub(crate) away: Option<i64>,
+    pub(crate) overtaken: bool,
+    pub(crate) behind: Option<Family>,
+    flushing: Option<(Family, bool)>,
+    head_tries: u32,
+    head_found: Kept<FeedHead>,
+    /// A broken node's row, read before a request came.
+    pub(crate) old_row: Option<(i64, crate::stores::Row)>,
+}
+
+impl Node {
+    pub(crate) fn clock(&mut self, now: i64) -> Timestamp {
+        self.latest = self.latest.max(now + self.skew);
+        Timestamp::from_micros(self.latest)
+    }
+
+    pub(crate) fn reaches_database(&self) -> bool {
+        self.up && self.database_cuts == 0
+    }
+
+    pub(crate) fn reaches_redis(&self) -> bool {
+        self.up && self.redis_cuts == 0
+    }
+
+    pub(crate) fn note_behind(&mut self, family: Family) {
+        self.behind = Some(self.behind.map_or(family, |known| known.merged(family)));
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.is_some_and(|since| self.complete.is_none_or(|last| last.began <= since))
+    }
+}
+
+impl World {
+    /// A process starts: it knows nothing, and reads the feed before it serves.
+    pub(crate) fn start_node(&mut self, n: usize) {
+        let old = &self.nodes[n];
+        let (life, skew, latest, database_cuts, redis_cuts) =
+            (old.life + 1, old.skew, old.latest, old.database_cuts, old.redis_cuts);
+        let server = self.redis.master();
+        let since = self.now + SECOND;
+        self.nodes[n] = Node {
+            life,
+            skew,
+            latest,
+            database_cuts,
+            redis_cuts,
+            server,
+            up: true,
+            database_since: since,
+            redis_since: since,
+            ..Node::default()
+        };
+        for (event, interval) in [
+            (Event::Feed(n, life), 20 * MILLI),
+            (Event::Heads(n, life), HEAD_INTERVAL),
+            (Event::Flush(n, life), FLUSH_INTERVAL),
+            (Event::Purge(n, life), PURGE_INTERVAL),
+        ] {
+            let delay = self.rng.range(0, interval);
+            self.later(delay, event);
+        }
+    }
+
+    pub(crate) fn feed(&mut self, n: usize, life: u32) {
+        if self.nodes[n].reading.is_some() {
+            return;
+        }
+        let time = self.nodes[n].clock(self.now);
+        self.nodes[n].reading = Some((self.now, time, None));
+        let delay = self.io();
+        self.later(delay, Event::FeedRead(n, life));
+    }
+
+    pub(crate) fn feed_read(&mut self, n: usize, life: u32) {
+        let delay = if self.nodes[n].reaches_database() {
+            let after = self.nodes[n].cursor;
+            let (entries, end) = self.database.read_feed(after);
+            if let Some(reading) = &mut self.nodes[n].reading {
+                reading.2 = Some((after, entries, end));
+            }
+            self.io()
+        } else {
+            self.failing()
+        };
+        self.later(delay, Event::FeedDone(n, life));
+    }
+
+    pub(crate) fn feed_done(&mut self, n: usize, life: u32) {
+        let reachable = self.nodes[n].reaches_database();
+        let node = &mut self.nodes[n];
+        let Some((began, time, page)) = node.reading.take() else { return };
+        if let (true, Some((after, entries, end))) = (reachable, page) {
+            node.progress.belongs_to(INCARNATION);
+            let mut last = after;
+            for entry in &entries {
+                node.progress.skip(last, entry.number);
+                node.progress.note(entry);
+                last = entry.number;
+            }
+            node.progress.skip(last, end + 1);
+            node.cursor = end;
+            node.complete = Some(Reading { began, time, number: end });
+        }
+        let next = (began + FEED_INTERVAL - self.now).max(MILLI);
+        self.later(next, Event::Feed(n, life));
+    }
+
+    pub(crate) fn heads(&mut self, n: usize, life: u32) {
+        self.later(HEAD_INTERVAL, Event::Heads(n, life));
+        self.exchange_head(n, life);
+        self.later(MILLI, Event::Heard(n, life));
+    }
+
+    /// Reads the head and writes it anew if it is due.
+    pub(crate) fn exchange_head(&mut self, n: usize, life: u32) {
+        let node = &mut self.nodes[n];
+        if node.progress.position().is_none() || !node.reaches_redis() || node.head_tries > 0 {
+            return;
+        }
+        node.head_tries = HEAD_TRIES;
+        node.head_found = self.redis.servers[node.server].head.clone();
+        let delay = self.io();
+        self.later(delay, Event::HeadSwap(n, life));
+    }
+
+    pub(crate) fn head_swap(&mut self, n: usize, life: u32) {
+        let delay = self.io();
+        let now = self.now;
+        let time = self.nodes[n].clock(now);
+        let node = &mut self.nodes[n];
+        node.head_tries -= 1;
+        let kept = node.head_found.take();
+        let value = kept.as_ref().map(|(_, head)| **head);
+        let wanted = judge(node, value);
+        let new = renewed(node, value, now, time);
+        if wanted {
+            self.later(delay, Event::Feed(n, life));
+        }
+        let node = &mut self.nodes[n];
+        let Some(new) = new else {
+            node.head_tries = 0;
+            return;
+        };
+        let overtaken = std::mem::take(&mut node.overtaken);
+        if !node.reaches_redis() {
+            node.overtaken |= overtaken;
+            node.head_tries = 0;
+            return;
+        }
+        let swapped = self.redis.swap_head(now, node.server, kept.map(|(stamp, _)| stamp), new);
+        let answered = !self.rng.one_in(100);
+        let node = &mut self.nodes[n];
+        if swapped && answered {
+            judge(node, Some(new));
+            node.head_tries = 0;
+            let (server, since) = (node.server, new.records_since.as_micros());
+            self.check.head_written(now, n, server == self.redis.master(), since);
+            return;
+        }
+        node.overtaken |= overtaken;
+        if !answered || node.head_tries == 0 {
+            node.head_tries = 0;
+            return;
+        }
+        node.head_found = self.redis.servers[node.server].head.clone();
+        self.later(delay, Event::HeadSwap(n, life));
+    }
+
+    /// This node's own commits: known at once, then pushed, then in the head.
+    pub(crate) fn committed(&mut self, n: usize, entry: &FeedEntry) {
+        let node = &mut self.nodes[n];
+        node.progress.note(entry);
+        let life = node.life;
+        let delay = self.io();
+        self.later(delay, Event::Push(n, life, entry.number));
+    }
+
+    pub(crate) fn push(&mut self, n: usize, life: u32, number: i64) {
+        if self.nodes[n].reaches_redis() {
+            self.redis.push(self.now, self.nodes[n].server, number);
+            for other in 0..self.nodes.len() {
+                let delay = self.io();
+                let life = self.nodes[other].life;
+                self.later(delay, Event::Heard(other, life));
+            }
+        }
+        self.exchange_head(n, life);
+    }
+
+    /// What others pushed after what is known here.
+    pub(crate) fn heard(&mut self, n: usize, life: u32) {
+        let node = &mut self.nodes[n];
+        let Some(position) = node.progress.position() else { return };
+        if !node.reaches_redis() {
+            return;
+        }
+        for number in &self.redis.servers[node.server].stream {
+            if *number > position.number
+                && let Some(entry) = usize::try_from(number - 1).ok().and_then(|index| self.database.feed.get(index))
+            {
+                node.progress.note(entry);
+            }
+        }
+        if node.progress.has_gap() {
+            self.later(MILLI, Event::Feed(n, life));
+        }
+    }
+
+    pub(crate) fn flush(&mut self, n: usize, life: u32) {
+        let node = &mut self.nodes[n];
+        if node.flushing.is_none() {
+            node.flushing = node.behind.take().map(|family| (family, false));
+        }
+        if node.flushing.is_none() {
+            self.later(FLUSH_INTERVAL, Event::Flush(n, life));
+        } else {
+            let delay = self.io();
+            self.later(delay, Event::FlushWrite(n, life));
+        }
+    }
+
+    pub(crate) fn flush_write(&mut self, n: usize, life: u32) {
+        let reachable = self.nodes[n].reaches_database();
+        let delay = if reachable { self.io() } else { self.failing() };
+        if let (true, Some((family, written))) = (reachable, &mut self.nodes[n].flushing) {
+            let known = self.database.row.family.generation;
+            let equal = self.rules == Some(Mutant::WriteBehindOverwritesEqual) && known == family.generation;
+            if known < family.generation || equal {
+                self.database.row.family = *family;
+                self.check.in_row(self.now, &self.database.row.family);
+            }
+            *written = true;
+        }
+        self.later(delay, Event::FlushDone(n, life));
+    }
+
+    pub(crate) fn flush_done(&mut self, n: usize, life: u32) {
+        let node = &mut self.nodes[n];
+        let reachable = node.reaches_database();
+        if let Some((family, written)) = node.flushing.take()
+            && !(written && reachable)
+        {
+            node.note_behind(family);
+        }
+        self.later(FLUSH_INTERVAL - 2 * MILLI, Event::Flush(n, life));
+    }
+
+    pub(crate) fn purge(&mut self, n: usize, life: u32) {
+        let moment = self.nodes[n].clock(self.now).minus(self.grace);
+        self.nodes[n].progress.forget_before(moment);
+        if self.nodes[n].reaches_database() {
+            self.database.purge(self.now);
+        }
+        self.later(PURGE_INTERVAL, Event::Purge(n, life));
+    }
+
+    /// The head that `Feed::read_head` finds.
+    pub(crate) fn read_head(&self, n: usize) -> Option<Rc<FeedHead>> {
+        let node = &self.nodes[n];
+        if node.overtaken && self.rules != Some(Mutant::OvertakenIgnored) || !node.reaches_redis() {
+            return None;
+        }
+        node.progress.position()?;
+        self.redis.servers[node.server].head.as_ref().map(|(_, head)| Rc::clone(head))
+    }
+}
+
+/// `Feed::renewed`.
+fn renewed(node: &Node, kept: Option<FeedHead>, now: i64, time: Timestamp) -> Option<FeedHead> {
+    let reading = node.complete?;
+    let known = node.progress.position()?.number.max(reading.number);
+    let last_head = node.progress.last_head;
+    let forgotten = match (kept, last_head) {
+        (None, _) => true,
+        (Some(kept), Some(last)) => kept.is_behind(&last),
+        (Some(_), None) => false,
+    };
+    let fresh_reading = now - reading.began < FRESH * 3;
+    if (forgotten || node.overtaken) && !fresh_reading {
+        return None;
+    }
+    let old = kept.unwrap_or(FeedHead { number: 0, time: reading.time, records_since: reading.time });
+    let last = last_head.unwrap_or(old);
+    let since = if forgotten || node.overtaken { time } else { old.records_since };
+    let new = FeedHead {
+        number: known.max(old.number),
+        time: reading.time.max(old.time).max(last.time),
+        records_since: since.max(old.records_since).max(last.records_since),
+    };
+    let fresh = Timestamp::from_micros(old.time.as_micros() + FRESH);
+    let due = new.number > old.number || new.records_since > old.records_since || new.time >= fresh || kept.is_none();
+    due.then_some(new)
+}
+
+/// `Feed::judge`. Whether the feed should be read.
+fn judge(node: &mut Node, head: Option<FeedHead>) -> bool {
+    let known = node.progress.position().map_or(0, |position| position.number);
+    head.is_some_and(|head| {
+        node.progress.saw(head);
+        head.number > known
+    })
+}

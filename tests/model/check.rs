@@ -7,9 +7,8 @@ use crate::{
         hot::FeedHead,
         refresh::{CLOCK_SKEW, Family},
     },
-    node::{MILLI, Node, SECOND},
+    node::{MILLI, Node},
     refresh::{Call, Path},
-    world::World,
 };
 
 /// R4: what is older than this has been written behind.
@@ -157,7 +156,7 @@ impl Check {
             (news.since, news.spread) = (now, None);
         }
         for (knows, node) in self.knows_better.iter_mut().zip(nodes) {
-            *knows |= node.progress.last_head.is_some_and(|last| head.is_none_or(|head| head.is_behind(&last)));
+            *knows = node.progress.last_head.is_some_and(|last| head.is_none_or(|head| head.is_behind(&last)));
         }
     }
 
@@ -208,7 +207,7 @@ impl Check {
             let ago = (arrived - news.at) / MILLI;
             self.broken(format!("{promise}: granted {ago} ms after the acknowledgement, {by}"));
         }
-        if path == Path::Grace && self.knows_better[call.node] {
+        if path == Path::Grace && at_master && self.knows_better[call.node] {
             self.broken(format!("R5: the hot state was lost, and the node could know, {by}"));
         }
         let margin = 2 * i64::try_from(CLOCK_SKEW.as_micros()).unwrap_or(0) + MILLI;
@@ -255,7 +254,3 @@ impl Check {
     }
 }
 
-impl World {
-    /// Seconds that a history lasts, for reports.
-    pub(crate) const LASTS: i64 = (crate::world::TROUBLE + 7_500 * MILLI) / SECOND;
-}

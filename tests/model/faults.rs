@@ -6,7 +6,7 @@ use crate::{
     node::{MILLI, SECOND},
     rng::Rng,
     stores::{session, user},
-    world::{Event, Plan, START, TROUBLE, World},
+    world::{Event, Plan, TROUBLE, World},
 };
 
 /// The links of one node, or of all.
@@ -148,7 +148,9 @@ impl World {
     fn mend_database(&mut self, n: usize) {
         self.nodes[n].database_cuts -= 1;
         // Something under way may be waiting for an answer that never comes.
-        self.nodes[n].database_since = self.now + 2_200 * MILLI;
+        if self.nodes[n].database_cuts == 0 {
+            self.nodes[n].database_since = self.now + 2_200 * MILLI;
+        }
     }
 
     fn cut_redis(&mut self, n: usize) {
@@ -158,7 +160,9 @@ impl World {
 
     fn mend_redis(&mut self, n: usize) {
         self.nodes[n].redis_cuts -= 1;
-        self.nodes[n].redis_since = self.now + 200 * MILLI;
+        if self.nodes[n].redis_cuts == 0 {
+            self.nodes[n].redis_since = self.now + 200 * MILLI;
+        }
     }
 
     fn lose(&mut self, how: impl FnOnce(&mut Self)) {
@@ -209,10 +213,5 @@ impl World {
             _ => {}
         }
         self.say(|| format!("acknowledged: {kind:?}, entry {number}"));
-    }
-
-    /// When the history began, for the trace.
-    pub(crate) fn since_start(moment: i64) -> i64 {
-        moment - START
     }
 }

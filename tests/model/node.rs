@@ -104,8 +104,8 @@ impl World {
             redis_cuts,
             server,
             up: true,
-            database_since: since,
-            redis_since: since,
+            database_since: if database_cuts == 0 { since } else { i64::MAX },
+            redis_since: if redis_cuts == 0 { since } else { i64::MAX },
             ..Node::default()
         };
         for (event, interval) in [
@@ -208,11 +208,13 @@ impl World {
         let swapped = self.redis.swap_head(now, node.server, kept.map(|(stamp, _)| stamp), new);
         let answered = !self.rng.one_in(100);
         let node = &mut self.nodes[n];
+        if swapped {
+            let master = node.server == self.redis.master();
+            self.check.head_written(now, n, master, new.records_since.as_micros());
+        }
         if swapped && answered {
             judge(node, Some(new));
             node.head_tries = 0;
-            let (server, since) = (node.server, new.records_since.as_micros());
-            self.check.head_written(now, n, server == self.redis.master(), since);
             return;
         }
         node.overtaken |= overtaken;

@@ -36,6 +36,18 @@ pub(crate) enum Outcome {
     Unavailable,
 }
 
+impl Outcome {
+    pub(crate) fn brief(self) -> String {
+        match self {
+            Self::Granted { family, claims, late } => {
+                let late = if late { ", late" } else { "" };
+                format!("granted {} with claims {claims}{late}", family.generation)
+            }
+            other => format!("{other:?}"),
+        }
+    }
+}
+
 /// A refresh under way.
 #[derive(Debug)]
 pub(crate) struct Call {

@@ -237,7 +237,8 @@ impl World {
         call.outcome = Some((outcome, path));
         self.say(|| {
             let call = &self.calls[c];
-            format!("call {c}: client {} presented {} to node {}: {outcome:?} by {path:?}", call.who, call.presented, call.node)
+            let Call { who, presented, node, .. } = call;
+            format!("call {c}: client {who} presented {presented} to node {node}: {path:?} {}", outcome.brief())
         });
         if let Outcome::Granted { family, claims, late } = outcome {
             let call = &self.calls[c];

@@ -42,7 +42,9 @@ struct Acknowledged {
 #[derive(Debug)]
 pub(crate) struct Check {
     generations: Vec<Made>,
-    by_row: Vec<Vec<i64>>,
+    /// Per node, what its process made by the row and no head tells of yet: when, and which.
+    by_row: Vec<Vec<(i64, i64)>>,
+    row: Option<Family>,
     late: Vec<i64>,
     news: Vec<Acknowledged>,
     /// How often the hot state forgot something.
@@ -64,6 +66,7 @@ impl Check {
         Self {
             generations: vec![first],
             by_row: vec![Vec::new(); nodes],
+            row: None,
             late: Vec::new(),
             news: Vec::new(),
             losses: 0,
@@ -96,11 +99,21 @@ impl Check {
         }
     }
 
-    pub(crate) fn made_by_row(&mut self, node: usize, generation: i64) {
-        self.by_row[node].push(generation);
+    pub(crate) fn made_by_row(&mut self, now: i64, node: usize, generation: i64) {
+        self.by_row[node].push((now, generation));
+    }
+
+    /// A process that is no more cannot tell what it did.
+    pub(crate) fn started(&mut self, node: usize) {
+        if !self.strict {
+            self.by_row[node].clear();
+        }
     }
 
     pub(crate) fn in_row(&mut self, now: i64, family: &Family) {
+        if let Some(before) = self.row.replace(*family).filter(|before| before.merged(*family) != *family) {
+            self.broken(format!("thief: the row was {before:?} and forgot, now {family:?}"));
+        }
         for generation in (0..=family.generation).rev() {
             match self.generation(generation) {
                 Some(made) if made.row.is_none() => made.row = Some(now),
@@ -122,7 +135,7 @@ impl Check {
             return;
         }
         self.knows_better.fill(false);
-        for generation in std::mem::take(&mut self.by_row[node]) {
+        for (_, generation) in std::mem::take(&mut self.by_row[node]) {
             if let Some(made) = self.generation(generation) {
                 made.record.get_or_insert(now);
             }
@@ -216,8 +229,10 @@ impl Check {
             let record = path != Path::Row && at_master && made.record.is_some_and(|since| since < arrived);
             made.last < arrived - margin && (row || record)
         };
+        let own = self.by_row[call.node].iter().filter(|(at, _)| path == Path::Grace && *at < arrived - margin);
+        let own = own.map(|(_, generation)| *generation).max();
         let known = self.generations.iter().rposition(counts).and_then(|index| i64::try_from(index).ok());
-        if let Some(known) = known.filter(|known| presented + 2 <= *known) {
+        if let Some(known) = known.max(own).filter(|known| presented + 2 <= *known) {
             self.broken(format!("R4: a token superseded by {known} was good for {}, {by}", family.generation));
         }
         if late {

@@ -50,7 +50,7 @@ pub(crate) struct Fault {
 pub(crate) fn plan(seed: u64) -> Plan {
     let mut rng = Rng::new(seed);
     let nodes = 2 + rng.below(2);
-    let mut plan = Plan { seed, nodes, faults: Vec::new(), thief: rng.one_in(3), rules: None, strict: false };
+    let mut plan = Plan { seed, nodes, faults: Vec::new(), thief: rng.one_in(2), rules: None, strict: false };
     let mut kinds = Vec::new();
     if plan.thief {
         kinds.push(Kind::Theft);
@@ -61,17 +61,45 @@ pub(crate) fn plan(seed: u64) -> Plan {
     for _ in 0..rng.below(3) {
         kinds.push(if rng.one_in(3) { Kind::Unrelated(rng.below(nodes)) } else { Kind::Change(rng.below(nodes)) });
     }
-    for _ in 0..rng.below(8) {
-        kinds.push(trouble(&mut rng, nodes));
-    }
+    let chained = rng.one_in(2);
     for kind in kinds {
         let at = rng.range(0, TROUBLE);
-        let longest = [100 * MILLI, 2 * SECOND, 10 * SECOND][rng.below(3)];
+        plan.faults.push(Fault { at, lasts: rng.range(0, 8 * SECOND), kind });
+    }
+    if plan.thief && rng.one_in(3) {
+        worst_moment(&mut rng, &mut plan);
+    }
+    let mut next = rng.range(SECOND, TROUBLE / 2);
+    for _ in 0..rng.below(8) {
+        let kind = trouble(&mut rng, nodes);
+        // Either anywhere, or about when the one before it is over.
+        let at = if chained { next } else { rng.range(0, TROUBLE) };
+        let longest = [100 * MILLI, 2 * SECOND, 8 * SECOND][rng.below(3)];
         let lasts = rng.range(MILLI, longest).min(TROUBLE - at);
         plan.faults.push(Fault { at, lasts, kind });
+        next = (at + lasts + rng.range(-200 * MILLI, 500 * MILLI)).clamp(0, TROUBLE - MILLI);
     }
     plan.faults.sort_unstable_by_key(|fault| fault.at);
     plan
+}
+
+/// The hot state is away or loses something, then the database goes away, and a thief who took a token before uses it now.
+fn worst_moment(rng: &mut Rng, plan: &mut Plan) {
+    let first = match rng.below(6) {
+        0 => Kind::NoRedis(rng.below(plan.nodes)),
+        1 | 2 => Kind::RedisAway,
+        3 => Kind::Restore(rng.range(0, 4 * SECOND)),
+        4 => Kind::FailOver { lost: rng.range(0, 3 * SECOND), at_once: true },
+        _ => Kind::Crash(rng.below(plan.nodes)),
+    };
+    let at = rng.range(SECOND, TROUBLE / 2);
+    let lasts = rng.range(200 * MILLI, 2 * SECOND);
+    let outage = at + lasts + rng.range(-500 * MILLI, 1_500 * MILLI);
+    let theft = rng.range(at - 500 * MILLI, at + lasts);
+    plan.faults.retain(|fault| fault.kind != Kind::Theft);
+    plan.faults.push(Fault { at, lasts, kind: first });
+    plan.faults.push(Fault { at: outage, lasts: rng.range(SECOND, 4 * SECOND), kind: Kind::DatabaseAway });
+    plan.faults.push(Fault { at: theft, lasts: (outage - theft).max(0) + rng.range(0, SECOND), kind: Kind::Theft });
 }
 
 fn trouble(rng: &mut Rng, nodes: usize) -> Kind {
@@ -117,8 +145,8 @@ impl World {
             Kind::Revoke(n) | Kind::Change(n) | Kind::Unrelated(n) => self.administer(index, n, kind),
             Kind::Theft => {
                 self.clients[1].token = self.clients[0].token;
-                let delay = self.rng.range(0, 3 * SECOND);
-                self.later(delay, Event::Act(1));
+                // And waits for its moment.
+                self.later(lasts, Event::Act(1));
             }
         }
         if matches!(kind, Kind::NoDatabase(_) | Kind::DatabaseAway | Kind::NoRedis(_) | Kind::RedisAway | Kind::Crash(_)) {

@@ -91,6 +91,7 @@ impl Node {
 impl World {
     /// A process starts: it knows nothing, and reads the feed before it serves.
     pub(crate) fn start_node(&mut self, n: usize) {
+        self.check.started(n);
         let old = &self.nodes[n];
         let (life, skew, latest, database_cuts, redis_cuts) =
             (old.life + 1, old.skew, old.latest, old.database_cuts, old.redis_cuts);
@@ -282,7 +283,8 @@ impl World {
     pub(crate) fn flush_write(&mut self, n: usize, life: u32) {
         let reachable = self.nodes[n].reaches_database();
         let delay = if reachable { self.io() } else { self.failing() };
-        if let (true, Some((family, written))) = (reachable, &mut self.nodes[n].flushing) {
+        let skips = self.rules == Some(Mutant::NoWriteBehind);
+        if let (true, Some((family, written))) = (reachable && !skips, &mut self.nodes[n].flushing) {
             let known = self.database.row.family.generation;
             let equal = self.rules == Some(Mutant::WriteBehindOverwritesEqual) && known == family.generation;
             if known < family.generation || equal {
@@ -290,6 +292,7 @@ impl World {
                 self.check.in_row(self.now, &self.database.row.family);
             }
             *written = true;
+            self.say(|| format!("node {n} writes behind, the row is at {}", self.database.row.family.generation));
         }
         self.later(delay, Event::FlushDone(n, life));
     }
@@ -317,7 +320,7 @@ impl World {
     /// The head that `Feed::read_head` finds.
     pub(crate) fn read_head(&self, n: usize) -> Option<Rc<FeedHead>> {
         let node = &self.nodes[n];
-        if node.overtaken && self.rules != Some(Mutant::OvertakenIgnored) || !node.reaches_redis() {
+        if node.overtaken || !node.reaches_redis() {
             return None;
         }
         node.progress.position()?;

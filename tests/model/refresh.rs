@@ -60,6 +60,8 @@ pub(crate) struct Call {
     pub(crate) has_arrived: bool,
     /// The client waits for the answer.
     pub(crate) waits: bool,
+    /// It had been given up before it arrived: its cancellation is right behind it.
+    given_up: bool,
     /// The node was told that nobody waits, and has dropped the call.
     pub(crate) gone: bool,
     /// What the database and the hot state said, and what has come of it here.
@@ -91,6 +93,7 @@ impl Call {
             arrived_at: 0,
             has_arrived: false,
             waits: true,
+            given_up: false,
             gone: false,
             row_said: None,
             row: None,
@@ -119,11 +122,7 @@ impl World {
         if !self.nodes[n].up || self.nodes[n].complete.is_none() {
             return;
         }
-        if !self.calls[c].waits {
-            // Its cancellation is right behind it.
-            let delay = self.rng.range(0, 250);
-            self.later(delay, Event::Cancelled(c));
-        }
+        self.calls[c].given_up = !self.calls[c].waits;
         let arrived = self.nodes[n].clock(self.now);
         let (life, now) = (self.nodes[n].life, self.now);
         let call = &mut self.calls[c];
@@ -213,6 +212,9 @@ impl World {
     fn by_record(&mut self, c: usize, row: Row, found: &Kept<HotRecord>) {
         let hot = found.as_ref().map(|(_, record)| record.family);
         let n = self.calls[c].node;
+        if let (true, Some(hot)) = (self.fixed && hot.is_some_and(|hot| hot.generation > row.family.generation), hot) {
+            self.nodes[n].note_behind(hot);
+        }
         let now = self.nodes[n].clock(self.now);
         let family = match hot {
             Some(hot) if self.rules == Some(Mutant::HotWins) => hot,
@@ -357,6 +359,10 @@ impl World {
     fn by_row(&mut self, c: usize, hot: Option<Family>) {
         self.calls[c].hot = hot;
         let delay = self.slow_io();
+        if self.calls[c].given_up {
+            let sooner = self.rng.range(0, delay);
+            self.later(sooner, Event::Cancelled(c));
+        }
         self.later(delay, Event::Locked(c));
     }
 
@@ -397,7 +403,7 @@ impl World {
             self.database.row.family = outcome.2;
             if matches!(outcome.0, Outcome::Granted { late: false, .. }) {
                 self.check.made(self.now, &outcome.2, n, self.calls[c].life);
-                self.check.made_by_row(n, outcome.2.generation);
+                self.check.made_by_row(self.now, n, outcome.2.generation);
             }
             self.check.in_row(self.now, &outcome.2);
         }
@@ -412,6 +418,7 @@ impl World {
 
     pub(crate) fn locked_done(&mut self, c: usize) {
         if self.dropped(c) {
+            self.nodes[self.calls[c].node].overtaken |= self.fixed;
             return;
         }
         let n = self.calls[c].node;
@@ -429,13 +436,14 @@ impl World {
     /// `bring_up_record`.
     pub(crate) fn bring_read(&mut self, c: usize) {
         if self.dropped(c) {
+            self.nodes[self.calls[c].node].overtaken |= self.fixed;
             return;
         }
         let Some((outcome, _, family)) = self.calls[c].by_row else { return };
-        let node = &mut self.nodes[self.calls[c].node];
+        let node = &self.nodes[self.calls[c].node];
         if !node.reaches_redis() {
-            node.overtaken = true;
-            return self.answer(c, outcome, Path::Row);
+            let delay = if self.rng.one_in(2) { self.io() } else { REDIS_PATIENCE };
+            return self.later(delay, Event::BringSwap(c));
         }
         let Some((stamp, record)) = &self.redis.servers[node.server].record else {
             return self.answer(c, outcome, Path::Row);
@@ -447,20 +455,23 @@ impl World {
     }
 
     pub(crate) fn bring_swap(&mut self, c: usize) {
-        let Some((stamp, next)) = self.calls[c].bringing.take() else { return };
+        let bringing = self.calls[c].bringing.take();
+        let dropped = self.dropped(c);
         let node = &mut self.nodes[self.calls[c].node];
         if node.life != self.calls[c].life {
             return;
         }
-        if node.reaches_redis() {
-            if self.redis.swap_record(self.now, node.server, stamp, Rc::clone(&next)) {
-                let master = node.server == self.redis.master();
-                self.check.in_record(self.now, &next.family, master);
+        match bringing.filter(|_| node.reaches_redis()) {
+            Some((stamp, next)) => {
+                if self.redis.swap_record(self.now, node.server, stamp, Rc::clone(&next)) {
+                    let master = node.server == self.redis.master();
+                    self.check.in_record(self.now, &next.family, master);
+                }
             }
-        } else {
-            node.overtaken |= !self.calls[c].gone;
+            None if self.rules == Some(Mutant::OvertakenNotNoted) => {}
+            None => node.overtaken |= !dropped || self.fixed,
         }
-        if let (false, Some((outcome, ..))) = (self.dropped(c), self.calls[c].by_row) {
+        if let (false, Some((outcome, ..))) = (dropped, self.calls[c].by_row) {
             self.answer(c, outcome, Path::Row);
         }
     }

@@ -28,12 +28,26 @@ pub(crate) enum Mutant {
     WriteBehindOverwritesEqual,
     /// In an outage the head of the feed is not looked at.
     HeadNotChecked,
-    /// In an outage it does not matter that rows went past their records here.
-    OvertakenIgnored,
+    /// It is not noted that a row went past its record.
+    OvertakenNotNoted,
     /// Nothing is written behind.
     NoWriteBehind,
     /// The nodes' clocks are further apart than the rule allows for.
     ClocksApart,
+}
+
+impl Mutant {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::HotWins,
+        Self::RowReadBefore,
+        Self::ReplayWithoutCaller,
+        Self::RecordsSinceIgnored,
+        Self::WriteBehindOverwritesEqual,
+        Self::HeadNotChecked,
+        Self::OvertakenNotNoted,
+        Self::NoWriteBehind,
+        Self::ClocksApart,
+    ];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,15 +112,17 @@ pub(crate) struct World {
     pub(crate) faults: Vec<Fault>,
     pub(crate) check: Check,
     pub(crate) trace: bool,
+    /// With the mends that the model asked for.
+    pub(crate) fixed: bool,
 }
 
 /// When histories begin.
 pub(crate) const START: i64 = 1_000_000 * SECOND;
 /// How long faults happen.
-pub(crate) const TROUBLE: i64 = 16 * SECOND;
+pub(crate) const TROUBLE: i64 = 12 * SECOND;
 /// After that everything is reachable, and after this again an honest client must be served.
 const SETTLED: i64 = 4_500 * MILLI;
-const END: i64 = 3 * SECOND;
+const END: i64 = 2_500 * MILLI;
 
 impl World {
     pub(crate) fn new(plan: &Plan, trace: bool) -> Self {
@@ -126,6 +142,7 @@ impl World {
             faults: plan.faults.clone(),
             check: Check::new(START, plan.nodes, plan.thief, plan.strict),
             trace,
+            fixed: std::env::var("FIXED").is_ok(),
         };
         let apart = if plan.rules == Some(Mutant::ClocksApart) { 100 * MILLI } else { 10 * MILLI };
         for n in 0..plan.nodes {

@@ -3,12 +3,12 @@
 //! Each promise is told here from the history, not from what the nodes remember.
 
 use crate::{
+    call::{Call, Path},
     domain::{
         hot::FeedHead,
         refresh::{CLOCK_SKEW, Family},
     },
     node::{MILLI, Node},
-    refresh::{Call, Path},
 };
 
 /// R4: what is older than this has been written behind.
@@ -184,7 +184,8 @@ impl Check {
     /// Notes what has spread through the master, because a node reached both for long enough.
     pub(crate) fn spread(&mut self, now: i64, nodes: &[Node], master: usize) {
         for news in &mut self.news {
-            let linked = |node: &Node| (node.up && node.server == master).then(|| node.database_since.max(node.redis_since));
+            let linked =
+                |node: &Node| (node.up && node.server == master).then(|| node.database_since.max(node.redis_since));
             let since = nodes.iter().filter_map(linked).min().unwrap_or(i64::MAX).max(news.since);
             let spread = since.saturating_add(SPREAD);
             if spread <= now {
@@ -268,4 +269,3 @@ impl Check {
         }
     }
 }
-

@@ -5,8 +5,8 @@
 //! yet: a request that comes after its client went on, and whose client still waits for it, nobody can tell from a thief's.
 
 use crate::{
+    call::{Call, Outcome},
     node::{MILLI, SECOND},
-    refresh::{Call, Outcome},
     world::{Event, World},
 };
 

@@ -23,7 +23,10 @@ pub(crate) enum Kind {
     /// The hot state is what it was so long before.
     Restore(i64),
     /// Another server becomes the master, without the last writes; nodes find out at once, or one by one.
-    FailOver { lost: i64, at_once: bool },
+    FailOver {
+        lost: i64,
+        at_once: bool,
+    },
     /// The node is killed, and started again.
     Crash(usize),
     /// The node's clock steps.
@@ -149,7 +152,10 @@ impl World {
                 self.later(lasts, Event::Act(1));
             }
         }
-        if matches!(kind, Kind::NoDatabase(_) | Kind::DatabaseAway | Kind::NoRedis(_) | Kind::RedisAway | Kind::Crash(_)) {
+        if matches!(
+            kind,
+            Kind::NoDatabase(_) | Kind::DatabaseAway | Kind::NoRedis(_) | Kind::RedisAway | Kind::Crash(_)
+        ) {
             self.later(lasts, Event::FaultEnds(index));
         }
     }

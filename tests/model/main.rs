@@ -6,19 +6,26 @@
 //! `VOUCHSAFE_MODEL_SEED=7 cargo test --test model -- histories --nocapture`.
 
 #![allow(missing_docs, reason = "a test")]
+#![allow(clippy::option_option, reason = "not asked yet, asked in vain, and answered")]
+#![allow(clippy::ref_option, reason = "what was found is handed on as it was found")]
+#![allow(clippy::struct_excessive_bools, reason = "a call's states do not exclude each other")]
 
 use std::env;
 
 use vouchsafe::domain;
 
+mod call;
 mod check;
 mod client;
 mod faults;
+mod head;
 mod node;
 #[path = "../../src/service/feed/progress.rs"]
+#[allow(dead_code, reason = "the database keeps its history here")]
 mod progress;
 mod refresh;
 mod rng;
+mod row;
 mod stores;
 mod world;
 
@@ -27,7 +34,23 @@ use world::{Mutant, Plan, World};
 /// Histories in a normal run.
 const HISTORIES: u64 = 100_000;
 /// Histories in which a broken rule must show.
-const MUTANT_HISTORIES: u64 = 20_000;
+const MUTANT_HISTORIES: u64 = 60_000;
+
+/// The rules that are broken, and the first seed that is tried.
+const MUTANTS: [(Mutant, u64); 12] = [
+    (Mutant::HotWins, 0),
+    (Mutant::RowReadBefore, 0),
+    (Mutant::ReplayWithoutCaller, 0),
+    (Mutant::RecordsSinceIgnored, 0),
+    (Mutant::WriteBehindOverwritesEqual, 0),
+    (Mutant::HeadNotChecked, 0),
+    (Mutant::OvertakenNotNoted, 0),
+    (Mutant::NoWriteBehind, 0),
+    (Mutant::ClocksApart, 0),
+    (Mutant::GoneWithoutNote, 0),
+    (Mutant::LostCommitNotNoted, 0),
+    (Mutant::RedeliveryNotWrittenBehind, 0),
+];
 
 fn live(plan: &Plan, trace: bool) -> Option<String> {
     World::new(plan, trace).run()
@@ -82,12 +105,13 @@ fn no_history_breaks_a_promise() {
     assert!(broken.is_empty(), "promises broken:\n{}", broken.join("\n"));
 }
 
-/// A promise that cannot be seen to break is not checked.
+/// A promise that cannot be seen to break is not checked. A few of the rules show only when much goes wrong at once; to keep
+/// the test short the search for those begins where they were once found.
 #[test]
 fn broken_rules_are_found() {
     let mut missed = Vec::new();
-    for mutant in Mutant::ALL {
-        let found = (0..MUTANT_HISTORIES).find_map(|seed| {
+    for (mutant, from) in MUTANTS {
+        let found = (from..from + MUTANT_HISTORIES).find_map(|seed| {
             let plan = Plan { rules: Some(mutant), ..faults::plan(seed) };
             live(&plan, false).map(|what| format!("seed {seed}: {what}"))
         });

@@ -1,118 +1,25 @@
-//! A refresh on a node, step by step. Mirrors `service/refresh.rs` (`refresh_hot`, `refresh_by_record`, `refresh_by_row`,
-//! `bring_up_record`, `refresh_in_outage`, `make_move`), `service/hot/rows.rs` and `store/queries/refresh.rs`. What decides is
-//! the domain's own.
+//! A refresh on a node, step by step. Mirrors `service/refresh.rs` (`refresh_hot`, `refresh_by_record`, `refresh_in_outage`,
+//! `make_move`) and `service/hot/rows.rs`. What decides is the domain's own.
 
 use std::{rc::Rc, time::Duration};
 
 use crate::{
+    call::{Outcome, Path},
     domain::{
         hot::{FeedPosition, HotRecord, Outage, may_carry},
-        refresh::{Decision, Family, Presented, decide},
-        revocation::Revocation,
+        refresh::{Decision, Presented, decide},
         time::Timestamp,
     },
     stores::{INCARNATION, Kept, Row, record_of, session},
     world::{Event, Mutant, World},
 };
 
-const TRIES: u32 = 8;
+pub(crate) const TRIES: u32 = 8;
 /// A call to the hot state that takes longer is given up, done or not.
-const REDIS_PATIENCE: i64 = 100_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Path {
-    Row,
-    Hot,
-    Grace,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// With the generation, the claims, and whether it was a late redelivery.
-    Granted { family: Family, claims: usize, late: bool },
-    Overtaken,
-    Replayed,
-    Ended,
-    Unavailable,
-}
-
-impl Outcome {
-    pub(crate) fn brief(self) -> String {
-        match self {
-            Self::Granted { family, claims, late } => {
-                let late = if late { ", late" } else { "" };
-                format!("granted {} with claims {claims}{late}", family.generation)
-            }
-            other => format!("{other:?}"),
-        }
-    }
-}
-
-/// A refresh under way.
-#[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) who: usize,
-    pub(crate) node: usize,
-    pub(crate) life: u32,
-    pub(crate) presented: i64,
-    pub(crate) arrived: Timestamp,
-    pub(crate) arrived_at: i64,
-    pub(crate) has_arrived: bool,
-    /// The client waits for the answer.
-    pub(crate) waits: bool,
-    /// It had been given up before it arrived: its cancellation is right behind it.
-    given_up: bool,
-    /// The node was told that nobody waits, and has dropped the call.
-    pub(crate) gone: bool,
-    /// What the database and the hot state said, and what has come of it here.
-    row_said: Option<Row>,
-    row: Option<Option<Row>>,
-    record_said: Option<Kept<HotRecord>>,
-    record: Option<Option<Kept<HotRecord>>>,
-    /// What the record is to become.
-    next: Option<(Option<u64>, Rc<HotRecord>)>,
-    swapped: Option<bool>,
-    /// The record's family, for the row.
-    hot: Option<Family>,
-    tries: u32,
-    by_row: Option<(Outcome, bool, Family)>,
-    bringing: Option<(Option<u64>, Rc<HotRecord>)>,
-    pub(crate) outcome: Option<(Outcome, Path)>,
-    /// Whether the record was read from the master, after the master last forgot something.
-    pub(crate) from_master: Option<u32>,
-}
-
-impl Call {
-    pub(crate) fn new(who: usize, node: usize, presented: i64) -> Self {
-        Self {
-            who,
-            node,
-            life: 0,
-            presented,
-            arrived: Timestamp::from_micros(0),
-            arrived_at: 0,
-            has_arrived: false,
-            waits: true,
-            given_up: false,
-            gone: false,
-            row_said: None,
-            row: None,
-            record_said: None,
-            record: None,
-            next: None,
-            swapped: None,
-            hot: None,
-            tries: TRIES,
-            by_row: None,
-            bringing: None,
-            outcome: None,
-            from_master: None,
-        }
-    }
-}
+pub(crate) const REDIS_PATIENCE: i64 = 100_000;
 
 impl World {
-    fn dropped(&self, c: usize) -> bool {
+    pub(crate) fn dropped(&self, c: usize) -> bool {
         let call = &self.calls[c];
         call.gone || !self.nodes[call.node].up || self.nodes[call.node].life != call.life
     }
@@ -205,14 +112,17 @@ impl World {
         }
     }
 
-    fn presented(&self, c: usize) -> Presented {
+    pub(crate) fn presented(&self, c: usize) -> Presented {
         Presented { generation: self.calls[c].presented, arrived: self.calls[c].arrived }
     }
 
     fn by_record(&mut self, c: usize, row: Row, found: &Kept<HotRecord>) {
         let hot = found.as_ref().map(|(_, record)| record.family);
         let n = self.calls[c].node;
-        if let (true, Some(hot)) = (self.fixed && hot.is_some_and(|hot| hot.generation > row.family.generation), hot) {
+        // Whoever made it may have gone before it was noted.
+        if let Some(hot) = hot.filter(|hot| hot.generation > row.family.generation)
+            && self.rules != Some(Mutant::RedeliveryNotWrittenBehind)
+        {
             self.nodes[n].note_behind(hot);
         }
         let now = self.nodes[n].clock(self.now);
@@ -353,126 +263,6 @@ impl World {
                 let hot = call.hot;
                 self.by_row(c, hot);
             }
-        }
-    }
-
-    fn by_row(&mut self, c: usize, hot: Option<Family>) {
-        self.calls[c].hot = hot;
-        let delay = self.slow_io();
-        if self.calls[c].given_up {
-            let sooner = self.rng.range(0, delay);
-            self.later(sooner, Event::Cancelled(c));
-        }
-        self.later(delay, Event::Locked(c));
-    }
-
-    /// `Tx::refresh`: in a task of its own, so it happens whether or not anybody waits.
-    pub(crate) fn locked(&mut self, c: usize) {
-        let n = self.calls[c].node;
-        if !self.nodes[n].up || self.nodes[n].life != self.calls[c].life {
-            return;
-        }
-        if !self.nodes[n].reaches_database() {
-            let delay = self.failing();
-            return self.later(delay, Event::LockedDone(c));
-        }
-        let delay = self.io();
-        self.later(delay, Event::LockedDone(c));
-        let now = self.nodes[n].clock(self.now);
-        let row = self.database.row;
-        let granted = |family, late| Outcome::Granted { family, claims: row.claims, late };
-        let outcome = if row.alive {
-            let family = self.calls[c].hot.map_or(row.family, |hot| row.family.merged(hot));
-            match decide(&family, self.presented(c), self.window, now, 1) {
-                Decision::Rotate { next, .. } => (granted(next, false), true, next),
-                Decision::Redeliver => (granted(family, false), false, family),
-                Decision::RedeliverLate { next } => (granted(next, true), true, next),
-                Decision::Overtaken => (Outcome::Overtaken, false, family),
-                Decision::Replay => {
-                    let heeded = !self.calls[c].gone || self.rules == Some(Mutant::ReplayWithoutCaller);
-                    if heeded {
-                        self.end_session(n);
-                    }
-                    (if heeded { Outcome::Replayed } else { Outcome::Overtaken }, false, family)
-                }
-            }
-        } else {
-            (Outcome::Ended, false, row.family)
-        };
-        if outcome.1 {
-            self.database.row.family = outcome.2;
-            if matches!(outcome.0, Outcome::Granted { late: false, .. }) {
-                self.check.made(self.now, &outcome.2, n, self.calls[c].life);
-                self.check.made_by_row(self.now, n, outcome.2.generation);
-            }
-            self.check.in_row(self.now, &outcome.2);
-        }
-        self.calls[c].by_row = Some(outcome);
-    }
-
-    fn end_session(&mut self, n: usize) {
-        self.database.row.alive = false;
-        let entry = self.database.append(self.now, Revocation::Session { session: session(1) });
-        self.committed(n, &entry);
-    }
-
-    pub(crate) fn locked_done(&mut self, c: usize) {
-        if self.dropped(c) {
-            self.nodes[self.calls[c].node].overtaken |= self.fixed;
-            return;
-        }
-        let n = self.calls[c].node;
-        let Some((outcome, stored, _)) = self.calls[c].by_row.filter(|_| self.nodes[n].reaches_database()) else {
-            return self.answer(c, Outcome::Unavailable, Path::Row);
-        };
-        if stored {
-            let delay = self.io();
-            self.later(delay, Event::BringRead(c));
-        } else {
-            self.answer(c, outcome, Path::Row);
-        }
-    }
-
-    /// `bring_up_record`.
-    pub(crate) fn bring_read(&mut self, c: usize) {
-        if self.dropped(c) {
-            self.nodes[self.calls[c].node].overtaken |= self.fixed;
-            return;
-        }
-        let Some((outcome, _, family)) = self.calls[c].by_row else { return };
-        let node = &self.nodes[self.calls[c].node];
-        if !node.reaches_redis() {
-            let delay = if self.rng.one_in(2) { self.io() } else { REDIS_PATIENCE };
-            return self.later(delay, Event::BringSwap(c));
-        }
-        let Some((stamp, record)) = &self.redis.servers[node.server].record else {
-            return self.answer(c, outcome, Path::Row);
-        };
-        let next = HotRecord { family: record.family.merged(family), ..(**record).clone() };
-        self.calls[c].bringing = Some((Some(*stamp), Rc::new(next)));
-        let delay = self.io();
-        self.later(delay, Event::BringSwap(c));
-    }
-
-    pub(crate) fn bring_swap(&mut self, c: usize) {
-        let bringing = self.calls[c].bringing.take();
-        let dropped = self.dropped(c);
-        let node = &mut self.nodes[self.calls[c].node];
-        if node.life != self.calls[c].life {
-            return;
-        }
-        match bringing.filter(|_| node.reaches_redis()) {
-            Some((stamp, next)) => {
-                if self.redis.swap_record(self.now, node.server, stamp, Rc::clone(&next)) {
-                    let master = node.server == self.redis.master();
-                    self.check.in_record(self.now, &next.family, master);
-                }
-            }
-            None if self.rules == Some(Mutant::OvertakenNotNoted) => {}
-            None => node.overtaken |= !dropped || self.fixed,
-        }
-        if let (false, Some((outcome, ..))) = (dropped, self.calls[c].by_row) {
-            self.answer(c, outcome, Path::Row);
         }
     }
 }

@@ -163,7 +163,7 @@ impl Check {
         self.losses += 1;
         self.lost_at = Some(now);
         for made in &mut self.generations {
-            made.record = None;
+            made.record = made.record.filter(|since| self.strict && *since < now - WRITE_BEHIND);
         }
         for news in &mut self.news {
             (news.since, news.spread) = (now, None);

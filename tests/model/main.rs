@@ -34,7 +34,7 @@ use world::{Mutant, Plan, World};
 /// Histories in a normal run.
 const HISTORIES: u64 = 100_000;
 /// Histories in which a broken rule must show.
-const MUTANT_HISTORIES: u64 = 60_000;
+const MUTANT_HISTORIES: u64 = 20_000;
 
 /// The rules that are broken, and the first seed that is tried.
 const MUTANTS: [(Mutant, u64); 12] = [
@@ -49,7 +49,7 @@ const MUTANTS: [(Mutant, u64); 12] = [
     (Mutant::ClocksApart, 0),
     (Mutant::GoneWithoutNote, 35_000),
     (Mutant::LostCommitNotNoted, 51_000),
-    (Mutant::RedeliveryNotWrittenBehind, 0),
+    (Mutant::RedeliveryNotWrittenBehind, 36_000),
 ];
 
 fn live(plan: &Plan, trace: bool) -> Option<String> {

@@ -105,6 +105,7 @@ impl Check {
 
     /// A process that is no more cannot tell what it did.
     pub(crate) fn started(&mut self, node: usize) {
+        self.knows_better[node] = false;
         if !self.strict {
             self.by_row[node].clear();
         }

@@ -120,9 +120,7 @@ impl World {
         let hot = found.as_ref().map(|(_, record)| record.family);
         let n = self.calls[c].node;
         // Whoever made it may have gone before it was noted.
-        if let Some(hot) = hot.filter(|hot| hot.generation > row.family.generation)
-            && self.rules != Some(Mutant::RedeliveryNotWrittenBehind)
-        {
+        if let Some(hot) = hot.filter(|hot| hot.generation > row.family.generation) {
             self.nodes[n].note_behind(hot);
         }
         let now = self.nodes[n].clock(self.now);

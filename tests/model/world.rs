@@ -34,8 +34,6 @@ pub(crate) enum Mutant {
     GoneWithoutNote,
     /// The same if the row's answer is lost.
     LostCommitNotNoted,
-    /// A generation that is found in the record alone is not written behind.
-    RedeliveryNotWrittenBehind,
     /// Nothing is written behind.
     NoWriteBehind,
     /// The nodes' clocks are further apart than the rule allows for.

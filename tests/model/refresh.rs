@@ -1,0 +1,266 @@
+//! A refresh on a node, step by step. Mirrors `service/refresh.rs` (`refresh_hot`, `refresh_by_record`, `refresh_in_outage`,
+//! `make_move`) and `service/hot/rows.rs`. What decides is the domain's own.
+
+use std::{rc::Rc, time::Duration};
+
+use crate::{
+    call::{Outcome, Path},
+    domain::{
+        hot::{FeedPosition, HotRecord, Outage, may_carry},
+        refresh::{Decision, Presented, decide},
+        time::Timestamp,
+    },
+    stores::{INCARNATION, Kept, Row, record_of, session},
+    world::{Event, Mutant, World},
+};
+
+pub(crate) const TRIES: u32 = 8;
+/// A call to the hot state that takes longer is given up, done or not.
+pub(crate) const REDIS_PATIENCE: i64 = 100_000;
+
+impl World {
+    pub(crate) fn dropped(&self, c: usize) -> bool {
+        let call = &self.calls[c];
+        call.gone || !self.nodes[call.node].up || self.nodes[call.node].life != call.life
+    }
+
+    pub(crate) fn arrive(&mut self, c: usize) {
+        let n = self.calls[c].node;
+        if !self.nodes[n].up || self.nodes[n].complete.is_none() {
+            return;
+        }
+        self.calls[c].given_up = !self.calls[c].waits;
+        let arrived = self.nodes[n].clock(self.now);
+        let (life, now) = (self.nodes[n].life, self.now);
+        let call = &mut self.calls[c];
+        (call.life, call.arrived, call.arrived_at, call.has_arrived) = (life, arrived, now, true);
+        let old = self.nodes[n].old_row.filter(|(at, _)| now - at < 1_000_000);
+        if self.nodes[n].is_away() {
+            self.calls[c].row = Some(None);
+        } else if let (Some(Mutant::RowReadBefore), Some((_, row))) = (self.rules, old) {
+            self.calls[c].row = Some(Some(row));
+        } else {
+            let delay = self.slow_io();
+            self.later(delay, Event::RowRead(c));
+        }
+        let delay = self.io();
+        self.later(delay, Event::RecordRead(c));
+    }
+
+    pub(crate) fn row_read(&mut self, c: usize) {
+        let n = self.calls[c].node;
+        let delay = if self.nodes[n].reaches_database() {
+            self.calls[c].row_said = Some(self.database.row);
+            self.nodes[n].old_row = Some((self.now, self.database.row));
+            self.io()
+        } else {
+            self.failing()
+        };
+        self.later(delay, Event::RowDone(c));
+    }
+
+    pub(crate) fn row_done(&mut self, c: usize) {
+        if self.dropped(c) {
+            return;
+        }
+        let node = &mut self.nodes[self.calls[c].node];
+        let call = &mut self.calls[c];
+        call.row = Some(call.row_said.filter(|_| node.reaches_database()));
+        node.away = if call.row.flatten().is_some() { None } else { Some(self.now) };
+        self.both_read(c);
+    }
+
+    pub(crate) fn record_read(&mut self, c: usize) {
+        let node = &self.nodes[self.calls[c].node];
+        let mut delay = REDIS_PATIENCE;
+        if node.reaches_redis() {
+            self.calls[c].record_said = Some(self.redis.servers[node.server].record.clone());
+            self.calls[c].from_master = (node.server == self.redis.master()).then_some(self.check.losses);
+            delay = self.io();
+        } else if self.rng.one_in(2) {
+            delay = self.io();
+        }
+        self.later(delay, Event::RecordDone(c));
+    }
+
+    pub(crate) fn record_done(&mut self, c: usize) {
+        if self.dropped(c) {
+            return;
+        }
+        let call = &mut self.calls[c];
+        let reached = self.nodes[call.node].reaches_redis();
+        call.record = Some(call.record_said.take().filter(|_| reached));
+        self.both_read(c);
+    }
+
+    /// `refresh_hot`, once both have answered.
+    fn both_read(&mut self, c: usize) {
+        let call = &self.calls[c];
+        let (Some(row), Some(record)) = (call.row, &call.record) else { return };
+        match (row, record) {
+            (Some(row), _) if !row.alive => self.answer(c, Outcome::Ended, Path::Hot),
+            (Some(row), Some(found)) => {
+                let found = found.clone();
+                self.by_record(c, row, &found);
+            }
+            (Some(_), None) => self.by_row(c, None),
+            (None, Some(found)) => {
+                let found = found.clone();
+                self.in_outage(c, &found);
+            }
+            (None, None) => self.answer(c, Outcome::Unavailable, Path::Hot),
+        }
+    }
+
+    pub(crate) fn presented(&self, c: usize) -> Presented {
+        Presented { generation: self.calls[c].presented, arrived: self.calls[c].arrived }
+    }
+
+    fn by_record(&mut self, c: usize, row: Row, found: &Kept<HotRecord>) {
+        let hot = found.as_ref().map(|(_, record)| record.family);
+        let n = self.calls[c].node;
+        // Whoever made it may have gone before it was noted.
+        if let Some(hot) = hot.filter(|hot| hot.generation > row.family.generation) {
+            self.nodes[n].note_behind(hot);
+        }
+        let now = self.nodes[n].clock(self.now);
+        let family = match hot {
+            Some(hot) if self.rules == Some(Mutant::HotWins) => hot,
+            Some(hot) => row.family.merged(hot),
+            None => row.family,
+        };
+        match decide(&family, self.presented(c), self.window, now, 1) {
+            Decision::Rotate { next, state_lost: false } if self.calls[c].tries > 0 => {
+                let next = record_of(&row, next);
+                self.make_move(c, found, next);
+            }
+            Decision::Redeliver => {
+                self.answer(c, Outcome::Granted { family, claims: row.claims, late: false }, Path::Hot);
+            }
+            Decision::Overtaken => self.answer(c, Outcome::Overtaken, Path::Hot),
+            Decision::Rotate { .. } | Decision::RedeliverLate { .. } | Decision::Replay => self.by_row(c, hot),
+        }
+    }
+
+    fn in_outage(&mut self, c: usize, found: &Kept<HotRecord>) {
+        let n = self.calls[c].node;
+        let Some((_, record)) = found else { return self.answer(c, Outcome::Unavailable, Path::Grace) };
+        let head = self.read_head(n).map(|head| *head);
+        let now = self.now;
+        let node = &mut self.nodes[n];
+        let lasts = node.complete.map_or(i64::MAX, |last| now - last.began);
+        let Some(known) = node.progress.position() else {
+            return self.answer(c, Outcome::Unavailable, Path::Grace);
+        };
+        let last_head = node.progress.last_head;
+        let (mut head_used, mut last_used, mut known_used) = (head, last_head, known);
+        match self.rules {
+            Some(Mutant::HeadNotChecked) => {
+                head_used = last_head.or(head);
+                last_used = head_used;
+                known_used.number = head_used.map_or(0, |head| head.number).max(known.number);
+            }
+            Some(Mutant::RecordsSinceIgnored) => {
+                let long_ago = Timestamp::from_micros(0);
+                for head in [&mut head_used, &mut last_used].into_iter().flatten() {
+                    head.records_since = long_ago;
+                }
+            }
+            _ => {}
+        }
+        let outage = Outage {
+            lasts: Duration::from_micros(u64::try_from(lasts).unwrap_or(u64::MAX)),
+            grace: self.grace,
+            known: FeedPosition { incarnation: INCARNATION, number: known_used.number },
+            head: head_used,
+            last_head: last_used,
+            changes: node.progress.changes(),
+        };
+        let verdict = may_carry(session(1), record, &outage);
+        if let Some(head) = head {
+            node.progress.saw(head);
+        }
+        if verdict.is_err() {
+            return self.answer(c, Outcome::Unavailable, Path::Grace);
+        }
+        let now = self.nodes[n].clock(now);
+        let (family, claims) = (record.family, record.roles.len());
+        match decide(&family, self.presented(c), self.window, now, 1) {
+            Decision::Rotate { next, state_lost: false } if self.calls[c].tries > 0 => {
+                let next = HotRecord { family: next, ..(**record).clone() };
+                self.make_move(c, found, next);
+            }
+            Decision::Redeliver => self.answer(c, Outcome::Granted { family, claims, late: false }, Path::Grace),
+            Decision::Overtaken => self.answer(c, Outcome::Overtaken, Path::Grace),
+            Decision::Rotate { .. } | Decision::RedeliverLate { .. } | Decision::Replay => {
+                self.answer(c, Outcome::Unavailable, Path::Grace);
+            }
+        }
+    }
+
+    fn make_move(&mut self, c: usize, found: &Kept<HotRecord>, next: HotRecord) {
+        let call = &mut self.calls[c];
+        call.tries -= 1;
+        call.hot = found.as_ref().map(|(_, record)| record.family);
+        call.next = Some((found.as_ref().map(|(stamp, _)| *stamp), Rc::new(next)));
+        call.swapped = None;
+        if self.rng.one_in(100) {
+            // Given up by the node, done all the same, and possibly much later.
+            let delay = self.rng.range(0, 3_000_000);
+            self.later(delay, Event::Swap(c));
+            self.later(REDIS_PATIENCE, Event::SwapDone(c));
+        } else {
+            let (there, back) = (self.io(), self.io());
+            self.later(there, Event::Swap(c));
+            self.later(there + back, Event::SwapDone(c));
+        }
+    }
+
+    pub(crate) fn swap(&mut self, c: usize) {
+        let (call, now) = (&mut self.calls[c], self.now);
+        let node = &self.nodes[call.node];
+        let Some((stamp, next)) = &call.next else { return };
+        if call.swapped.is_some() || node.life != call.life || !node.reaches_redis() {
+            return;
+        }
+        let done = self.redis.swap_record(now, node.server, *stamp, Rc::clone(next));
+        call.swapped = Some(done);
+        if done {
+            let master = node.server == self.redis.master();
+            let (family, n, life) = (next.family, call.node, call.life);
+            self.check.made(now, &family, n, life);
+            self.check.in_record(now, &family, master);
+        }
+    }
+
+    pub(crate) fn swap_done(&mut self, c: usize) {
+        if self.dropped(c) {
+            return;
+        }
+        let reached = self.nodes[self.calls[c].node].reaches_redis();
+        let call = &mut self.calls[c];
+        let Some((_, next)) = call.next.clone() else { return };
+        let in_outage = call.row.is_some_and(|row| row.is_none());
+        match call.swapped.filter(|_| reached) {
+            Some(true) => {
+                self.nodes[call.node].note_behind(next.family);
+                let granted = Outcome::Granted { family: next.family, claims: next.roles.len(), late: false };
+                self.answer(c, granted, if in_outage { Path::Grace } else { Path::Hot });
+            }
+            Some(false) => {
+                call.next = None;
+                let node = &self.nodes[call.node];
+                let found = self.redis.servers[node.server].record.clone();
+                match call.row {
+                    Some(Some(row)) => self.by_record(c, row, &found),
+                    _ => self.in_outage(c, &found),
+                }
+            }
+            None if in_outage => self.answer(c, Outcome::Unavailable, Path::Grace),
+            None => {
+                let hot = call.hot;
+                self.by_row(c, hot);
+            }
+        }
+    }
+}

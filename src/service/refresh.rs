@@ -44,6 +44,7 @@ impl Service {
             Some(_) => self.refresh_with_record(attempt).await?,
             None => (self.store.refresh(attempt).await?, RefreshPath::Row),
         };
+        tracing::debug!(session = %claims.session, ?path, "refresh decided");
         self.metrics.refresh(row_of(&outcome), path);
         match outcome {
             RefreshOutcome::Granted(live, _) => self.issue(&live).await,

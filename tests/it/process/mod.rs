@@ -1,8 +1,8 @@
 //! The program as operators and callers meet it: a process of its own, its command line, its ports, and its death.
 
-mod client;
-mod harness;
-mod lines;
+pub(crate) mod client;
+pub(crate) mod harness;
+pub(crate) mod lines;
 pub(crate) mod proxy;
 mod tools;
 mod web;

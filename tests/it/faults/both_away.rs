@@ -1,0 +1,135 @@
+//! Both away, together or one after the other (R4, R5): a hot record that may have been left behind speaks for no row.
+
+use std::time::Duration;
+
+use vouchsafe::pb::v1::TokenPair;
+
+use super::world::{Path, World, ends};
+use crate::{process::proxy::Link, support::reason};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_database_and_with_an_empty_redis_refresh_waits() {
+    let world = World::new().await;
+    let mut held = world.join("ada@example.com").await;
+    let mut fresh = world.nodes[1].client.login("ada@example.com").await.unwrap();
+    world.database_link(Link::Cut);
+    for node in &world.nodes {
+        node.until_path(&mut held, Path::Grace).await;
+        // Login writes no record: there is nothing to go by.
+        node.assert_unavailable(&fresh).await;
+    }
+    world.redis.ask::<()>(&["FLUSHALL"]).await.unwrap();
+    for _ in 0..5 {
+        for node in &world.nodes {
+            node.assert_unavailable(&held).await;
+            node.client.claims(&held.access_token).await;
+        }
+    }
+    world.database_link(Link::Up);
+    for node in &world.nodes {
+        node.until_refreshed(&mut held).await;
+        node.until_refreshed(&mut fresh).await;
+    }
+    world.warm(&mut held).await;
+    world.until_row(&held).await;
+    assert_eq!(world.ended("").await, 0);
+    world.remove().await;
+}
+
+/// The memory that Redis comes back with is of before: its records must not be believed, though its head is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_database_and_with_an_old_dump_refresh_waits() {
+    let mut world = World::new().await;
+    let mut held = world.join("ada@example.com").await;
+    world.redis.ask::<()>(&["SAVE"]).await.unwrap();
+    let superseded = world.refresh(&mut held, 6).await;
+    world.until_row(&held).await;
+    world.database_link(Link::Cut);
+    world.redis.kill();
+    world.redis.launch().await;
+    never_granted(&world, &superseded).await;
+    world.database_link(Link::Up);
+    world.nodes[0].until_refreshed(&mut held).await;
+    world.warm(&mut held).await;
+    world.assert_replay(&world.nodes[0], superseded.last().unwrap()).await;
+    world.remove().await;
+}
+
+/// What a row has gone past is refused by both nodes for long enough that everything which happens by itself has happened.
+async fn never_granted(world: &World, superseded: &[TokenPair]) {
+    for _ in 0..20 {
+        for node in &world.nodes {
+            for tokens in superseded {
+                node.assert_unavailable(tokens).await;
+            }
+        }
+        // Time passing is the event: heads are exchanged, connections made, the feed is looked for.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+}
+
+/// Rows go ahead of the records while Redis is away. It comes back with its old memory just as the database goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_its_row_went_past_is_not_believed_at_once() {
+    let world = World::new().await;
+    let mut held = world.join("ada@example.com").await;
+    world.redis_link(Link::Cut);
+    // By rows alone, and for a moment: whatever was superseded a second before must be known to be.
+    let superseded = by_rows(&world, &mut held).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.database_link(Link::Cut);
+    let seen = world.nodes.each_ref().map(|node| node.server.log.count());
+    world.redis_link(Link::Up);
+    for (node, seen) in world.nodes.iter().zip(seen) {
+        node.server.log.wait_after(seen, |line| line.contains("Redis answers")).await;
+    }
+    never_granted(&world, &superseded).await;
+    goes_on(&world, held, &superseded).await;
+    world.remove().await;
+}
+
+/// The same with the database there for a while after Redis is back, so that the nodes can tell each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_its_row_went_past_is_not_believed_later() {
+    let world = World::new().await;
+    let mut held = world.join("ada@example.com").await;
+    let mut other = world.join("bob@example.com").await;
+    // For one node only: the other does not notice anything.
+    world.nodes[0].redis.set(Link::Cut);
+    let mut superseded = Vec::new();
+    for _ in 0..4 {
+        let (next, path) = world.nodes[0].refresh(&held).await;
+        assert_eq!(path, Path::Row);
+        superseded.insert(0, std::mem::replace(&mut held, next));
+    }
+    world.nodes[0].redis.set(Link::Up);
+    world.warm(&mut other).await;
+    // Time passing is the event: longer than nodes take to tell each other.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    world.database_link(Link::Cut);
+    never_granted(&world, &superseded).await;
+    goes_on(&world, held, &superseded).await;
+    world.remove().await;
+}
+
+async fn by_rows(world: &World, held: &mut TokenPair) -> Vec<TokenPair> {
+    let mut superseded = Vec::new();
+    for turn in 0..6 {
+        let (next, path) = world.nodes[turn % 2].refresh(held).await;
+        assert_eq!(path, Path::Row);
+        superseded.insert(0, std::mem::replace(held, next));
+    }
+    superseded
+}
+
+/// With the database back, whoever holds the newest goes on, and the others are replays.
+async fn goes_on(world: &World, mut held: TokenPair, superseded: &[TokenPair]) {
+    world.database_link(Link::Up);
+    for node in &world.nodes {
+        node.until_refreshed(&mut held).await;
+    }
+    world.warm(&mut held).await;
+    assert_eq!(world.ended("").await, 0);
+    let refused = ends(world.nodes[0].client.refresh(&superseded[3].refresh_token)).await.unwrap_err();
+    assert_eq!(reason(&refused), "REFRESH_TOKEN_REUSED");
+}

@@ -64,6 +64,23 @@ impl Feed {
     /// # Errors
     /// If the hot state does not answer.
     pub async fn exchange_head(&self) -> Result<(), HotError> {
+        let exchanged = self.try_to_exchange_head().await;
+        // Other nodes may be as blind, and rows go past their records there: when the hot state is back, its old head says
+        // nothing of it, and whoever knows may have gone.
+        if let (Err(_), Some(hot)) = (&exchanged, &self.hot)
+            && self.reads_the_database()
+        {
+            hot.note_overtaken();
+        }
+        exchanged
+    }
+
+    /// Whether this node has read the feed from the database a moment ago.
+    fn reads_the_database(&self) -> bool {
+        self.database_staleness() < FRESH * 3
+    }
+
+    async fn try_to_exchange_head(&self) -> Result<(), HotError> {
         let (Some(hot), Some(position)) = (&self.hot, self.observer.progress().position()) else { return Ok(()) };
         let key = HotKey::FeedHead(position.incarnation);
         let mut kept: Kept<FeedHead> = hot.get(key).await?;
@@ -102,9 +119,8 @@ impl Feed {
             (Some(_), None) => false,
         };
         // Only who reads the database may say that records count from now on.
-        let fresh_reading = self.database_staleness() < FRESH * 3;
         let overtaken = self.hot.as_ref().is_some_and(|hot| hot.is_overtaken());
-        if (forgotten || overtaken) && !fresh_reading {
+        if (forgotten || overtaken) && !self.reads_the_database() {
             return None;
         }
         let old = kept.unwrap_or(FeedHead { number: 0, time: reading.time, records_since: reading.time });

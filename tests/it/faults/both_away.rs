@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vouchsafe::pb::v1::TokenPair;
 
-use super::world::{Path, World};
+use super::world::{Node, Path, World};
 use crate::process::{harness::until, proxy::Link};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,32 +73,72 @@ async fn never_granted(world: &World, superseded: &[TokenPair]) {
     }
 }
 
-/// Rows go ahead of the records while Redis is away. It comes back with its old memory just as the database goes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_its_row_went_past_is_not_believed_at_once() {
-    // By both nodes, or by one of which the other knows nothing.
-    for nodes in [&[0, 1][..], &[0], &[1]] {
-        let world = World::new().await;
-        let mut held = world.join("ada@example.com").await;
-        world.redis_link(Link::Cut);
-        let mut superseded = Vec::new();
-        for turn in 0..6 {
-            let (next, path) = world.nodes[nodes[turn % nodes.len()]].refresh(&held).await;
-            assert_eq!(path, Path::Row);
-            superseded.insert(0, std::mem::replace(&mut held, next));
-        }
-        // Time passing is the event: an outage too short for anybody to notice is none.
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        world.database_link(Link::Cut);
-        let seen = world.nodes.each_ref().map(|node| node.server.log.count());
-        world.redis_link(Link::Up);
-        for (node, seen) in world.nodes.iter().zip(seen) {
-            node.server.log.wait_after(seen, |line| line.contains("Redis answers")).await;
-        }
-        never_granted(&world, &superseded).await;
-        goes_on(&world, held, &superseded).await;
-        world.remove().await;
+async fn a_record_that_its_row_went_past_at_both_nodes_is_not_believed() {
+    back_with_an_old_memory(&[0, 1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_its_row_went_past_elsewhere_is_not_believed() {
+    back_with_an_old_memory(&[0]).await;
+}
+
+/// Rows go ahead of the records, at these nodes, while Redis is away. It comes back with its old memory just as the database
+/// goes.
+async fn back_with_an_old_memory(nodes: &[usize]) {
+    let world = World::new().await;
+    let mut held = world.join("ada@example.com").await;
+    world.redis_link(Link::Cut);
+    let mut superseded = Vec::new();
+    for turn in 0..6 {
+        superseded.insert(0, by_row(&world.nodes[nodes[turn % nodes.len()]], &mut held).await);
     }
+    // Time passing is the event: an outage too short for anybody to notice is none.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    world.database_link(Link::Cut);
+    let seen = world.nodes.each_ref().map(|node| node.server.log.count());
+    world.redis_link(Link::Up);
+    for (node, seen) in world.nodes.iter().zip(seen) {
+        node.server.log.wait_after(seen, |line| line.contains("Redis answers")).await;
+    }
+    never_granted(&world, &superseded).await;
+    goes_on(&world, held, &superseded).await;
+    world.remove().await;
+}
+
+/// Refreshes by the row. What was superseded by it.
+async fn by_row(node: &Node, held: &mut TokenPair) -> TokenPair {
+    let (next, path) = node.refresh(held).await;
+    assert_eq!(path, Path::Row);
+    std::mem::replace(held, next)
+}
+
+/// Only one node was without Redis, and it is back there before it is back at the database: the other has noticed nothing, and
+/// must be told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_tells_of_rows_that_went_past_their_records_even_without_the_database() {
+    let world = World::new().await;
+    let mut held = world.join("ada@example.com").await;
+    let mut other = world.join("bob@example.com").await;
+    let [a, b] = &world.nodes;
+    a.redis.set(Link::Cut);
+    let mut superseded = Vec::new();
+    for _ in 0..6 {
+        superseded.insert(0, by_row(a, &mut held).await);
+    }
+    world.database_link(Link::Cut);
+    b.until_path(&mut other, Path::Grace).await;
+    // Time passing is the event: no node has read anything lately, or the head would be renewed as ever.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = world.head().await;
+    a.redis.set(Link::Up);
+    until("the head says so", async || (world.head().await != before).then_some(())).await;
+    never_granted(&world, &superseded).await;
+    // Nor are other records believed: nobody can tell which of them are concerned.
+    b.assert_unavailable(&other).await;
+    goes_on(&world, held, &superseded).await;
+    world.warm(&mut other).await;
+    world.remove().await;
 }
 
 /// The same with the database there for a while after Redis is back, so that the nodes can tell each other.
@@ -111,9 +151,7 @@ async fn a_record_that_its_row_went_past_is_not_believed_later() {
     world.nodes[0].redis.set(Link::Cut);
     let mut superseded = Vec::new();
     for _ in 0..4 {
-        let (next, path) = world.nodes[0].refresh(&held).await;
-        assert_eq!(path, Path::Row);
-        superseded.insert(0, std::mem::replace(&mut held, next));
+        superseded.insert(0, by_row(&world.nodes[0], &mut held).await);
     }
     world.nodes[0].redis.set(Link::Up);
     world.warm(&mut other).await;

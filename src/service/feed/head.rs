@@ -86,23 +86,15 @@ impl Feed {
         let mut kept: Kept<FeedHead> = hot.get(key).await?;
         for _ in 0..TRIES {
             self.judge(kept.value);
+            let overtaken = hot.overtaken();
             let Some(new) = self.renewed(kept.value) else { return Ok(()) };
-            let overtaken = hot.take_overtaken();
-            match hot.replace(key, kept, &new, TTL).await {
-                Ok(Ok(())) => {
+            match hot.replace(key, kept, &new, TTL).await? {
+                Ok(()) => {
+                    hot.told(overtaken);
                     self.judge(Some(new));
                     return Ok(());
                 }
-                Ok(Err(now)) => kept = now,
-                Err(error) => {
-                    if overtaken {
-                        hot.note_overtaken();
-                    }
-                    return Err(error);
-                }
-            }
-            if overtaken {
-                hot.note_overtaken();
+                Err(now) => kept = now,
             }
         }
         Ok(())
@@ -118,9 +110,10 @@ impl Feed {
             (Some(kept), Some(last)) => kept.is_behind(&last),
             (Some(_), None) => false,
         };
-        // Only who reads the database may say that records count from now on.
+        // Only who reads the database may begin anew what was lost. That rows have gone past their records, whoever knows it may
+        // say: it only makes fewer records count.
         let overtaken = self.hot.as_ref().is_some_and(|hot| hot.is_overtaken());
-        if (forgotten || overtaken) && !self.reads_the_database() {
+        if forgotten && !self.reads_the_database() {
             return None;
         }
         let old = kept.unwrap_or(FeedHead { number: 0, time: reading.time, records_since: reading.time });

@@ -6,7 +6,7 @@ use std::{
     marker::PhantomData,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,8 +29,10 @@ pub(super) mod rows;
 pub struct Hot {
     state: Arc<dyn HotState>,
     seal: HotSeal,
-    /// A row has gone past its record, because the record could not be written.
-    overtaken: AtomicBool,
+    /// How often a row may have gone past its record, because the record could not be written.
+    overtaken: AtomicU64,
+    /// How many of these times the head tells of.
+    told: AtomicU64,
 }
 
 impl std::fmt::Debug for Hot {
@@ -51,7 +53,7 @@ pub(super) struct Kept<T> {
 impl Hot {
     /// The hot state `state`, whose values are sealed with `seal`.
     pub fn new(state: Arc<dyn HotState>, seal: HotSeal) -> Self {
-        Self { state, seal, overtaken: AtomicBool::new(false) }
+        Self { state, seal, overtaken: AtomicU64::new(0), told: AtomicU64::new(0) }
     }
 
     /// What is kept under `key`.
@@ -107,17 +109,22 @@ impl Hot {
 
     /// Notes that a row has gone past its record: until that is in the head, records speak for no row here.
     pub(super) fn note_overtaken(&self) {
-        self.overtaken.store(true, Ordering::Release);
+        self.overtaken.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether records here may be behind their rows without the head saying so.
     pub(super) fn is_overtaken(&self) -> bool {
+        self.told.load(Ordering::Acquire) < self.overtaken()
+    }
+
+    /// How often it was noted. To be asked before the head is made: what is noted meanwhile is not in it.
+    pub(super) fn overtaken(&self) -> u64 {
         self.overtaken.load(Ordering::Acquire)
     }
 
-    /// The head says so by now. To be called before the head is made: what is noted meanwhile must stay.
-    pub(super) fn take_overtaken(&self) -> bool {
-        self.overtaken.swap(false, Ordering::AcqRel)
+    /// The head says so by now, as often as it was noted before the head was made.
+    pub(super) fn told(&self, overtaken: u64) {
+        self.told.fetch_max(overtaken, Ordering::AcqRel);
     }
 }
 

@@ -50,6 +50,8 @@ async fn without_the_database_and_with_an_old_dump_refresh_waits() {
         until("the head has been renewed", async || (world.head().await != before).then_some(())).await;
     }
     world.database_link(Link::Cut);
+    // Time passing is the event: nobody has read the database so lately that he could begin the head anew.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     world.redis.kill();
     world.redis.launch().await;
     never_granted(&world, &superseded).await;

@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tonic::Code;
 use vouchsafe::pb::v1;
 
-use super::world::{World, ends};
+use super::world::{World, ends, generation};
 use crate::{
     process::{client::Client, harness::BOUND},
     support::reason,
@@ -24,6 +26,8 @@ pub(super) enum Kind {
     Refresh,
     /// Sign in and out as well.
     Everything,
+    /// Present each token to both nodes at once, again and again until one of them answers: outages are taken as they come.
+    Insist,
 }
 
 /// Callers at work.
@@ -58,16 +62,22 @@ impl Load {
 
     /// Waits until each of them has done this much more, roughly.
     pub(super) async fn go_on(&self, rounds: u64) {
+        timeout(BOUND, self.goes_on(rounds)).await.expect("the load goes on");
+    }
+
+    /// The same, or for a moment in which nobody may get anywhere.
+    pub(super) async fn try_to_go_on(&self, rounds: u64) {
+        let _ = timeout(Duration::from_millis(400), self.goes_on(rounds)).await;
+    }
+
+    async fn goes_on(&self, rounds: u64) {
         let wanted = *self.calls.borrow() + rounds * self.callers.len() as u64;
         let mut calls = self.calls.subscribe();
-        let done = async {
-            while *calls.borrow_and_update() < wanted {
-                assert!(!self.callers.iter().any(JoinHandle::is_finished), "a caller has failed");
-                // A caller that fails does not count: look for it now and then.
-                let _ = timeout(Duration::from_millis(500), calls.changed()).await;
-            }
-        };
-        timeout(BOUND, done).await.expect("the load goes on");
+        while *calls.borrow_and_update() < wanted {
+            assert!(!self.callers.iter().any(JoinHandle::is_finished), "a caller has failed");
+            // A caller that fails does not count: look for it now and then.
+            let _ = timeout(Duration::from_millis(500), calls.changed()).await;
+        }
     }
 
     /// Ends it, and makes sure that everybody still has what they should have, and nothing else.
@@ -75,7 +85,7 @@ impl Load {
         self.over.store(true, Ordering::SeqCst);
         let mut left = 0;
         for caller in self.callers {
-            let mut caller = caller.await.unwrap();
+            let mut caller = ends(caller).await.unwrap();
             world.warm(&mut caller.held).await;
             for node in &world.nodes {
                 node.client.claims(&caller.held.access_token).await;
@@ -97,7 +107,10 @@ impl Caller {
                 break;
             }
             let [here, there] = [turn % 2, (turn + 1) % 2].map(|node| self.nodes[node].clone());
-            self.held = ends(here.refresh(&self.held.refresh_token)).await.unwrap();
+            self.held = match self.kind {
+                Kind::Refresh | Kind::Everything => ends(here.refresh(&self.held.refresh_token)).await.unwrap(),
+                Kind::Insist => self.insist().await,
+            };
             ends(there.claims(&self.held.access_token)).await;
             if self.kind == Kind::Everything && turn % 4 == 0 {
                 self.come_and_go(&here, &there).await;
@@ -105,6 +118,31 @@ impl Caller {
             calls.send_modify(|count| *count += 1);
         }
         self
+    }
+
+    /// The successor, from whichever node has it. There is only one.
+    async fn insist(&self) -> v1::TokenPair {
+        loop {
+            let asked = self.nodes.each_ref().map(|node| ends(node.refresh(&self.held.refresh_token)));
+            let mut successor: Option<v1::TokenPair> = None;
+            for answer in join_all(asked).await {
+                match answer {
+                    Ok(next) => {
+                        let known = successor.get_or_insert_with(|| next.clone());
+                        assert_eq!(known.refresh_token, next.refresh_token, "two branches");
+                        assert_eq!(generation(&next), generation(&self.held) + 1);
+                    }
+                    Err(status) => {
+                        let passes =
+                            [Code::Unavailable, Code::DeadlineExceeded, Code::Aborted].contains(&status.code());
+                        assert!(passes && !reason(&status).is_empty(), "{status:?}");
+                    }
+                }
+            }
+            if let Some(next) = successor {
+                return next;
+            }
+        }
     }
 
     /// Signs in here, goes on and signs out there.

@@ -6,6 +6,7 @@
 mod load;
 mod world;
 
+mod anything;
 mod both_away;
 mod database_away;
 mod failover;

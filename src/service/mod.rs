@@ -143,7 +143,7 @@ impl Service {
         let now = self.clock.now();
         self.metrics.collect(&Readings {
             feed_head: self.feed.head(),
-            feed_staleness: Some(self.feed.staleness()).filter(|age| *age < Duration::MAX),
+            feed_staleness: Some(self.feed.database_staleness()).filter(|age| *age < Duration::MAX),
             revocations: self.feed.revocations().len(),
             key_age: self.keys.signing_since(now).map(|since| now.since(since)),
             key_next: self.keys.next_activation(now),
@@ -156,8 +156,8 @@ impl Service {
     /// Whether calls should be sent here: whether the database answered a moment ago, or the hot state speaks for it. Asks
     /// nobody, so that probes cost nothing.
     pub fn is_ready(&self) -> bool {
-        self.feed.staleness() < READY_STALENESS
-            || self.feed.is_vouched_for() && self.feed.database_staleness() < self.policy.database_grace
+        let database = self.feed.database_staleness();
+        database < READY_STALENESS || self.feed.is_vouched_for() && database < self.policy.database_grace
     }
 
     /// Waits for effects under way, then lets go of the database and the hashing threads.

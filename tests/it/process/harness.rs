@@ -26,13 +26,13 @@ pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_vouchsafe");
 /// What every test server calls itself.
 pub(super) const ISSUER: &str = "https://issuer.test";
 /// What takes longer than this hangs. No test is about time, so it is far more than anything needs.
-pub(super) const BOUND: Duration = Duration::from_mins(2);
+pub(crate) const BOUND: Duration = Duration::from_mins(2);
 
 /// What outlives a process: the data and the settings. The environment of every process holds these settings and nothing
 /// else.
-pub(super) struct Place {
-    pub(super) database: TestDatabase,
-    pub(super) home: TempDir,
+pub(crate) struct Place {
+    pub(crate) database: TestDatabase,
+    pub(crate) home: TempDir,
     env: BTreeMap<String, String>,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Ended {
 
 impl Place {
     /// An empty place on SQLite, or one with a schema on Postgres: what `serve` expects to find.
-    pub(super) async fn new(backend: Backend) -> Self {
+    pub(crate) async fn new(backend: Backend) -> Self {
         Self::on(match backend {
             Backend::Sqlite => TestDatabase::empty(backend).await,
             Backend::Postgres | Backend::PgBouncer | Backend::Redis | Backend::Cluster => {
@@ -55,7 +55,7 @@ impl Place {
         })
     }
 
-    pub(super) fn on(database: TestDatabase) -> Self {
+    pub(crate) fn on(database: TestDatabase) -> Self {
         let place = match database.location() {
             Location::Sqlite(path) => vec![("data_dir", path.parent().unwrap().display().to_string())],
             Location::Postgres(url) | Location::PgBouncer(url) => vec![
@@ -87,7 +87,7 @@ impl Place {
     }
 
     /// With this setting.
-    pub(super) fn set(self, key: &str, value: &str) -> Self {
+    pub(crate) fn set(self, key: &str, value: &str) -> Self {
         self.variable(&variable(key), value)
     }
 
@@ -121,7 +121,7 @@ impl Place {
     }
 
     /// A process of the program, not started yet.
-    pub(super) fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.wrapped(PROGRAM, args)
     }
 
@@ -153,13 +153,13 @@ impl Place {
     }
 
     /// Removes everything.
-    pub(super) async fn remove(self) {
+    pub(crate) async fn remove(self) {
         self.database.remove().await;
     }
 }
 
 /// The variable of a setting.
-pub(super) fn variable(key: &str) -> String {
+pub(crate) fn variable(key: &str) -> String {
     let separator = if key.contains('.') { "" } else { "_" };
     format!("VOUCHSAFE_{separator}{}", key.to_ascii_uppercase().replace('.', "__"))
 }
@@ -209,19 +209,19 @@ impl Ended {
 }
 
 /// A running server. Killed when dropped.
-pub(super) struct Server {
-    pub(super) grpc: SocketAddr,
-    pub(super) http: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// What it wrote to standard error so far.
-    pub(super) log: Lines,
+    pub(crate) log: Lines,
     /// What it wrote to standard output so far.
-    pub(super) stdout: Lines,
+    pub(crate) stdout: Lines,
     child: Child,
 }
 
 impl Server {
     /// Starts a process and waits for the line that says it serves.
-    pub(super) async fn start(mut command: Command) -> Self {
+    pub(crate) async fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let log = Lines::follow(child.stderr.take().unwrap());
@@ -232,13 +232,13 @@ impl Server {
     }
 
     /// Its process.
-    pub(super) fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         let id = i32::try_from(self.child.id().expect("the server runs")).unwrap();
         Pid::from_raw(id).unwrap()
     }
 
     /// Sends a signal.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
 
@@ -249,7 +249,7 @@ impl Server {
     }
 
     /// Stops it as an orchestrator does, and makes sure that nothing secret was logged meanwhile.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.signal(Signal::TERM);
         let status = self.wait().await;
         let log = self.log.so_far();
@@ -260,7 +260,7 @@ impl Server {
     }
 
     /// `kill -9`.
-    pub(super) async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 }
@@ -276,7 +276,7 @@ fn ports(line: &str) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 /// Asks again until there is an answer, with a bound.
-pub(super) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asking = async {
         loop {
             if let Some(answer) = ask().await {

@@ -10,10 +10,10 @@ use super::harness::BOUND;
 
 /// The lines of a stream, as they come.
 #[derive(Clone)]
-pub(super) struct Lines(watch::Receiver<Vec<String>>);
+pub(crate) struct Lines(watch::Receiver<Vec<String>>);
 
 impl Lines {
-    pub(super) fn follow(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
+    pub(crate) fn follow(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
         let (sender, receiver) = watch::channel(Vec::new());
         tokio::spawn(async move {
             let mut lines = BufReader::new(stream).lines();
@@ -24,16 +24,26 @@ impl Lines {
         Self(receiver)
     }
 
-    pub(super) fn so_far(&self) -> Vec<String> {
+    pub(crate) fn so_far(&self) -> Vec<String> {
         self.0.borrow().clone()
     }
 
+    /// How many there are so far.
+    pub(crate) fn count(&self) -> usize {
+        self.0.borrow().len()
+    }
+
     /// The first line that is so, once there is one.
-    pub(super) async fn wait(&self, is_so: impl Fn(&str) -> bool) -> String {
+    pub(crate) async fn wait(&self, is_so: impl Fn(&str) -> bool) -> String {
+        self.wait_after(0, is_so).await
+    }
+
+    /// The first line after the first `count` that is so, once there is one.
+    pub(crate) async fn wait_after(&self, count: usize, is_so: impl Fn(&str) -> bool) -> String {
         let mut lines = self.0.clone();
-        let found = timeout(BOUND, lines.wait_for(|all| all.iter().any(|line| is_so(line)))).await;
+        let found = timeout(BOUND, lines.wait_for(|all| all.iter().skip(count).any(|line| is_so(line)))).await;
         let found = found.unwrap_or_else(|_| panic!("the line does not come: {:#?}", self.so_far()));
         let all = found.unwrap_or_else(|_| panic!("the process ended: {:#?}", self.so_far()));
-        all.iter().find(|line| is_so(line)).unwrap().clone()
+        all.iter().skip(count).find(|line| is_so(line)).unwrap().clone()
     }
 }

@@ -1,9 +1,9 @@
 //! The program as operators and callers meet it: a process of its own, its command line, its ports, and its death.
 
-mod client;
+pub(crate) mod client;
 mod commit_proxy;
-mod harness;
-mod lines;
+pub(crate) mod harness;
+pub(crate) mod lines;
 mod own_postgres;
 pub(crate) mod proxy;
 mod tools;

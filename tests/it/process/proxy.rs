@@ -1,6 +1,9 @@
 //! A TCP proxy that can be cut, to put a network between two programs.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -32,6 +35,7 @@ pub(crate) enum Link {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     link: Arc<watch::Sender<Link>>,
+    upstream: Arc<Mutex<String>>,
 }
 
 impl Proxy {
@@ -41,19 +45,22 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let link = Arc::new(watch::Sender::new(Link::Up));
         let subscribed = link.subscribe();
+        let upstream = Arc::new(Mutex::new(upstream));
+        let target = Arc::clone(&upstream);
         tokio::spawn(async move {
             let mut ended = subscribed.clone();
             loop {
                 tokio::select! {
                     accepted = listener.accept() => {
-                        tokio::spawn(pass_on(accepted.unwrap().0, upstream.clone(), subscribed.clone()));
+                        let upstream = target.lock().unwrap().clone();
+                        tokio::spawn(pass_on(accepted.unwrap().0, upstream, subscribed.clone()));
                     }
                     // The sender is gone.
                     Err(_) = ended.wait_for(|_| false) => return,
                 }
             }
         });
-        Self { address, link }
+        Self { address, link, upstream }
     }
 
     /// One before a database server, and the URL of the database through it.
@@ -68,6 +75,11 @@ impl Proxy {
 
     pub(crate) fn set(&self, link: Link) {
         self.link.send_replace(link);
+    }
+
+    /// Leads new connections elsewhere.
+    pub(crate) fn lead_to(&self, upstream: String) {
+        *self.upstream.lock().unwrap() = upstream;
     }
 }
 

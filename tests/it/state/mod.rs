@@ -5,7 +5,7 @@
 mod failover;
 mod faults;
 mod feeds;
-mod own;
+pub(crate) mod own;
 mod values;
 mod world;
 

@@ -16,14 +16,14 @@ use super::world::variable;
 use crate::support::until;
 
 /// Every server here wants it.
-pub(super) const PASSWORD: &str = "S3cret";
+pub(crate) const PASSWORD: &str = "S3cret";
 
 /// What the README says that Vouchsafe's user of a cluster needs.
 const CLUSTER_RIGHTS: &str = "~vouchsafe:* +get +set +eval +evalsha +xadd +xread +expire +ping +cluster|slots";
 
 /// A server. Ends when dropped.
-pub(super) struct OwnRedis {
-    pub(super) port: u16,
+pub(crate) struct OwnRedis {
+    pub(crate) port: u16,
     folder: TempDir,
     lines: Vec<String>,
     is_sentinel: bool,
@@ -32,7 +32,7 @@ pub(super) struct OwnRedis {
 
 impl OwnRedis {
     /// A server, with these lines in its configuration, that answers.
-    pub(super) async fn start(lines: &[&str]) -> Self {
+    pub(crate) async fn start(lines: &[&str]) -> Self {
         let mut server = Self::stopped(lines, false);
         server.launch().await;
         server
@@ -52,7 +52,7 @@ impl OwnRedis {
     }
 
     /// Starts it, where it was before.
-    pub(super) async fn launch(&mut self) {
+    pub(crate) async fn launch(&mut self) {
         let folder = self.folder.path().display();
         let mut lines = vec![
             "bind 127.0.0.1".to_owned(),
@@ -79,7 +79,7 @@ impl OwnRedis {
         .await;
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://:{PASSWORD}@127.0.0.1:{}", self.port)
     }
 
@@ -89,25 +89,25 @@ impl OwnRedis {
     }
 
     /// Asks it something, over a connection of its own.
-    pub(super) async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> RedisResult<T> {
+    pub(crate) async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> RedisResult<T> {
         let mut connection = Client::open(self.url())?.get_multiplexed_async_connection().await?;
         let (name, arguments) = command.split_first().unwrap();
         redis::cmd(name).arg(arguments).query_async(&mut connection).await
     }
 
     /// `kill -9`.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
         }
     }
 
-    pub(super) fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    pub(super) fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 

@@ -1,0 +1,118 @@
+//! Very many at once, at two nodes (FAULTS 10 and 11, R1 and R3).
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::sync::Barrier;
+use vouchsafe::pb::v1::TokenPair;
+
+use super::world::{World, ends, generation};
+use crate::{process::client::Client, support::reason};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_callers_at_each_of_two_nodes_get_one_successor() {
+    let world = World::new().await;
+    let mut held = world.join("ada@example.com").await;
+    for round in 0..30 {
+        let start = Arc::new(Barrier::new(200));
+        let callers: Vec<_> = (0..200)
+            .map(|number| {
+                let (client, start) = (world.nodes[number % 2].client.clone(), Arc::clone(&start));
+                let token = held.refresh_token.clone();
+                tokio::spawn(async move {
+                    start.wait().await;
+                    ends(client.refresh(&token)).await.unwrap()
+                })
+            })
+            .collect();
+        let mut successors = Vec::new();
+        for caller in callers {
+            successors.push(caller.await.unwrap());
+        }
+        assert_eq!(generation(&successors[0]), generation(&held) + 1);
+        for successor in &successors {
+            assert_eq!(successor.refresh_token, successors[0].refresh_token, "round {round}");
+        }
+        for node in &world.nodes {
+            ends(node.client.claims(&successors[round].access_token)).await;
+        }
+        held = successors.swap_remove(round);
+    }
+    world.until_row(&held).await;
+    assert_eq!(world.place.database.integer("SELECT count(*) FROM audit_events WHERE act LIKE 'refresh.%'").await, 0);
+    assert_eq!(world.ended("").await, 0);
+    world.remove().await;
+}
+
+/// What was issued to a family, and whether its end was acknowledged.
+#[derive(Default)]
+struct Family {
+    issued: Mutex<Vec<TokenPair>>,
+    over: AtomicBool,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_issued_after_a_revocation_was_acknowledged() {
+    let world = World::new().await;
+    let owner = world.join("ada@example.com").await;
+    let nodes = world.nodes.each_ref().map(|node| node.client.clone());
+    let (mut everything, mut between) = (Vec::new(), 0);
+    for round in 0..30 {
+        let mut first = nodes[round % 2].login("ada@example.com").await.unwrap();
+        world.warm(&mut first).await;
+        let family = Arc::new(Family::default());
+        let start = Arc::new(Barrier::new(2));
+        let refreshing =
+            tokio::spawn(refresh_until_refused(nodes.clone(), first.clone(), Arc::clone(&family), Arc::clone(&start)));
+        start.wait().await;
+        // Not at the first of them each time.
+        let wanted = round % 5;
+        while family.issued.lock().unwrap().len() < wanted {
+            tokio::task::yield_now().await;
+        }
+        ends(nodes[round / 2 % 2].logout(&first.refresh_token)).await.unwrap();
+        family.over.store(true, Ordering::SeqCst);
+        refreshing.await.unwrap();
+        let mut issued = std::mem::take(&mut *family.issued.lock().unwrap());
+        between += usize::from(issued.len() > wanted);
+        issued.push(first);
+        everything.extend(issued);
+    }
+    assert!(between > 0, "no refresh was ever under way: nothing was tested");
+    world.assert_dead(&everything).await;
+    for node in &world.nodes {
+        node.client.claims(&owner.access_token).await;
+    }
+    assert_eq!(world.ended("replay").await, 0);
+    world.remove().await;
+}
+
+/// Presents the newest token to both nodes at once, again and again.
+async fn refresh_until_refused(nodes: [Client; 2], mut held: TokenPair, family: Arc<Family>, start: Arc<Barrier>) {
+    start.wait().await;
+    loop {
+        // Read before the calls begin: they arrive after the acknowledgement then.
+        let over = family.over.load(Ordering::SeqCst);
+        let [one, other] = &nodes;
+        let answers = tokio::join!(ends(one.refresh(&held.refresh_token)), ends(other.refresh(&held.refresh_token)));
+        let mut refused = 0;
+        for answer in [answers.0, answers.1] {
+            match answer {
+                Ok(next) => {
+                    assert!(!over, "refreshed after the revocation was acknowledged");
+                    family.issued.lock().unwrap().push(next.clone());
+                    held = next;
+                }
+                Err(status) => {
+                    assert_eq!(reason(&status), "SESSION_REVOKED", "{status:?}");
+                    refused += 1;
+                }
+            }
+        }
+        if refused == 2 && over {
+            return;
+        }
+    }
+}

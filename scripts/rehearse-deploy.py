@@ -210,9 +210,17 @@ class Stack:
     """Postgres and Redis as the nodes find them."""
 
     def __init__(self, folder, secrets):
-        self.folder, self.secrets, self.here = folder, secrets, {}
+        self.folder, self.secrets, self.here, self.redis = folder, secrets, {}, None
 
     def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def start(self):
         admin = urllib.parse.urlsplit(os.environ["VOUCHSAFE_TEST_POSTGRES_URL"])
         password = (self.secrets / "postgres_password").read_text().strip()
         self.role = f"rehearsal_{os.getpid()}"
@@ -222,7 +230,6 @@ class Stack:
         (self.port,) = free_ports(1)
         self.here["redis_url"] = self.moved("redis_url", f"127.0.0.1:{self.port}", "0")
         self.start_redis()
-        return self
 
     def moved(self, name, address, database):
         url = urllib.parse.urlsplit((self.secrets / name).read_text().strip())
@@ -251,9 +258,10 @@ class Stack:
         return (done.stdout + done.stderr).strip()
 
     def __exit__(self, *_):
-        self.redis.terminate()
-        self.redis.wait()
-        self.sql(f"DROP DATABASE {self.role} WITH (FORCE)", f"DROP ROLE {self.role}")
+        if self.redis:
+            self.redis.terminate()
+            self.redis.wait()
+        self.sql(f"DROP DATABASE IF EXISTS {self.role} WITH (FORCE)", f"DROP ROLE IF EXISTS {self.role}")
 
 
 def main(program):

@@ -116,7 +116,6 @@ rehearsal() {
     begun=$(date +%s)
     run "$VOUCHSAFE_TEST_TOOLS/python" scripts/rehearse-deploy.py target/debug/vouchsafe || {
         echo "FAILED: deployment" >&2
-        tests_status=1
         rehearsal_failed=1
     }
     times="$times$(printf '%5d s  %s' $(($(date +%s) - begun)) "deployment")
@@ -152,10 +151,13 @@ report() {
     if [ "$tests_status" = 0 ] && [ "$counted" != 0 ]; then
         echo "no test ran, or one database's tests did not: see target/test.log"
         tests_status=1
-    elif [ "$tests_status" != 0 ] && [ -z "$rehearsal_failed" ] && ! grep -q '^failed: ' "$log.summary"; then
+    elif [ "$tests_status" != 0 ] && ! grep -q '^failed: ' "$log.summary"; then
         echo "the tests did not build, or one of their processes died: see above"
     fi
-    [ -z "$rehearsal_failed" ] || echo "failed: scripts/rehearse-deploy.py"
+    if [ -n "$rehearsal_failed" ]; then
+        echo "failed: scripts/rehearse-deploy.py"
+        tests_status=1
+    fi
     cat "$log.summary"
     return "$tests_status"
 }

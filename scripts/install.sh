@@ -53,6 +53,7 @@ list_missing() {
     find_redis || need redis-tools "a Redis server (redis-server, redis-cli)"
     find_pgbouncer || need pgbouncer "PgBouncer"
     has_python || need python3-venv "Python 3 with venv"
+    has systemd-analyze || need systemd "systemd-analyze"
 }
 
 apt_install() {

@@ -20,6 +20,7 @@ cd "$(dirname "$0")/.."
 
 child=
 times=
+rehearsal_failed=
 export VOUCHSAFE_TEST_TOOLS="$TOOLS_DIR/bin"
 
 # end_group PGID: ends every process of a group, politely first.
@@ -86,6 +87,7 @@ lint() {
     step "protos" sh -c 'cd proto && exec "$VOUCHSAFE_TEST_TOOLS/buf" lint'
     step "dependencies" "$VOUCHSAFE_TEST_TOOLS/cargo-deny" --locked check bans licenses sources
     step "features" sh scripts/check-features.sh
+    step "deployment files" sh scripts/check-deploy.sh
     step "clippy, verifier alone" \
         cargo clippy --lib --locked --no-default-features --features verifier -- -D warnings
     step "clippy, sidecar alone" \
@@ -105,6 +107,18 @@ tests() {
         tests_status=$?
     [ "$tests_status" != 0 ] || tests_status=$(cat "$log.status")
     times="$times$(printf '%5d s  %s' $(($(date +%s) - begun)) "tests")
+"
+}
+
+# What deploy/ describes, run without containers. After the tests, which have built the program.
+rehearsal() {
+    say "deployment"
+    begun=$(date +%s)
+    run "$VOUCHSAFE_TEST_TOOLS/python" scripts/rehearse-deploy.py target/debug/vouchsafe || {
+        echo "FAILED: deployment" >&2
+        rehearsal_failed=1
+    }
+    times="$times$(printf '%5d s  %s' $(($(date +%s) - begun)) "deployment")
 "
 }
 
@@ -139,6 +153,10 @@ report() {
         tests_status=1
     elif [ "$tests_status" != 0 ] && ! grep -q '^failed: ' "$log.summary"; then
         echo "the tests did not build, or one of their processes died: see above"
+    fi
+    if [ -n "$rehearsal_failed" ]; then
+        echo "failed: scripts/rehearse-deploy.py"
+        tests_status=1
     fi
     cat "$log.summary"
     return "$tests_status"
@@ -182,6 +200,7 @@ all)
     start_pgbouncer
     start_redis
     tests
+    rehearsal
     stop_redis
     stop_pgbouncer
     stop_postgres

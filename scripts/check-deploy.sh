@@ -1,0 +1,62 @@
+#!/bin/sh
+# Checks the files of deploy/ with the linters of what they are for. Runs nothing of them: that is rehearse-deploy.py.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+# The exposure that `systemd-analyze security` gives the unit, in tenths: 14 now. Higher is worse, 100 the most.
+MOST_EXPOSED=15
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+"$TOOLS_DIR/bin/hadolint" deploy/Dockerfile
+for script in deploy/*.sh; do sh -n "$script"; done
+
+# Docker Compose itself reads the file. Then what it must not lose: how every service is confined, and that nothing is reachable
+# from other machines.
+"$TOOLS_DIR/bin/docker-compose" -f deploy/compose.yaml config --format json >"$folder/compose.json"
+"$TOOLS_DIR/bin/python" - "$folder/compose.json" <<'PYTHON'
+import json, sys
+
+services = json.load(open(sys.argv[1]))["services"]
+wrong = []
+for name, service in services.items():
+    confined = {
+        "read_only": service.get("read_only") is True,
+        "cap_drop": service.get("cap_drop") == ["ALL"] and not service.get("cap_add"),
+        "no-new-privileges": "no-new-privileges:true" in service.get("security_opt", []),
+        "privileged": not service.get("privileged"),
+        "network_mode": not service.get("network_mode"),
+        "ports on loopback": all(port.get("host_ip") == "127.0.0.1" for port in service.get("ports", [])),
+        "ports of the stores": name.startswith("node") or not service.get("ports"),
+        "a tag": service["image"] == "vouchsafe" or not service["image"].endswith((":latest", service["image"].split(":")[0])),
+        "no secret in the environment": not any(
+            key.endswith(("PASSWORD", "DATABASE__URL", "REDIS__URL", "MASTER_KEY")) for key in service.get("environment", {})
+        ),
+    }
+    wrong += [f"compose.yaml: {name}: {what}" for what, right in confined.items() if not right]
+nodes = [service for name, service in services.items() if name.startswith("node")]
+if len(nodes) < 2 or any(node["environment"] != nodes[0]["environment"] for node in nodes):
+    wrong.append("compose.yaml: at least two nodes with the same settings are expected")
+sys.exit("\n".join(wrong) or None)
+PYTHON
+
+# The program is not installed here, and whether it can be executed is looked at.
+mkdir "$folder/postgres" "$folder/embedded" "$folder/embedded/vouchsafe.service.d"
+for kind in postgres embedded; do
+    sed 's|^ExecStart=/usr/local/bin/vouchsafe |ExecStart=/bin/true |' deploy/systemd/vouchsafe.service \
+        >"$folder/$kind/vouchsafe.service"
+done
+cp deploy/systemd/embedded.conf "$folder/embedded/vouchsafe.service.d/"
+for kind in postgres embedded; do
+    unit=$folder/$kind/vouchsafe.service
+    # What it does not understand it only warns of.
+    systemd-analyze verify --man=no "$unit" >"$folder/verify" 2>&1 || true
+    [ ! -s "$folder/verify" ] || { cat "$folder/verify" >&2; die "systemd-analyze does not like the unit ($kind)"; }
+    systemd-analyze security --offline=true --no-pager --threshold="$MOST_EXPOSED" "$unit" >"$folder/security" 2>&1 ||
+        { cat "$folder/security" >&2; die "the unit is less confined than it was ($kind)"; }
+done
+echo "Dockerfile, compose.yaml ($("$TOOLS_DIR/bin/docker-compose" version --short)), vouchsafe.service: no complaints"

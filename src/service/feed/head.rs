@@ -83,16 +83,17 @@ impl Feed {
     async fn try_to_exchange_head(&self) -> Result<(), HotError> {
         let (Some(hot), Some(position)) = (&self.hot, self.observer.progress().position()) else { return Ok(()) };
         let key = HotKey::FeedHead(position.incarnation);
-        let last = self.observer.progress().last_head;
+        // Before the head is read: it goes up meanwhile, by this node's own hand too.
+        let seen = self.observer.progress().last_head;
         let mut kept: Kept<FeedHead> = hot.get(key).await?;
         for _ in 0..TRIES {
-            self.judge(kept.value);
+            self.judge(kept.value, seen);
             let overtaken = hot.overtaken();
-            let Some(new) = self.renewed(kept.value, last) else { return Ok(()) };
+            let Some(new) = self.renewed(kept.value, seen) else { return Ok(()) };
             match hot.replace(key, kept, &new, TTL).await? {
                 Ok(()) => {
                     hot.told(overtaken);
-                    self.judge(Some(new));
+                    self.judge(Some(new), seen);
                     return Ok(());
                 }
                 Err(now) => kept = now,
@@ -106,9 +107,9 @@ impl Feed {
         let reading = self.last_complete()?;
         let progress = self.observer.progress();
         let known = progress.position()?.number.max(reading.number);
-        let forgotten = match (kept, progress.last_head) {
+        let forgotten = match (kept, seen) {
             (None, _) => true,
-            (Some(kept), Some(last)) => kept.is_behind(&last),
+            (Some(kept), Some(seen)) => kept.is_behind(&seen),
             (Some(_), None) => false,
         };
         // Only who reads the database may begin anew what was lost. That rows have gone past their records, whoever knows it may
@@ -135,12 +136,11 @@ impl Feed {
         due.then_some(new)
     }
 
-    /// Takes note of a head: whether this node's list is complete by it.
-    fn judge(&self, head: Option<FeedHead>) {
+    /// Takes note of a head, read when another had been `seen`: whether this node's list is complete by it.
+    fn judge(&self, head: Option<FeedHead>, seen: Option<FeedHead>) {
         let mut progress = self.observer.progress();
         let known = progress.position().map_or(0, |position| position.number);
-        let verdict =
-            head.filter(|head| head.number <= known && !progress.last_head.is_some_and(|last| head.is_behind(&last)));
+        let verdict = head.filter(|head| head.number <= known && !seen.is_some_and(|seen| head.is_behind(&seen)));
         if let Some(head) = head {
             progress.saw(head);
             if head.number > known {

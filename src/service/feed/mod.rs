@@ -163,11 +163,12 @@ impl Feed {
         record: &HotRecord,
         grace: Duration,
     ) -> Result<(), NotCarried> {
+        // Before the head is read: it goes up meanwhile, by this node's own hand too.
+        let last_head = self.observer.progress().last_head;
         let head = self.read_head().await;
         let lasts = self.database_staleness();
         let mut progress = self.observer.progress();
         let Some(known) = progress.position() else { return Err(NotCarried::Behind) };
-        let last_head = progress.last_head;
         let outage = Outage { lasts, grace, known, head, last_head, changes: progress.changes() };
         let verdict = may_carry(session, record, &outage);
         if let Some(head) = head {

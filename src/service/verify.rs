@@ -48,11 +48,11 @@ impl Service {
         }
     }
 
-    /// How old the list may be. While the hot state confirms that no node knows of more, the database is away for everybody:
-    /// nothing can be revoked, and no token outlives the grace in which it can still be refreshed by more than its own life.
+    /// How old the list may be. For longer than otherwise while the hot state confirms that no node that reaches it knows of
+    /// more: for as long as sessions are refreshed from there.
     fn staleness_allowed(&self) -> Duration {
-        let Policy { max_staleness, database_grace, access_ttl, .. } = self.policy;
-        if self.feed.is_vouched_for() { max_staleness.max(database_grace + access_ttl) } else { max_staleness }
+        let Policy { max_staleness, database_grace, .. } = self.policy;
+        if self.feed.is_vouched_for() { max_staleness.max(database_grace) } else { max_staleness }
     }
 
     /// Whether a token is active by what this node remembers, and by every key there is.
@@ -75,6 +75,9 @@ impl Service {
         token: &SecretString,
         audience: &[Audience],
     ) -> Result<Verification, ServiceError> {
+        if self.feed.misses_revocations() {
+            return Err(ServiceError::Unavailable { cause: "revocations are missing here".into() });
+        }
         if self.feed.staleness() > self.staleness_allowed() {
             return Err(ServiceError::Unavailable { cause: "the revocation list is too old".into() });
         }

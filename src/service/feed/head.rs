@@ -1,7 +1,7 @@
 //! The head of the feed in the hot state: what nodes that reach the database tell those that do not.
 
 use std::{
-    sync::PoisonError,
+    sync::{PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,10 @@ const TTL: Duration = Duration::from_hours(24);
 const FRESH: Duration = Duration::from_millis(500);
 /// Nodes that renew the head at one moment come after each other.
 const TRIES: u32 = 4;
+/// A head that no node has renewed for this long belongs to a time when none could.
+const ABANDONED: Duration = Duration::from_secs(3);
+/// How long a node may not have heard what the hot state knows of. The stream takes milliseconds.
+const CATCHING_UP: Duration = Duration::from_secs(1);
 /// What was heard from the hot state counts for this long.
 const HEARD: Duration = Duration::from_secs(4);
 
@@ -43,6 +47,15 @@ impl Feed {
         self.vouched().is_some()
     }
 
+    /// Whether revocations are known to be missing here: the hot state has known of more for a while, and the database has not
+    /// been read since.
+    pub fn misses_revocations(&self) -> bool {
+        let behind = *self.behind.read().unwrap_or_else(PoisonError::into_inner);
+        behind.is_some_and(|since| {
+            monotonic_now().saturating_duration_since(since) > CATCHING_UP && !self.was_read_after(since)
+        })
+    }
+
     fn vouched(&self) -> Option<Vouched> {
         let vouched = *self.vouched.read().unwrap_or_else(PoisonError::into_inner);
         vouched.filter(|vouched| monotonic_now().saturating_duration_since(vouched.heard) < HEARD)
@@ -65,11 +78,13 @@ impl Feed {
     /// If the hot state does not answer.
     pub async fn exchange_head(&self) -> Result<(), HotError> {
         let exchanged = self.try_to_exchange_head().await;
-        // Other nodes may be as blind, and rows go past their records there: when the hot state is back, its old head says
-        // nothing of it, and whoever knows may have gone.
-        if let (Err(_), Some(hot)) = (&exchanged, &self.hot)
-            && self.reads_the_database()
-        {
+        let Some(hot) = &self.hot else { return exchanged };
+        if exchanged.is_ok() {
+            self.failed_exchanges.store(0, Ordering::Relaxed);
+            hot.follow_rows(self.clock.now()).await;
+        } else if self.failed_exchanges.fetch_add(1, Ordering::Relaxed) > 0 && self.reads_the_database() {
+            // Not a single call that was slow: other nodes may be as blind, and rows go past their records there. When the hot
+            // state is back, its old head says nothing of it, and whoever knows may have gone.
             hot.note_overtaken();
         }
         exchanged
@@ -110,7 +125,9 @@ impl Feed {
         let forgotten = match (kept, seen) {
             (None, _) => true,
             (Some(kept), Some(seen)) => kept.is_behind(&seen),
-            (Some(_), None) => false,
+            // This process has only begun. If nobody renewed the head lately, the hot state was away, and whoever knew which
+            // rows went past their records may have been the process before.
+            (Some(kept), None) => reading.time > kept.time.plus(ABANDONED),
         };
         // Only who reads the database may begin anew what was lost. That rows have gone past their records, whoever knows it may
         // say: it only makes fewer records count.
@@ -148,6 +165,10 @@ impl Feed {
             }
         }
         drop(progress);
+        if let Some(head) = head {
+            let mut behind = self.behind.write().unwrap_or_else(PoisonError::into_inner);
+            *behind = (head.number > known).then(|| behind.unwrap_or_else(monotonic_now));
+        }
         let vouched = verdict.map(|head| Vouched { heard: monotonic_now(), complete: head.time });
         *self.vouched.write().unwrap_or_else(PoisonError::into_inner) = vouched;
     }

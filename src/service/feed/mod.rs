@@ -5,7 +5,7 @@
 //! each second, and whenever a caller wants the strong answer. The stream only hurries what the database says anyway.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU32},
     time::{Duration, Instant},
 };
 
@@ -66,6 +66,10 @@ pub struct Feed {
     cursor: Mutex<Cursor>,
     complete: RwLock<Option<Reading>>,
     vouched: RwLock<Option<head::Vouched>>,
+    /// Since when the hot state has known of revocations that this node has not heard of.
+    behind: RwLock<Option<Instant>>,
+    /// Exchanges of the head that failed, one after the other.
+    failed_exchanges: AtomicU32,
     /// There is a reason to read the feed now.
     wanted: Notify,
 }
@@ -94,6 +98,8 @@ impl Feed {
             cursor: Mutex::default(),
             complete: RwLock::default(),
             vouched: RwLock::default(),
+            behind: RwLock::default(),
+            failed_exchanges: AtomicU32::new(0),
             wanted: Notify::new(),
         }
     }

@@ -3,9 +3,10 @@
 //! What somebody else wrote there, or an older program, counts as missing. The database is the truth, so nothing is lost by it.
 
 use std::{
+    collections::HashMap,
     marker::PhantomData,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     crypto::HotSeal,
-    domain::revocation::FeedEntry,
+    domain::{hot::HotRecord, id::SessionId, revocation::FeedEntry, time::Timestamp},
     state::{
         HotError, HotKey, HotState, StreamEntry, Swap,
         packed::{Packed, entry_from_bytes, entry_to_bytes, pack, unpack},
@@ -29,7 +30,9 @@ pub(super) mod rows;
 pub struct Hot {
     state: Arc<dyn HotState>,
     seal: HotSeal,
-    /// How often a row may have gone past its record, because the record could not be written.
+    /// What the records of these sessions should be: their rows went past them while they could not be written.
+    unfollowed: Mutex<HashMap<SessionId, Unfollowed>>,
+    /// How often a row may have gone past its record without anybody knowing which.
     overtaken: AtomicU64,
     /// How many of these times the head tells of.
     told: AtomicU64,
@@ -39,6 +42,18 @@ impl std::fmt::Debug for Hot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hot").field("state", &self.state).finish_non_exhaustive()
     }
+}
+
+/// Sessions whose records are to be brought up one by one; with more than that, all older records are told to be worthless.
+const UNFOLLOWED: usize = 10_000;
+/// Writers who are quicker, before a record is left to them.
+const RAISE_TRIES: u32 = 8;
+
+/// What the record of a session should be, and until when.
+#[derive(Clone, Debug)]
+struct Unfollowed {
+    record: HotRecord,
+    expire_time: Timestamp,
 }
 
 /// What was found under a key.
@@ -53,7 +68,7 @@ pub(super) struct Kept<T> {
 impl Hot {
     /// The hot state `state`, whose values are sealed with `seal`.
     pub fn new(state: Arc<dyn HotState>, seal: HotSeal) -> Self {
-        Self { state, seal, overtaken: AtomicU64::new(0), told: AtomicU64::new(0) }
+        Self { state, seal, unfollowed: Mutex::default(), overtaken: AtomicU64::new(0), told: AtomicU64::new(0) }
     }
 
     /// Whether, as far as is known, it answers.
@@ -109,7 +124,69 @@ impl Hot {
         Ok(entries.into_iter().map(open).collect())
     }
 
-    /// Notes that a row has gone past its record: until that is in the head, records speak for no row here.
+    /// Notes that the row of a session has gone past its record: that is brought up once it can be, and until then speaks for
+    /// no row here.
+    pub(super) fn note_unfollowed(&self, session: SessionId, record: HotRecord, expire_time: Timestamp) {
+        let mut unfollowed = self.unfollowed();
+        if unfollowed.len() >= UNFOLLOWED && !unfollowed.contains_key(&session) {
+            drop(unfollowed);
+            return self.note_overtaken();
+        }
+        let family = unfollowed.get(&session).map_or(record.family, |known| known.record.family.merged(record.family));
+        unfollowed.insert(session, Unfollowed { record: HotRecord { family, ..record }, expire_time });
+    }
+
+    /// Whether the row of a session has gone past its record.
+    pub(super) fn is_unfollowed(&self, session: SessionId) -> bool {
+        self.unfollowed().contains_key(&session)
+    }
+
+    /// Brings records up to the rows that went past them.
+    pub(super) async fn follow_rows(&self, now: Timestamp) {
+        let waiting: Vec<_> = self.unfollowed().iter().map(|(session, wanted)| (*session, wanted.clone())).collect();
+        for (session, wanted) in waiting {
+            let ttl = wanted.expire_time.since(now);
+            let done = ttl.is_zero() || self.raise(session, &wanted.record, ttl).await.is_ok();
+            let mut unfollowed = self.unfollowed();
+            if done && unfollowed.get(&session).is_some_and(|other| other.record.family == wanted.record.family) {
+                unfollowed.remove(&session);
+            }
+        }
+    }
+
+    /// Makes the record of a session at least what its row says, which was read when the feed was `wanted.seen`.
+    pub(super) async fn raise(&self, session: SessionId, wanted: &HotRecord, ttl: Duration) -> Result<(), HotError> {
+        let key = HotKey::Session(session);
+        let mut found: Kept<HotRecord> = self.get(key).await?;
+        for _ in 0..RAISE_TRIES {
+            let next = match &found.value {
+                // Read after the row was: it says the same or knows better, but for the counter.
+                Some(record)
+                    if record.seen.incarnation == wanted.seen.incarnation
+                        && record.seen.number > wanted.seen.number =>
+                {
+                    HotRecord { family: record.family.merged(wanted.family), ..record.clone() }
+                }
+                Some(record) => HotRecord { family: record.family.merged(wanted.family), ..wanted.clone() },
+                None => wanted.clone(),
+            };
+            if found.value.as_ref() == Some(&next) {
+                break;
+            }
+            match self.replace(key, found, &next, ttl).await? {
+                Ok(()) => break,
+                // Whoever was quicker goes by the larger counter of row and record too.
+                Err(now) => found = now,
+            }
+        }
+        Ok(())
+    }
+
+    fn unfollowed(&self) -> MutexGuard<'_, HashMap<SessionId, Unfollowed>> {
+        self.unfollowed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that some row may have gone past its record: until that is in the head, records speak for no row here.
     pub(super) fn note_overtaken(&self) {
         self.overtaken.fetch_add(1, Ordering::AcqRel);
     }

@@ -128,7 +128,7 @@ impl Service {
         self.refresh_by_row(parts, attempt, seen, Record::Found(hot)).await
     }
 
-    /// The locked row decides, and the record follows it. If it cannot, the head has to say so.
+    /// The locked row decides, and the record follows it.
     async fn refresh_by_row(
         &self,
         parts: &HotRefresh,
@@ -138,48 +138,29 @@ impl Service {
     ) -> Decided {
         let (Record::Found(hot) | Record::OutOfReach(hot)) = record;
         let outcome = self.store.refresh(RefreshAttempt { hot, ..attempt }).await;
-        let followed = match &outcome {
+        match &outcome {
             Ok(RefreshOutcome::Granted(live, delivery)) if *delivery != Delivery::Redelivered => {
-                self.bring_up_record(parts, live, seen).await.is_ok()
+                self.bring_up_record(parts, live, seen).await;
             }
-            Ok(_) => true,
-            // It may have been committed all the same.
-            Err(_) => matches!(record, Record::Found(_)),
-        };
-        if !followed {
-            parts.hot.note_overtaken();
+            Ok(_) => {}
+            // It may have been committed all the same, and nobody knows what.
+            Err(_) if matches!(record, Record::OutOfReach(_)) => parts.hot.note_overtaken(),
+            Err(_) => {}
         }
         Ok((outcome?, RefreshPath::Row))
     }
 
     /// Brings the record up to its row, which was locked after the feed was `seen`, so that it does not speak for an older one
-    /// in an outage. It is made if there is none: a slower refresh could make one that is behind.
-    async fn bring_up_record(
-        &self,
-        parts: &HotRefresh,
-        live: &LiveSession,
-        seen: FeedPosition,
-    ) -> Result<(), HotError> {
+    /// in an outage. It is made if there is none: a slower refresh could make one that is behind. What cannot be done now is
+    /// done when it can be.
+    async fn bring_up_record(&self, parts: &HotRefresh, live: &LiveSession, seen: FeedPosition) {
         let LiveSession { session, roles } = live;
-        let key = HotKey::Session(session.id);
-        let mut found: Kept<HotRecord> = parts.hot.get(key).await?;
-        for _ in 0..TRIES {
-            let from_row = record_of(session, roles, seen);
-            let next = match &found.value {
-                // Read after the row was: it says the same or knows better, but for the counter.
-                Some(record) if record.seen.incarnation == seen.incarnation && record.seen.number > seen.number => {
-                    HotRecord { family: record.family.merged(session.family), ..record.clone() }
-                }
-                Some(record) => HotRecord { family: record.family.merged(session.family), ..from_row },
-                None => from_row,
-            };
-            let ttl = session.expire_time(&self.policy.sessions).since(self.clock.now());
-            match parts.hot.replace(key, found, &next, ttl).await? {
-                Ok(()) => break,
-                Err(now) => found = now,
-            }
+        let expire_time = session.expire_time(&self.policy.sessions);
+        let wanted = record_of(session, roles, seen);
+        let raised = parts.hot.raise(session.id, &wanted, expire_time.since(self.clock.now())).await;
+        if raised.is_err() {
+            parts.hot.note_unfollowed(session.id, wanted, expire_time);
         }
-        Ok(())
     }
 
     /// The record alone decides. Whatever would have to be audited cannot be done now, and burns nothing.
@@ -192,8 +173,10 @@ impl Service {
     ) -> Decided {
         for _ in 0..TRIES {
             let Some(record) = &found.value else { return Err(away) };
-            if parts.behind.is_past(attempt.session, record.family.generation) {
-                // This node has written a later one, which the hot state has forgotten.
+            // This node knows of a later one, which the hot state has forgotten or was never told.
+            if parts.behind.is_past(attempt.session, record.family.generation)
+                || parts.hot.is_unfollowed(attempt.session)
+            {
                 return Err(away);
             }
             if let Err(reason) = self.feed.may_carry(attempt.session, record, self.policy.database_grace).await {

@@ -88,7 +88,8 @@ async fn discover(fetcher: &Fetcher, issuer: &str) -> Result<String, Failure> {
             return Err(Failure(format!("{url} is about the issuer {}, not {issuer:?}", metadata["issuer"])));
         }
         return match metadata["jwks_uri"].as_str() {
-            Some(url) => Ok(url.to_owned()),
+            // It may end up in an error on somebody's terminal.
+            Some(url) => Ok(plain(url)),
             None => Err(Failure(format!("{url} does not say where the keys are: use --jwks-url"))),
         };
     }

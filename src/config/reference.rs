@@ -75,7 +75,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("tokens.default_audience", "vouchsafe", "The audiences of a token when the login names none. Each must be in `tokens.audiences`; must include `vouchsafe`."),
     fixed("tokens.scopes", "", "The scopes a login may ask for."),
     fixed("tokens.client_id", "vouchsafe-password", "The `client_id` of tokens from a login with a password."),
-    fixed("tokens.max_staleness", "1m", "With the database away, `Verify` goes on from memory for this long and then answers UNAVAILABLE, because revocations could be missing, 2s to 1h."),
+    fixed("tokens.max_staleness", "1m", "With the database away, `Verify` goes on from memory for this long and then answers UNAVAILABLE, because revocations could be missing, 2s to 1h. With Redis there, for `sessions.database_grace` if that is longer."),
 
     fixed("sessions.idle_timeout", "30d", "A session not refreshed for this long ends, 1s to 3650d."),
     fixed("sessions.absolute_timeout", "180d", "A session ends this long after its login, refreshed or not. At least `sessions.idle_timeout`, at most 3650d."),

@@ -65,11 +65,13 @@ pub(crate) async fn memory_per_session(report: &mut Report) {
     }
     #[allow(clippy::cast_precision_loss)]
     let each = |after: u64, before: u64| after.saturating_sub(before) as f64 / SESSIONS as f64;
+    #[allow(clippy::cast_precision_loss)]
+    let mean = records.iter().map(|(value, _)| value.len()).sum::<usize>() as f64 / records.len() as f64;
     let detail = format!(
-        "`used_memory` with {SESSIONS} sessions less that without; resident {:.0} bytes each; the records, of {} bytes, are \
-         copies of {} real ones",
+        "`used_memory` with {SESSIONS} sessions less that without; resident {:.0} bytes each; the records, {:.0} bytes \
+         on average, are copies of {} real ones",
         each(resident_after, resident_before),
-        records[0].0.len(),
+        mean,
         records.len(),
     );
     report.figure("Redis per live session", each(after, before), "bytes", Bound::AtMost(500.0), &detail);

@@ -41,8 +41,9 @@ pub(crate) struct Report {
 
 impl Report {
     /// A ratio of two things, the same of one thing and itself, and the absolute figures.
-    pub(crate) fn ratio(&mut self, what: &str, ratio: Quartiles, floor: Quartiles, bound: Bound, detail: &str) {
+    pub(crate) fn ratio(&mut self, what: &str, ratio: Quartiles, floor: Option<Quartiles>, bound: Bound, detail: &str) {
         let verdict = bound.verdict(ratio.median);
+        let floor = floor.map_or("–".to_owned(), |floor| floor.to_string());
         println!("{what}: {ratio}; A against A {floor}; bound {} {verdict}\n    {detail}", bound.text());
         self.rows.push(format!("| {what} | {ratio} | {floor} | {} | {verdict} | {detail} |", bound.text()));
     }

@@ -1,6 +1,6 @@
 # Each target is one command or one script; without make, call the script itself.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt
+.PHONY: help run test lint fmt bench
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 14
@@ -16,3 +16,6 @@ lint: ## only the checks that run nothing: format, protos, dependencies, clippy,
 
 fmt: ## format the code
 	cargo fmt
+
+bench: ## measure against the bounds, a few minutes; BENCH=verify,refresh only these parts, BENCH_SECONDS=12 each
+	@sh scripts/bench.sh

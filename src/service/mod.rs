@@ -19,7 +19,7 @@ use crate::{
     },
     store::port::Store,
     telemetry::{Family, Metrics, Readings},
-    verifier::{AudiencePolicy, PolicyError, TokenVerifier},
+    verifier::{AudiencePolicy, PolicyError, RememberingVerifier, TokenVerifier},
 };
 
 mod background;
@@ -56,6 +56,9 @@ pub use verify::{Consistency, Verification};
 /// A node that has not read the feed for this long should get no calls. The feed is read each second.
 const READY_STALENESS: Duration = Duration::from_secs(4);
 
+/// Access tokens that need no second check of their signature, so that a busy one costs less: at most some 13 MB.
+const REMEMBERED_TOKENS: usize = 16_384;
+
 /// The identity service. One for a process, shared by all calls.
 pub struct Service {
     store: Arc<dyn Store>,
@@ -64,7 +67,7 @@ pub struct Service {
     hot: Option<HotRefresh>,
     passwords: PasswordPool,
     identifiers: IdentifierHasher,
-    verifier: TokenVerifier,
+    verifier: RememberingVerifier,
     policy: Policy,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -109,6 +112,7 @@ impl Service {
     pub fn new(parts: Parts) -> Result<Self, PolicyError> {
         let Parts { store, keys, feed, hot, passwords, identifiers, policy, clock, entropy, metrics } = parts;
         let verifier = TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked)?;
+        let verifier = RememberingVerifier::new(verifier, REMEMBERED_TOKENS);
         let hot = hot.map(|hot| HotRefresh {
             hot,
             rows: RowReader::new(Arc::clone(&store), Arc::clone(&feed)),

@@ -184,13 +184,22 @@ impl TokenVerifier {
         revocations: &RevocationSet,
         now: Timestamp,
     ) -> Result<AccessClaims, Inactive> {
-        let token = self.authenticate(token, keys).map_err(|reason| match reason {
+        let token = self.authenticate_unless_revoked(token, keys, revocations)?;
+        self.admit(&token, audience, revocations, now)?;
+        Ok(token.claims)
+    }
+
+    pub(super) fn authenticate_unless_revoked(
+        &self,
+        token: &str,
+        keys: &KeySet,
+        revocations: &RevocationSet,
+    ) -> Result<Authentic, Inactive> {
+        self.authenticate(token, keys).map_err(|reason| match reason {
             // A revoked key leaves the set. To be told from one that is not in it yet, which is worth a look-up.
             Inactive::UnknownKey if names_revoked_key(token, revocations) => Inactive::Revoked,
             other => other,
-        })?;
-        self.admit(&token, audience, revocations, now)?;
-        Ok(token.claims)
+        })
     }
 
     /// The first half of a check: type, signature, claims and issuer, all that does not change with time.

@@ -6,9 +6,11 @@
 pub mod check;
 pub mod claims;
 pub mod revocation_set;
+pub mod seen;
 
 mod sharded;
 
 pub use check::{AudiencePolicy, Authentic, Inactive, Leeway, PolicyError, REFRESH_TOKEN_PREFIX, TokenVerifier};
 pub use claims::ClaimsError;
 pub use revocation_set::RevocationSet;
+pub use seen::RememberingVerifier;

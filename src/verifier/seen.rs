@@ -1,0 +1,198 @@
+//! Access tokens that were found authentic before: to check one again costs no signature.
+//!
+//! What is kept is the half of a check that does not change while the key set stays the same, found by the SHA-256 of the whole
+//! token and held together with the very key that it was checked with. A key that has left the set, or that another one has
+//! taken the place of, vouches for nothing any more. Audience, time and revocation are looked at each time.
+//!
+//! Only authentic tokens are kept, so that nobody but the issuer can fill the memory, and no more than a fixed number of them.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+
+use super::{
+    check::{Authentic, Inactive, TokenVerifier},
+    revocation_set::RevocationSet,
+};
+use crate::{
+    domain::{audience::Audience, claims::AccessClaims, time::Timestamp},
+    jose::{KeySet, PublicKey},
+};
+
+/// Locks, so that callers on many cores rarely meet.
+const SHARDS: usize = 64;
+
+type Digest = [u8; SHA256_OUTPUT_LEN];
+
+/// A [`TokenVerifier`] that remembers. It gives the answers of the verifier it is made of, some of them sooner.
+pub struct RememberingVerifier {
+    /// The one that has checked all that is remembered: what is authentic to one issuer is nothing to another.
+    verifier: TokenVerifier,
+    shards: Box<[Mutex<Shard>]>,
+    /// Entries in one half of a shard.
+    half: usize,
+}
+
+/// What is asked for again moves to the younger half. When that is full it becomes the older one, whose entries are dropped.
+#[derive(Default)]
+struct Shard {
+    younger: HashMap<Digest, Arc<Seen>>,
+    older: HashMap<Digest, Arc<Seen>>,
+}
+
+struct Seen {
+    token: Authentic,
+    key: PublicKey,
+}
+
+impl RememberingVerifier {
+    /// Remembers at most about `capacity` tokens, at some 800 bytes each.
+    pub fn new(verifier: TokenVerifier, capacity: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { verifier, shards, half: (capacity / SHARDS / 2).max(1) }
+    }
+
+    /// As [`TokenVerifier::verify_for`].
+    pub fn verify_for(
+        &self,
+        audience: &[Audience],
+        token: &str,
+        keys: &KeySet,
+        revocations: &RevocationSet,
+        now: Timestamp,
+    ) -> Result<AccessClaims, Inactive> {
+        let mut name: Digest = [0; SHA256_OUTPUT_LEN];
+        name.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        if let Some(seen) = self.find(&name).filter(|seen| keys.get(seen.token.kid()) == Some(&seen.key)) {
+            self.verifier.admit(&seen.token, audience, revocations, now)?;
+            return Ok(seen.token.claims().clone());
+        }
+        let token = self.verifier.authenticate_unless_revoked(token, keys, revocations)?;
+        let key = keys.get(token.kid()).cloned();
+        self.verifier.admit(&token, audience, revocations, now)?;
+        let claims = token.claims().clone();
+        if let Some(key) = key {
+            self.keep(name, Seen { token, key });
+        }
+        Ok(claims)
+    }
+
+    fn shard(&self, name: &Digest) -> MutexGuard<'_, Shard> {
+        // A poisoned lock is none here: no panic can leave a map half changed.
+        self.shards[usize::from(name[0]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &Digest) -> Option<Arc<Seen>> {
+        let mut shard = self.shard(name);
+        if let Some(seen) = shard.younger.get(name) {
+            return Some(Arc::clone(seen));
+        }
+        let seen = shard.older.remove(name)?;
+        shard.keep(*name, Arc::clone(&seen), self.half);
+        Some(seen)
+    }
+
+    fn keep(&self, name: Digest, seen: Seen) {
+        self.shard(&name).keep(name, Arc::new(seen), self.half);
+    }
+}
+
+impl Shard {
+    fn keep(&mut self, name: Digest, seen: Arc<Seen>, half: usize) {
+        if self.younger.len() >= half {
+            self.older = mem::take(&mut self.younger);
+        }
+        self.younger.insert(name, seen);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{domain::signing_key::Algorithm, jose::SigningKeyPair, verifier::AudiencePolicy};
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+    fn verifier(capacity: usize) -> RememberingVerifier {
+        let verifier = TokenVerifier::new("https://issuer.test".to_owned(), AudiencePolicy::NotChecked).unwrap();
+        RememberingVerifier::new(verifier, capacity)
+    }
+
+    fn token(pair: &SigningKeyPair, number: u64) -> String {
+        let id = |last: u64| format!("01a20076-bd5d-7314-8f70-{last:012x}");
+        let now = NOW.as_seconds();
+        let claims: Value = json!({
+            "iss": "https://issuer.test", "sub": id(1), "aud": ["a"], "exp": now + 300, "iat": now, "jti": id(number),
+            "sid": id(2), "client_id": "c", "roles": [], "auth_time": now, "amr": ["pwd"], "acr": "aal1", "epoch": 0,
+        });
+        pair.sign("at+jwt", &claims).unwrap()
+    }
+
+    fn set(pair: &SigningKeyPair) -> KeySet {
+        KeySet::from_keys(vec![pair.public_key().clone()]).unwrap()
+    }
+
+    fn remembered(verifier: &RememberingVerifier) -> usize {
+        verifier.shards.iter().map(|shard| shard.lock().unwrap()).map(|s| s.younger.len() + s.older.len()).sum()
+    }
+
+    #[test]
+    fn what_is_remembered_is_still_checked_against_audience_time_and_revocation() {
+        let (verifier, none) = (verifier(1_000), RevocationSet::new());
+        let pair = SigningKeyPair::generate(Algorithm::Es256).unwrap();
+        let (keys, token) = (set(&pair), token(&pair, 7));
+        let check = |audience: &str, now| {
+            let audience = [Audience::try_from(audience.to_owned()).unwrap()];
+            verifier.verify_for(&audience, &token, &keys, &none, now)
+        };
+        let first = check("a", NOW).unwrap();
+        assert_eq!(remembered(&verifier), 1);
+        assert_eq!(check("a", NOW), Ok(first));
+        assert_eq!(check("b", NOW), Err(Inactive::WrongAudience));
+        assert_eq!(check("a", Timestamp::from_seconds(NOW.as_seconds() + 300)), Err(Inactive::Expired));
+        assert_eq!(remembered(&verifier), 1);
+    }
+
+    #[test]
+    fn a_key_that_left_the_set_or_was_replaced_vouches_for_nothing() {
+        let (verifier, none) = (verifier(1_000), RevocationSet::new());
+        let [pair, other] = [(); 2].map(|()| SigningKeyPair::generate(Algorithm::Es256).unwrap());
+        let token = token(&pair, 7);
+        let check = |keys: &KeySet| verifier.verify_for(&[], &token, keys, &none, NOW);
+        assert!(check(&set(&pair)).is_ok());
+        assert_eq!(check(&set(&other)), Err(Inactive::UnknownKey));
+        // Another key under the same name.
+        let mut jwk = other.public_key().to_jwk();
+        jwk["kid"] = pair.public_key().kid().into();
+        let impostor = KeySet::from_jwks(&json!({"keys": [jwk]}).to_string()).unwrap();
+        assert_eq!(check(&impostor), Err(Inactive::BadSignature));
+        assert!(check(&set(&pair)).is_ok());
+    }
+
+    #[test]
+    fn only_authentic_tokens_are_remembered_and_not_too_many() {
+        let (verifier, none) = (verifier(256), RevocationSet::new());
+        let pair = SigningKeyPair::generate(Algorithm::EdDsa).unwrap();
+        let keys = set(&pair);
+        let good = token(&pair, 0);
+        let (signed, _) = good.rsplit_once('.').unwrap();
+        let (_, foreign) = token(&pair, 1).rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let forged = format!("{signed}.{foreign}");
+        for _ in 0..2 {
+            assert_eq!(verifier.verify_for(&[], &forged, &keys, &none, NOW), Err(Inactive::BadSignature));
+        }
+        assert_eq!(remembered(&verifier), 0);
+        for number in 0..2_000 {
+            assert!(verifier.verify_for(&[], &token(&pair, number), &keys, &none, NOW).is_ok());
+            // Asked for all the time, so never forgotten.
+            assert!(verifier.verify_for(&[], &good, &keys, &none, NOW).is_ok());
+        }
+        assert!((128..=256).contains(&remembered(&verifier)), "{}", remembered(&verifier));
+    }
+}

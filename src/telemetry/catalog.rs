@@ -40,7 +40,7 @@ catalog! {
 
     REVOCATION_LAG = seconds("vouchsafe.revocation.lag", "vouchsafe_revocation_lag_seconds", "Time from a revocation on another node to its effect on this one.");
     FEED_HEAD = gauge("vouchsafe.feed.head", "vouchsafe_feed_head", "{entry}", "Number up to which this node has read the revocation feed.");
-    FEED_STALENESS = gauge("vouchsafe.feed.staleness", "vouchsafe_feed_staleness_seconds", "s", "Time since the revocation list of this node was known to be complete.");
+    FEED_STALENESS = gauge("vouchsafe.feed.staleness", "vouchsafe_feed_staleness_seconds", "s", "Time since this node last read the feed to its end from the database.");
     REVOCATIONS_HELD = gauge("vouchsafe.revocations.held", "vouchsafe_revocations_held", "{revocation}", "Revoked sessions, tokens, users and keys in memory.");
 
     KEY_AGE = gauge("vouchsafe.signing_key.age", "vouchsafe_signing_key_age_seconds", "s", "How long the key that signs access tokens has been signing.");

@@ -101,6 +101,10 @@ impl Feed {
         // Before the head is read: it goes up meanwhile, by this node's own hand too.
         let seen = self.observer.progress().last_head;
         let mut kept: Kept<FeedHead> = hot.get(key).await?;
+        // Others may renew what is left until it looks as late as what was lost: noted until the head tells of it.
+        if seen.is_some_and(|seen| kept.value.is_none_or(|head| head.is_behind(&seen))) {
+            hot.note_overtaken();
+        }
         for _ in 0..TRIES {
             self.judge(kept.value, seen);
             let overtaken = hot.overtaken();

@@ -118,14 +118,18 @@ impl Service {
                 }
                 Decision::Redeliver => return granted(session, Delivery::Redelivered),
                 Decision::Overtaken => return Ok((RefreshOutcome::Overtaken, RefreshPath::Hot)),
+                // To be audited, and a generation that the record may not hear of.
+                Decision::Rotate { state_lost: true, .. } => {
+                    return self.refresh_by_row(parts, attempt, seen, Record::OutOfReach(hot)).await;
+                }
                 // To be audited.
-                Decision::Rotate { state_lost: true, .. } | Decision::RedeliverLate { .. } | Decision::Replay => {
+                Decision::RedeliverLate { .. } | Decision::Replay => {
                     return self.refresh_by_row(parts, attempt, seen, Record::Found(hot)).await;
                 }
             }
         }
         let hot = found.value.map(|record| record.family);
-        self.refresh_by_row(parts, attempt, seen, Record::Found(hot)).await
+        self.refresh_by_row(parts, attempt, seen, Record::OutOfReach(hot)).await
     }
 
     /// The locked row decides, and the record follows it.
@@ -142,10 +146,9 @@ impl Service {
             Ok(RefreshOutcome::Granted(live, delivery)) if *delivery != Delivery::Redelivered => {
                 self.bring_up_record(parts, live, seen).await;
             }
-            Ok(_) => {}
             // It may have been committed all the same, and nobody knows what.
             Err(_) if matches!(record, Record::OutOfReach(_)) => parts.hot.note_overtaken(),
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
         Ok((outcome?, RefreshPath::Row))
     }
@@ -234,9 +237,9 @@ impl Service {
 /// What is known of the hot record when the row decides.
 #[derive(Clone, Copy, Debug)]
 enum Record {
-    /// Its counter, if there is a record.
+    /// Its counter, if there is a record. The row makes no generation that it would not know of.
     Found(Option<Family>),
-    /// It could not be read, or not written after it was read.
+    /// It could not be read or written, or the row may make a generation that it does not know of.
     OutOfReach(Option<Family>),
 }
 

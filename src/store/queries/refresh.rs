@@ -83,6 +83,11 @@ impl Tx {
                 self.store_family(&live.session).await?;
                 self.audit_refresh(attempt, &live, Act::LateRedelivery { session, generation: next.generation })
                     .await?;
+                if attempt.caller.is_gone() {
+                    // It would count against the owner, who never saw the answer.
+                    self.abandon();
+                    return Ok(RefreshOutcome::Overtaken);
+                }
                 Delivery::RedeliveredLate
             }
             Decision::Overtaken => return Ok(RefreshOutcome::Overtaken),

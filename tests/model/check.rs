@@ -9,10 +9,13 @@ use crate::{
         refresh::{CLOCK_SKEW, Family},
     },
     node::{MILLI, Node},
+    stores::Redis,
 };
 
 /// R4: what is older than this has been written behind.
 const WRITE_BEHIND: i64 = 1_050 * MILLI;
+/// R5: a node that reaches the hot state has looked at its head since, and somebody has renewed it.
+const BEAT: i64 = 800 * MILLI;
 /// R3 for nodes without the database: a reading of the feed each second, a head twice a second, and the ways between them.
 const SPREAD: i64 = 1_600 * MILLI;
 
@@ -42,8 +45,10 @@ struct Acknowledged {
 #[derive(Debug)]
 pub(crate) struct Check {
     generations: Vec<Made>,
-    /// Per node, what its process made by the row and no head tells of yet: when, and which.
+    /// Per node, what its process made by the row without the record, and no head tells of yet: since when, and which.
     by_row: Vec<Vec<(i64, i64)>>,
+    /// Per node, what its process made by the record: since when, and which.
+    by_record: Vec<Vec<(i64, i64)>>,
     row: Option<Family>,
     late: Vec<i64>,
     news: Vec<Acknowledged>,
@@ -51,29 +56,32 @@ pub(crate) struct Check {
     pub(crate) losses: u32,
     /// The loss that no head tells of yet.
     lost_at: Option<i64>,
-    /// Nodes that know a later head than the one that is left.
+    last_loss: i64,
+    /// The latest beat that each node must have seen, and those who must know a later head than the one that is left.
+    beats: Vec<Option<u64>>,
     knows_better: Vec<bool>,
     thief: bool,
-    strict: bool,
     /// The owner cannot be told from a thief, or was revoked.
     pub(crate) excused: bool,
     pub(crate) broken: Option<String>,
 }
 
 impl Check {
-    pub(crate) fn new(now: i64, nodes: usize, thief: bool, strict: bool) -> Self {
+    pub(crate) fn new(now: i64, nodes: usize, thief: bool) -> Self {
         let first = Made { first: now, last: now, node: 0, life: 0, row: Some(now), record: None };
         Self {
             generations: vec![first],
             by_row: vec![Vec::new(); nodes],
+            by_record: vec![Vec::new(); nodes],
             row: None,
             late: Vec::new(),
             news: Vec::new(),
             losses: 0,
             lost_at: None,
+            last_loss: 0,
+            beats: vec![None; nodes],
             knows_better: vec![false; nodes],
             thief,
-            strict,
             excused: false,
             broken: None,
         }
@@ -103,12 +111,16 @@ impl Check {
         self.by_row[node].push((now, generation));
     }
 
+    pub(crate) fn made_by_record(&mut self, now: i64, node: usize, generation: i64) {
+        self.by_record[node].push((now, generation));
+    }
+
     /// A process that is no more cannot tell what it did.
     pub(crate) fn started(&mut self, node: usize) {
         self.knows_better[node] = false;
-        if !self.strict {
-            self.by_row[node].clear();
-        }
+        self.beats[node] = None;
+        self.by_row[node].clear();
+        self.by_record[node].clear();
     }
 
     pub(crate) fn in_row(&mut self, now: i64, family: &Family) {
@@ -130,19 +142,22 @@ impl Check {
         }
     }
 
-    /// A node that reaches both has written a head.
-    pub(crate) fn head_written(&mut self, now: i64, node: usize, master: bool, records_since: i64) {
+    /// A node has written a head, which it made up its mind about at `decided`.
+    pub(crate) fn head_written(&mut self, (now, decided): (i64, i64), node: usize, master: bool, records_since: i64) {
         if !master {
             return;
         }
-        self.knows_better.fill(false);
-        for (_, generation) in std::mem::take(&mut self.by_row[node]) {
+        let (told, untold) = std::mem::take(&mut self.by_row[node]).into_iter().partition(|(at, _)| *at <= decided);
+        self.by_row[node] = untold;
+        let told: Vec<(i64, i64)> = told;
+        for (_, generation) in told {
             if let Some(made) = self.generation(generation) {
                 made.record.get_or_insert(now);
             }
         }
-        if self.lost_at.is_some_and(|lost| records_since + 20 * MILLI >= lost || self.strict) {
+        if self.lost_at.is_some_and(|lost| records_since + 20 * MILLI >= lost) {
             self.lost_at = None;
+            self.knows_better.fill(false);
             for made in &mut self.generations {
                 made.record = made.record.or(made.row.map(|_| now));
             }
@@ -160,17 +175,35 @@ impl Check {
         }
     }
 
-    pub(crate) fn lost(&mut self, now: i64, head: Option<FeedHead>, nodes: &[Node]) {
+    /// Which beats the nodes must have seen by now.
+    pub(crate) fn saw(&mut self, now: i64, nodes: &[Node], redis: &Redis) {
+        let then = now - BEAT;
+        if self.last_loss > then {
+            return;
+        }
+        let beat = redis.as_of(then).head.map(|(_, head)| head.beat);
+        for (seen, node) in self.beats.iter_mut().zip(nodes) {
+            let linked = node.up && node.server == redis.master() && node.redis_since.max(node.attached) <= then;
+            if linked && node.complete.is_some_and(|reading| reading.began <= then) {
+                *seen = (*seen).max(beat);
+            }
+        }
+    }
+
+    /// The hot state is as it was at `moment`, with this head.
+    pub(crate) fn lost(&mut self, now: i64, moment: i64, head: Option<FeedHead>) {
         self.losses += 1;
         self.lost_at = Some(now);
+        self.last_loss = now;
         for made in &mut self.generations {
-            made.record = made.record.filter(|since| self.strict && *since < now - WRITE_BEHIND);
+            made.record = made.record.filter(|since| *since <= moment);
         }
         for news in &mut self.news {
             (news.since, news.spread) = (now, None);
         }
-        for (knows, node) in self.knows_better.iter_mut().zip(nodes) {
-            *knows = node.progress.last_head.is_some_and(|last| head.is_none_or(|head| head.is_behind(&last)));
+        let left = head.map(|head| head.beat);
+        for (knows, seen) in self.knows_better.iter_mut().zip(&self.beats) {
+            *knows = seen.is_some() && *seen > left;
         }
     }
 
@@ -231,7 +264,14 @@ impl Check {
             let record = path != Path::Row && at_master && made.record.is_some_and(|since| since < arrived);
             made.last < arrived - margin && (row || record)
         };
-        let own = self.by_row[call.node].iter().filter(|(at, _)| path == Path::Grace && *at < arrived - margin);
+        let unwritten = |(_, generation): &&(i64, i64)| {
+            usize::try_from(*generation)
+                .ok()
+                .and_then(|index| self.generations.get(index))
+                .is_some_and(|made| made.row.is_none())
+        };
+        let own = self.by_row[call.node].iter().chain(self.by_record[call.node].iter().filter(unwritten));
+        let own = own.filter(|(at, _)| path == Path::Grace && *at < arrived - margin);
         let own = own.map(|(_, generation)| *generation).max();
         let known = self.generations.iter().rposition(counts).and_then(|index| i64::try_from(index).ok());
         if let Some(known) = known.max(own).filter(|known| presented + 2 <= *known) {

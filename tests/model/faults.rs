@@ -5,7 +5,7 @@ use crate::{
     domain::revocation::Revocation,
     node::{MILLI, SECOND},
     rng::Rng,
-    stores::{session, user},
+    stores::{Redis, session, user},
     world::{Event, Plan, TROUBLE, World},
 };
 
@@ -53,7 +53,7 @@ pub(crate) struct Fault {
 pub(crate) fn plan(seed: u64) -> Plan {
     let mut rng = Rng::new(seed);
     let nodes = 2 + rng.below(2);
-    let mut plan = Plan { seed, nodes, faults: Vec::new(), thief: rng.one_in(2), rules: None, strict: false };
+    let mut plan = Plan { seed, nodes, faults: Vec::new(), thief: rng.one_in(2), rules: None };
     let mut kinds = Vec::new();
     if plan.thief {
         kinds.push(Kind::Theft);
@@ -134,10 +134,10 @@ impl World {
             Kind::DatabaseAway => all.for_each(|n| self.cut_database(n)),
             Kind::NoRedis(n) => self.cut_redis(n),
             Kind::RedisAway => all.for_each(|n| self.cut_redis(n)),
-            Kind::Flush => self.lose(|world| world.redis.restore(world.now, i64::MIN)),
-            Kind::Restore(depth) => self.lose(|world| world.redis.restore(world.now, world.now - depth)),
+            Kind::Flush => self.lose(i64::MIN, Redis::restore),
+            Kind::Restore(depth) => self.lose(self.now - depth, Redis::restore),
             Kind::FailOver { lost, at_once } => {
-                self.lose(|world| world.redis.fail_over(world.now, world.now - lost));
+                self.lose(self.now - lost, Redis::fail_over);
                 for n in all {
                     let delay = if at_once { 0 } else { self.rng.range(0, 2 * SECOND) };
                     self.later(delay, Event::Attach(n));
@@ -199,16 +199,19 @@ impl World {
         }
     }
 
-    fn lose(&mut self, how: impl FnOnce(&mut Self)) {
+    /// The hot state is as it was at `moment`.
+    fn lose(&mut self, moment: i64, how: fn(&mut Redis, i64, i64)) {
         self.check.owe(self.now, &self.nodes);
-        how(self);
+        self.check.saw(self.now, &self.nodes, &self.redis);
+        how(&mut self.redis, self.now, moment);
         let head = self.redis.servers[self.redis.master()].head.as_ref().map(|(_, head)| **head);
-        self.check.lost(self.now, head, &self.nodes);
+        self.check.lost(self.now, moment, head);
     }
 
     pub(crate) fn attach(&mut self, n: usize) {
         self.check.owe(self.now, &self.nodes);
         self.nodes[n].server = self.redis.master();
+        self.nodes[n].attached = self.now;
     }
 
     /// A transaction at a node; who asked for it hears of it unless the link is cut meanwhile.

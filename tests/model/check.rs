@@ -9,13 +9,12 @@ use crate::{
         refresh::{CLOCK_SKEW, Family},
     },
     node::{MILLI, Node},
-    stores::Redis,
 };
 
 /// R4: what is older than this has been written behind.
 const WRITE_BEHIND: i64 = 1_050 * MILLI;
-/// R5: a node that reaches the hot state has looked at its head since, and somebody has renewed it.
-const BEAT: i64 = 800 * MILLI;
+/// R5: within this time the head was renewed, and after that looked at by every node that reaches it.
+const BEAT: i64 = 1_100 * MILLI;
 /// R3 for nodes without the database: a reading of the feed each second, a head twice a second, and the ways between them.
 const SPREAD: i64 = 1_600 * MILLI;
 
@@ -57,8 +56,7 @@ pub(crate) struct Check {
     /// The loss that no head tells of yet.
     lost_at: Option<i64>,
     last_loss: i64,
-    /// The latest beat that each node must have seen, and those who must know a later head than the one that is left.
-    beats: Vec<Option<u64>>,
+    /// Nodes that must know a later head than the one that is left.
     knows_better: Vec<bool>,
     thief: bool,
     /// The owner cannot be told from a thief, or was revoked.
@@ -79,7 +77,6 @@ impl Check {
             losses: 0,
             lost_at: None,
             last_loss: 0,
-            beats: vec![None; nodes],
             knows_better: vec![false; nodes],
             thief,
             excused: false,
@@ -118,7 +115,6 @@ impl Check {
     /// A process that is no more cannot tell what it did.
     pub(crate) fn started(&mut self, node: usize) {
         self.knows_better[node] = false;
-        self.beats[node] = None;
         self.by_row[node].clear();
         self.by_record[node].clear();
     }
@@ -142,10 +138,12 @@ impl Check {
         }
     }
 
-    /// A node has written a head, which it made up its mind about at `decided`.
-    pub(crate) fn head_written(&mut self, (now, decided): (i64, i64), node: usize, master: bool, records_since: i64) {
-        if !master {
-            return;
+    /// A node has written a head to the master, which it made up its mind about at `decided`.
+    pub(crate) fn head_written(&mut self, (now, decided): (i64, i64), node: usize, new: &FeedHead, nodes: &[Node]) {
+        let records_since = new.records_since.as_micros();
+        // Tolerated: those who did not see the later head renew what is left until it looks as late.
+        for (knows, node) in self.knows_better.iter_mut().zip(nodes) {
+            *knows &= node.progress.last_head.is_none_or(|last| new.is_behind(&last));
         }
         let (told, untold) = std::mem::take(&mut self.by_row[node]).into_iter().partition(|(at, _)| *at <= decided);
         self.by_row[node] = untold;
@@ -175,23 +173,16 @@ impl Check {
         }
     }
 
-    /// Which beats the nodes must have seen by now.
-    pub(crate) fn saw(&mut self, now: i64, nodes: &[Node], redis: &Redis) {
+    /// The hot state becomes what it was at `moment`.
+    pub(crate) fn lost(&mut self, now: i64, moment: i64, nodes: &[Node], master: usize) {
         let then = now - BEAT;
-        if self.last_loss > then {
-            return;
+        let quiet = self.last_loss <= then;
+        for (knows, node) in self.knows_better.iter_mut().zip(nodes) {
+            let linked = node.up && node.server == master && node.redis_since.max(node.attached) <= then;
+            let saw = linked && node.complete.is_some_and(|reading| reading.began <= then);
+            let before_it = moment < self.last_loss && self.lost_at.is_some();
+            *knows = !before_it && (saw && quiet && moment < then || *knows);
         }
-        let beat = redis.as_of(then).head.map(|(_, head)| head.beat);
-        for (seen, node) in self.beats.iter_mut().zip(nodes) {
-            let linked = node.up && node.server == redis.master() && node.redis_since.max(node.attached) <= then;
-            if linked && node.complete.is_some_and(|reading| reading.began <= then) {
-                *seen = (*seen).max(beat);
-            }
-        }
-    }
-
-    /// The hot state is as it was at `moment`, with this head.
-    pub(crate) fn lost(&mut self, now: i64, moment: i64, head: Option<FeedHead>) {
         self.losses += 1;
         self.lost_at = Some(now);
         self.last_loss = now;
@@ -200,10 +191,6 @@ impl Check {
         }
         for news in &mut self.news {
             (news.since, news.spread) = (now, None);
-        }
-        let left = head.map(|head| head.beat);
-        for (knows, seen) in self.knows_better.iter_mut().zip(&self.beats) {
-            *knows = seen.is_some() && *seen > left;
         }
     }
 

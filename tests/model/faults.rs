@@ -88,15 +88,16 @@ pub(crate) fn plan(seed: u64) -> Plan {
 
 /// The hot state is away or loses something, then the database goes away, and a thief who took a token before uses it now.
 fn worst_moment(rng: &mut Rng, plan: &mut Plan) {
-    let first = match rng.below(6) {
-        0 => Kind::NoRedis(rng.below(plan.nodes)),
-        1 | 2 => Kind::RedisAway,
-        3 => Kind::Restore(rng.range(0, 4 * SECOND)),
-        4 => Kind::FailOver { lost: rng.range(0, 3 * SECOND), at_once: true },
+    let first = match rng.below(7) {
+        0 | 1 => Kind::NoRedis(rng.below(plan.nodes)),
+        2 | 3 => Kind::RedisAway,
+        4 => Kind::Restore(rng.range(0, 4 * SECOND)),
+        5 => Kind::FailOver { lost: rng.range(0, 3 * SECOND), at_once: true },
         _ => Kind::Crash(rng.below(plan.nodes)),
     };
     let at = rng.range(SECOND, TROUBLE / 2);
-    let lasts = rng.range(200 * MILLI, 2 * SECOND);
+    // Also so briefly that no head is missed.
+    let lasts = if rng.one_in(2) { rng.range(5 * MILLI, 400 * MILLI) } else { rng.range(200 * MILLI, 2 * SECOND) };
     let outage = at + lasts + rng.range(-500 * MILLI, 1_500 * MILLI);
     let theft = rng.range(at - 500 * MILLI, at + lasts);
     plan.faults.retain(|fault| fault.kind != Kind::Theft);
@@ -202,10 +203,8 @@ impl World {
     /// The hot state is as it was at `moment`.
     fn lose(&mut self, moment: i64, how: fn(&mut Redis, i64, i64)) {
         self.check.owe(self.now, &self.nodes);
-        self.check.saw(self.now, &self.nodes, &self.redis);
+        self.check.lost(self.now, moment, &self.nodes, self.redis.master());
         how(&mut self.redis, self.now, moment);
-        let head = self.redis.servers[self.redis.master()].head.as_ref().map(|(_, head)| **head);
-        self.check.lost(self.now, moment, head);
     }
 
     pub(crate) fn attach(&mut self, n: usize) {

@@ -116,11 +116,10 @@ impl World {
         let before = kept.as_ref().map(|(_, head)| head.records_since);
         let decided = exchange.decided;
         exchange.swapped = Some(swapped);
-        if swapped {
-            let master = server == self.redis.master();
-            self.check.head_written((now, decided), n, master, new.records_since.as_micros());
-        } else {
+        if !swapped {
             exchange.kept = Some(self.redis.servers[server].head.clone());
+        } else if server == self.redis.master() {
+            self.check.head_written((now, decided), n, &new, &self.nodes);
         }
         if before != Some(new.records_since) {
             self.say(|| format!("node {n} says that older records do not count: swapped {swapped}"));

@@ -64,7 +64,11 @@ impl World {
             match decide(&family, self.presented(c), self.window, now, 1) {
                 Decision::Rotate { next, .. } => (granted(next, false), true, next),
                 Decision::Redeliver => (granted(family, false), false, family),
-                Decision::RedeliverLate { next } => (granted(next, true), true, next),
+                Decision::RedeliverLate { next } => {
+                    // It counts against its owner although nobody waits for it.
+                    self.check.excused |= self.calls[c].gone;
+                    (granted(next, true), true, next)
+                }
                 Decision::Overtaken => (Outcome::Overtaken, false, family),
                 Decision::Replay => {
                     let heeded = !self.calls[c].gone || self.rules == Some(Mutant::ReplayWithoutCaller);

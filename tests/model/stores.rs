@@ -146,7 +146,7 @@ impl Redis {
     }
 
     /// The master as it was at `moment`.
-    pub(crate) fn as_of(&self, moment: i64) -> Server {
+    fn as_of(&self, moment: i64) -> Server {
         self.past.iter().rev().find(|(at, _)| *at <= moment).map(|(_, server)| server.clone()).unwrap_or_default()
     }
 

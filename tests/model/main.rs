@@ -24,6 +24,7 @@ mod outage;
 #[path = "../../src/service/feed/progress.rs"]
 #[allow(dead_code, reason = "the database keeps its history here")]
 mod progress;
+mod queue;
 mod refresh;
 mod rng;
 mod row;

@@ -90,6 +90,8 @@ impl World {
             self.check.in_row(self.now, &family);
         }
         self.calls[c].by_row = Some(ByRow { outcome, stored, row });
+        // Answers get lost also on their own.
+        self.calls[c].overdue = self.rng.one_in(100) && !self.must_serve();
     }
 
     fn end_session(&mut self, n: usize) {

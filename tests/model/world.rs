@@ -1,7 +1,7 @@
 //! The world: what there is, and what happens next. Every event is a moment at which one party does one thing; how long things
 //! take is drawn at random, so events of different parties come in any order.
 
-use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+use std::time::Duration;
 
 use crate::{
     call::{Call, Outcome, Path},
@@ -9,6 +9,7 @@ use crate::{
     client::Client,
     faults::Fault,
     node::{MILLI, Node, SECOND},
+    queue::Queue,
     rng::Rng,
     stores::{Database, Redis},
 };
@@ -48,7 +49,7 @@ pub(crate) enum Mutant {
     ClocksApart,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Fault(usize),
     FaultEnds(usize),
@@ -99,8 +100,7 @@ pub(crate) struct Plan {
 
 pub(crate) struct World {
     pub(crate) now: i64,
-    sequence: u64,
-    queue: BinaryHeap<Reverse<(i64, u64, Event)>>,
+    queue: Queue,
     pub(crate) rng: Rng,
     pub(crate) rules: Option<Mutant>,
     pub(crate) window: Duration,
@@ -127,8 +127,7 @@ impl World {
     pub(crate) fn new(plan: &Plan, trace: bool) -> Self {
         let mut world = Self {
             now: START,
-            sequence: 0,
-            queue: BinaryHeap::new(),
+            queue: Queue::default(),
             rng: Rng::new(plan.seed ^ 0xA5A5),
             rules: plan.rules,
             window: Duration::from_secs(2),
@@ -159,8 +158,7 @@ impl World {
     }
 
     pub(crate) fn later(&mut self, delay: i64, event: Event) {
-        self.sequence += 1;
-        self.queue.push(Reverse((self.now + delay.max(0), self.sequence, event)));
+        self.queue.push((self.now + delay.max(0)).abs_diff(START), event);
     }
 
     /// How long one way to a store takes.
@@ -187,7 +185,8 @@ impl World {
 
     /// Lives through the history. What was broken, if anything.
     pub(crate) fn run(&mut self) -> Option<String> {
-        while let Some(Reverse((moment, _, event))) = self.queue.pop() {
+        while let Some((moment, event)) = self.queue.pop() {
+            let moment = START.saturating_add_unsigned(moment);
             if moment > START + TROUBLE + SETTLED + END || self.check.broken.is_some() {
                 break;
             }

@@ -39,7 +39,7 @@ const HISTORIES: u64 = 100_000;
 const MUTANT_HISTORIES: u64 = 20_000;
 
 /// The rules that are broken, and the first seed that is tried.
-const MUTANTS: [(Mutant, u64); 15] = [
+const MUTANTS: [(Mutant, u64); 14] = [
     (Mutant::HotWins, 0),
     (Mutant::RowReadBefore, 0),
     (Mutant::ReplayWithoutCaller, 0),
@@ -52,7 +52,6 @@ const MUTANTS: [(Mutant, u64); 15] = [
     (Mutant::DiesWithCaller, 0),
     (Mutant::LostCommitNotNoted, 0),
     (Mutant::BlindnessNotNoted, 0),
-    (Mutant::RecordNotMade, 0),
     (Mutant::PastNotAsked, 0),
     (Mutant::NoBeat, 0),
 ];

@@ -174,10 +174,6 @@ impl World {
                 HotRecord { family: record.family.merged(row.family), ..(**record).clone() }
             }
             Some((_, record)) => HotRecord { family: record.family.merged(row.family), ..from_row },
-            None if self.rules == Some(Mutant::RecordNotMade) => {
-                self.calls[c].swapped = Some(true);
-                return self.later(0, Event::BringDone(c));
-            }
             None => from_row,
         };
         let call = &mut self.calls[c];

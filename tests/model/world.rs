@@ -37,8 +37,6 @@ pub(crate) enum Mutant {
     LostCommitNotNoted,
     /// A node that reads the database without the hot state does not say so afterwards.
     BlindnessNotNoted,
-    /// A record that is not there is not made by who went past it.
-    RecordNotMade,
     /// In an outage a record is used although this node has written a later one.
     PastNotAsked,
     /// Heads are not renewed without the database.

@@ -13,6 +13,8 @@ use crate::{
 
 /// R4: what is older than this has been written behind.
 const WRITE_BEHIND: i64 = 1_050 * MILLI;
+/// Within this time a node without the hot state has tried to exchange heads in vain.
+const BLIND: i64 = 700 * MILLI;
 /// R5: within this time the head was renewed, and after that looked at by every node that reaches it.
 const BEAT: i64 = 1_100 * MILLI;
 /// R3 for nodes without the database: a reading of the feed each second, a head twice a second, and the ways between them.
@@ -46,6 +48,8 @@ pub(crate) struct Check {
     generations: Vec<Made>,
     /// Per node, what its process made by the row without the record, and no head tells of yet: since when, and which.
     by_row: Vec<Vec<(i64, i64)>>,
+    /// All of that, whoever knows it.
+    past_records: Vec<(i64, i64)>,
     /// Per node, what its process made by the record: since when, and which.
     by_record: Vec<Vec<(i64, i64)>>,
     row: Option<Family>,
@@ -70,6 +74,7 @@ impl Check {
         Self {
             generations: vec![first],
             by_row: vec![Vec::new(); nodes],
+            past_records: Vec::new(),
             by_record: vec![Vec::new(); nodes],
             row: None,
             late: Vec::new(),
@@ -106,6 +111,16 @@ impl Check {
 
     pub(crate) fn made_by_row(&mut self, now: i64, node: usize, generation: i64) {
         self.by_row[node].push((now, generation));
+        self.past_records.push((now, generation));
+    }
+
+    /// A node reaches the hot state again, having read the database without it for long enough: it speaks for all who were
+    /// as blind, also for those who are no more.
+    pub(crate) fn sees_again(&mut self, now: i64, n: usize, node: &Node) {
+        let since = node.blind_since;
+        if node.up && node.attached.max(node.database_since) <= since && since < now - BLIND {
+            self.by_row[n].extend(self.past_records.iter().filter(|(at, _)| *at >= since));
+        }
     }
 
     pub(crate) fn made_by_record(&mut self, now: i64, node: usize, generation: i64) {

@@ -99,6 +99,11 @@ fn worst_moment(rng: &mut Rng, plan: &mut Plan) {
     // Also so briefly that no head is missed.
     let lasts = if rng.one_in(2) { rng.range(5 * MILLI, 400 * MILLI) } else { rng.range(200 * MILLI, 2 * SECOND) };
     let outage = at + lasts + rng.range(-500 * MILLI, 1_500 * MILLI);
+    if first == Kind::RedisAway && rng.one_in(2) {
+        // Somebody who knows what happened meanwhile is killed before it is told.
+        let (killed, n) = (at + lasts - rng.range(-200 * MILLI, 300 * MILLI), rng.below(plan.nodes));
+        plan.faults.push(Fault { at: killed, lasts: rng.range(SECOND, 4 * SECOND), kind: Kind::Crash(n) });
+    }
     let theft = rng.range(at - 500 * MILLI, at + lasts);
     plan.faults.retain(|fault| fault.kind != Kind::Theft);
     plan.faults.push(Fault { at, lasts, kind: first });
@@ -189,6 +194,9 @@ impl World {
     }
 
     fn cut_redis(&mut self, n: usize) {
+        if self.nodes[n].redis_cuts == 0 {
+            self.nodes[n].blind_since = self.now;
+        }
         self.nodes[n].redis_cuts += 1;
         self.nodes[n].redis_since = i64::MAX;
     }
@@ -197,6 +205,7 @@ impl World {
         self.nodes[n].redis_cuts -= 1;
         if self.nodes[n].redis_cuts == 0 {
             self.nodes[n].redis_since = self.now + 200 * MILLI;
+            self.check.sees_again(self.now, n, &self.nodes[n]);
         }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Node {
     /// Since when it reaches them, and has had time to notice.
     pub(crate) database_since: i64,
     pub(crate) redis_since: i64,
+    /// Since when it has not reached the hot state, when it last did not.
+    pub(crate) blind_since: i64,
     /// The server it takes for the master, and since when.
     pub(crate) server: usize,
     pub(crate) attached: i64,

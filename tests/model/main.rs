@@ -49,7 +49,7 @@ const MUTANTS: [(Mutant, u64); 14] = [
     (Mutant::OvertakenNotNoted, 4_500),
     (Mutant::NoWriteBehind, 0),
     (Mutant::ClocksApart, 0),
-    (Mutant::DiesWithCaller, 0),
+    (Mutant::DiesWithCaller, 706_400),
     (Mutant::LostCommitNotNoted, 61_900),
     (Mutant::BlindnessNotNoted, 12_500),
     (Mutant::PastNotAsked, 3_500),

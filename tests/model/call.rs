@@ -3,8 +3,13 @@
 use std::rc::Rc;
 
 use crate::{
-    domain::{hot::HotRecord, refresh::Family, time::Timestamp},
+    domain::{
+        hot::{FeedHead, HotRecord},
+        refresh::Family,
+        time::Timestamp,
+    },
     refresh::TRIES,
+    row::{ByRow, Record},
     stores::{Kept, Row},
 };
 
@@ -55,7 +60,7 @@ pub(crate) struct Call {
     pub(crate) waits: bool,
     /// It had been given up before it arrived: its cancellation is right behind it.
     pub(crate) given_up: bool,
-    /// The node was told that nobody waits, and has dropped the call.
+    /// The node was told that nobody waits; its task goes on.
     pub(crate) gone: bool,
     /// What the database and the hot state said, and what has come of it here.
     pub(crate) row_said: Option<Row>,
@@ -65,12 +70,15 @@ pub(crate) struct Call {
     /// What the record is to become.
     pub(crate) next: Option<(Option<u64>, Rc<HotRecord>)>,
     pub(crate) swapped: Option<bool>,
-    /// The record's family, for the row.
-    pub(crate) hot: Option<Family>,
+    /// What is known of the record, for the row.
+    pub(crate) known: Record,
     pub(crate) tries: u32,
-    /// What the row's transaction came to, whether it stored something, and what.
-    pub(crate) by_row: Option<(Outcome, bool, Family)>,
-    pub(crate) bringing: Option<(Option<u64>, Rc<HotRecord>)>,
+    /// In an outage: the record that may be used, and the head that was found for it.
+    pub(crate) carried: Kept<HotRecord>,
+    pub(crate) head: Option<FeedHead>,
+    /// What the row's transaction came to, and whether its answer is overdue.
+    pub(crate) by_row: Option<ByRow>,
+    pub(crate) overdue: bool,
     pub(crate) outcome: Option<(Outcome, Path)>,
     /// Whether the record was read from the master, after the master last forgot something.
     pub(crate) from_master: Option<u32>,
@@ -95,10 +103,12 @@ impl Call {
             record: None,
             next: None,
             swapped: None,
-            hot: None,
+            known: Record::OutOfReach(None),
             tries: TRIES,
+            carried: None,
+            head: None,
             by_row: None,
-            bringing: None,
+            overdue: false,
             outcome: None,
             from_master: None,
         }

@@ -13,6 +13,10 @@ use crate::{
 
 /// R4: what is older than this has been written behind.
 const WRITE_BEHIND: i64 = 1_050 * MILLI;
+/// Within this time a node without the hot state has tried to exchange heads in vain.
+const BLIND: i64 = 700 * MILLI;
+/// R5: within this time the head was renewed, and after that looked at by every node that reaches it.
+const BEAT: i64 = 1_100 * MILLI;
 /// R3 for nodes without the database: a reading of the feed each second, a head twice a second, and the ways between them.
 const SPREAD: i64 = 1_600 * MILLI;
 
@@ -42,8 +46,12 @@ struct Acknowledged {
 #[derive(Debug)]
 pub(crate) struct Check {
     generations: Vec<Made>,
-    /// Per node, what its process made by the row and no head tells of yet: when, and which.
+    /// Per node, what its process made by the row without the record, and no head tells of yet: since when, and which.
     by_row: Vec<Vec<(i64, i64)>>,
+    /// All of that, whoever knows it.
+    past_records: Vec<(i64, i64)>,
+    /// Per node, what its process made by the record: since when, and which.
+    by_record: Vec<Vec<(i64, i64)>>,
     row: Option<Family>,
     late: Vec<i64>,
     news: Vec<Acknowledged>,
@@ -51,29 +59,31 @@ pub(crate) struct Check {
     pub(crate) losses: u32,
     /// The loss that no head tells of yet.
     lost_at: Option<i64>,
-    /// Nodes that know a later head than the one that is left.
+    last_loss: i64,
+    /// Nodes that must know a later head than the one that is left.
     knows_better: Vec<bool>,
     thief: bool,
-    strict: bool,
     /// The owner cannot be told from a thief, or was revoked.
     pub(crate) excused: bool,
     pub(crate) broken: Option<String>,
 }
 
 impl Check {
-    pub(crate) fn new(now: i64, nodes: usize, thief: bool, strict: bool) -> Self {
+    pub(crate) fn new(now: i64, nodes: usize, thief: bool) -> Self {
         let first = Made { first: now, last: now, node: 0, life: 0, row: Some(now), record: None };
         Self {
             generations: vec![first],
             by_row: vec![Vec::new(); nodes],
+            past_records: Vec::new(),
+            by_record: vec![Vec::new(); nodes],
             row: None,
             late: Vec::new(),
             news: Vec::new(),
             losses: 0,
             lost_at: None,
+            last_loss: 0,
             knows_better: vec![false; nodes],
             thief,
-            strict,
             excused: false,
             broken: None,
         }
@@ -101,14 +111,27 @@ impl Check {
 
     pub(crate) fn made_by_row(&mut self, now: i64, node: usize, generation: i64) {
         self.by_row[node].push((now, generation));
+        self.past_records.push((now, generation));
+    }
+
+    /// A node reaches the hot state again, having read the database without it for long enough: it speaks for all who were
+    /// as blind, also for those who are no more.
+    pub(crate) fn sees_again(&mut self, now: i64, n: usize, node: &Node) {
+        let since = node.blind_since;
+        if node.up && node.attached.max(node.database_since) <= since && since < now - BLIND {
+            self.by_row[n].extend(self.past_records.iter().filter(|(at, _)| *at >= since));
+        }
+    }
+
+    pub(crate) fn made_by_record(&mut self, now: i64, node: usize, generation: i64) {
+        self.by_record[node].push((now, generation));
     }
 
     /// A process that is no more cannot tell what it did.
     pub(crate) fn started(&mut self, node: usize) {
         self.knows_better[node] = false;
-        if !self.strict {
-            self.by_row[node].clear();
-        }
+        self.by_row[node].clear();
+        self.by_record[node].clear();
     }
 
     pub(crate) fn in_row(&mut self, now: i64, family: &Family) {
@@ -130,19 +153,24 @@ impl Check {
         }
     }
 
-    /// A node that reaches both has written a head.
-    pub(crate) fn head_written(&mut self, now: i64, node: usize, master: bool, records_since: i64) {
-        if !master {
-            return;
+    /// A node has written a head to the master, which it made up its mind about at `decided`.
+    pub(crate) fn head_written(&mut self, (now, decided): (i64, i64), node: usize, new: &FeedHead, nodes: &[Node]) {
+        let records_since = new.records_since.as_micros();
+        // Tolerated: those who did not see the later head renew what is left until it looks as late.
+        for (knows, node) in self.knows_better.iter_mut().zip(nodes) {
+            *knows &= node.progress.last_head.is_none_or(|last| new.is_behind(&last));
         }
-        self.knows_better.fill(false);
-        for (_, generation) in std::mem::take(&mut self.by_row[node]) {
+        let (told, untold) = std::mem::take(&mut self.by_row[node]).into_iter().partition(|(at, _)| *at <= decided);
+        self.by_row[node] = untold;
+        let told: Vec<(i64, i64)> = told;
+        for (_, generation) in told {
             if let Some(made) = self.generation(generation) {
                 made.record.get_or_insert(now);
             }
         }
-        if self.lost_at.is_some_and(|lost| records_since + 20 * MILLI >= lost || self.strict) {
+        if self.lost_at.is_some_and(|lost| records_since + 20 * MILLI >= lost) {
             self.lost_at = None;
+            self.knows_better.fill(false);
             for made in &mut self.generations {
                 made.record = made.record.or(made.row.map(|_| now));
             }
@@ -160,17 +188,24 @@ impl Check {
         }
     }
 
-    pub(crate) fn lost(&mut self, now: i64, head: Option<FeedHead>, nodes: &[Node]) {
+    /// The hot state becomes what it was at `moment`.
+    pub(crate) fn lost(&mut self, now: i64, moment: i64, nodes: &[Node], master: usize) {
+        let then = now - BEAT;
+        let quiet = self.last_loss <= then;
+        for (knows, node) in self.knows_better.iter_mut().zip(nodes) {
+            let linked = node.up && node.server == master && node.redis_since.max(node.attached) <= then;
+            let saw = linked && node.complete.is_some_and(|reading| reading.began <= then);
+            let before_it = moment < self.last_loss && self.lost_at.is_some();
+            *knows = !before_it && (saw && quiet && moment < then || *knows);
+        }
         self.losses += 1;
         self.lost_at = Some(now);
+        self.last_loss = now;
         for made in &mut self.generations {
-            made.record = made.record.filter(|since| self.strict && *since < now - WRITE_BEHIND);
+            made.record = made.record.filter(|since| *since <= moment);
         }
         for news in &mut self.news {
             (news.since, news.spread) = (now, None);
-        }
-        for (knows, node) in self.knows_better.iter_mut().zip(nodes) {
-            *knows = node.progress.last_head.is_some_and(|last| head.is_none_or(|head| head.is_behind(&last)));
         }
     }
 
@@ -231,7 +266,14 @@ impl Check {
             let record = path != Path::Row && at_master && made.record.is_some_and(|since| since < arrived);
             made.last < arrived - margin && (row || record)
         };
-        let own = self.by_row[call.node].iter().filter(|(at, _)| path == Path::Grace && *at < arrived - margin);
+        let unwritten = |(_, generation): &&(i64, i64)| {
+            usize::try_from(*generation)
+                .ok()
+                .and_then(|index| self.generations.get(index))
+                .is_some_and(|made| made.row.is_none())
+        };
+        let own = self.by_row[call.node].iter().chain(self.by_record[call.node].iter().filter(unwritten));
+        let own = own.filter(|(at, _)| path == Path::Grace && *at < arrived - margin);
         let own = own.map(|(_, generation)| *generation).max();
         let known = self.generations.iter().rposition(counts).and_then(|index| i64::try_from(index).ok());
         if let Some(known) = known.max(own).filter(|known| presented + 2 <= *known) {
@@ -243,7 +285,9 @@ impl Check {
     }
 
     fn late_redelivery(&mut self, generation: i64, by: &str) {
-        if !self.late.contains(&generation) {
+        // Tolerated: a generation that was made by the record meanwhile knows nothing of it.
+        let newest = usize::try_from(generation).is_ok_and(|index| index + 1 == self.generations.len());
+        if newest && !self.late.contains(&generation) {
             self.late.push(generation);
         }
         if self.losses == 0 && [1, 2].iter().all(|before| self.late.contains(&(generation - before))) {

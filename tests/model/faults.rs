@@ -5,7 +5,7 @@ use crate::{
     domain::revocation::Revocation,
     node::{MILLI, SECOND},
     rng::Rng,
-    stores::{session, user},
+    stores::{Redis, session, user},
     world::{Event, Plan, TROUBLE, World},
 };
 
@@ -53,7 +53,7 @@ pub(crate) struct Fault {
 pub(crate) fn plan(seed: u64) -> Plan {
     let mut rng = Rng::new(seed);
     let nodes = 2 + rng.below(2);
-    let mut plan = Plan { seed, nodes, faults: Vec::new(), thief: rng.one_in(2), rules: None, strict: false };
+    let mut plan = Plan { seed, nodes, faults: Vec::new(), thief: rng.one_in(2), rules: None };
     let mut kinds = Vec::new();
     if plan.thief {
         kinds.push(Kind::Theft);
@@ -88,16 +88,22 @@ pub(crate) fn plan(seed: u64) -> Plan {
 
 /// The hot state is away or loses something, then the database goes away, and a thief who took a token before uses it now.
 fn worst_moment(rng: &mut Rng, plan: &mut Plan) {
-    let first = match rng.below(6) {
-        0 => Kind::NoRedis(rng.below(plan.nodes)),
-        1 | 2 => Kind::RedisAway,
-        3 => Kind::Restore(rng.range(0, 4 * SECOND)),
-        4 => Kind::FailOver { lost: rng.range(0, 3 * SECOND), at_once: true },
+    let first = match rng.below(7) {
+        0 | 1 => Kind::NoRedis(rng.below(plan.nodes)),
+        2 | 3 => Kind::RedisAway,
+        4 => Kind::Restore(rng.range(0, 4 * SECOND)),
+        5 => Kind::FailOver { lost: rng.range(0, 3 * SECOND), at_once: true },
         _ => Kind::Crash(rng.below(plan.nodes)),
     };
     let at = rng.range(SECOND, TROUBLE / 2);
-    let lasts = rng.range(200 * MILLI, 2 * SECOND);
+    // Also so briefly that no head is missed.
+    let lasts = if rng.one_in(2) { rng.range(5 * MILLI, 400 * MILLI) } else { rng.range(200 * MILLI, 2 * SECOND) };
     let outage = at + lasts + rng.range(-500 * MILLI, 1_500 * MILLI);
+    if first == Kind::RedisAway && rng.one_in(2) {
+        // Somebody who knows what happened meanwhile is killed before it is told.
+        let (killed, n) = (at + lasts - rng.range(-200 * MILLI, 300 * MILLI), rng.below(plan.nodes));
+        plan.faults.push(Fault { at: killed, lasts: rng.range(SECOND, 4 * SECOND), kind: Kind::Crash(n) });
+    }
     let theft = rng.range(at - 500 * MILLI, at + lasts);
     plan.faults.retain(|fault| fault.kind != Kind::Theft);
     plan.faults.push(Fault { at, lasts, kind: first });
@@ -134,10 +140,10 @@ impl World {
             Kind::DatabaseAway => all.for_each(|n| self.cut_database(n)),
             Kind::NoRedis(n) => self.cut_redis(n),
             Kind::RedisAway => all.for_each(|n| self.cut_redis(n)),
-            Kind::Flush => self.lose(|world| world.redis.restore(world.now, i64::MIN)),
-            Kind::Restore(depth) => self.lose(|world| world.redis.restore(world.now, world.now - depth)),
+            Kind::Flush => self.lose(i64::MIN, Redis::restore),
+            Kind::Restore(depth) => self.lose(self.now - depth, Redis::restore),
             Kind::FailOver { lost, at_once } => {
-                self.lose(|world| world.redis.fail_over(world.now, world.now - lost));
+                self.lose(self.now - lost, Redis::fail_over);
                 for n in all {
                     let delay = if at_once { 0 } else { self.rng.range(0, 2 * SECOND) };
                     self.later(delay, Event::Attach(n));
@@ -188,6 +194,9 @@ impl World {
     }
 
     fn cut_redis(&mut self, n: usize) {
+        if self.nodes[n].redis_cuts == 0 {
+            self.nodes[n].blind_since = self.now;
+        }
         self.nodes[n].redis_cuts += 1;
         self.nodes[n].redis_since = i64::MAX;
     }
@@ -196,19 +205,21 @@ impl World {
         self.nodes[n].redis_cuts -= 1;
         if self.nodes[n].redis_cuts == 0 {
             self.nodes[n].redis_since = self.now + 200 * MILLI;
+            self.check.sees_again(self.now, n, &self.nodes[n]);
         }
     }
 
-    fn lose(&mut self, how: impl FnOnce(&mut Self)) {
+    /// The hot state is as it was at `moment`.
+    fn lose(&mut self, moment: i64, how: fn(&mut Redis, i64, i64)) {
         self.check.owe(self.now, &self.nodes);
-        how(self);
-        let head = self.redis.servers[self.redis.master()].head.as_ref().map(|(_, head)| **head);
-        self.check.lost(self.now, head, &self.nodes);
+        self.check.lost(self.now, moment, &self.nodes, self.redis.master());
+        how(&mut self.redis, self.now, moment);
     }
 
     pub(crate) fn attach(&mut self, n: usize) {
         self.check.owe(self.now, &self.nodes);
         self.nodes[n].server = self.redis.master();
+        self.nodes[n].attached = self.now;
     }
 
     /// A transaction at a node; who asked for it hears of it unless the link is cut meanwhile.

@@ -3,10 +3,10 @@
 //! of the feed is the service's own `Progress`.
 
 use crate::{
-    domain::{hot::FeedHead, refresh::Family, revocation::FeedEntry, time::Timestamp},
-    head::HEAD_INTERVAL,
+    domain::{refresh::Family, revocation::FeedEntry, time::Timestamp},
+    head::{Exchange, HEAD_INTERVAL},
     progress::Progress,
-    stores::{INCARNATION, Kept},
+    stores::INCARNATION,
     world::{Event, Mutant, World},
 };
 
@@ -41,19 +41,25 @@ pub(crate) struct Node {
     /// Since when it reaches them, and has had time to notice.
     pub(crate) database_since: i64,
     pub(crate) redis_since: i64,
-    /// The server it takes for the master.
+    /// Since when it has not reached the hot state, when it last did not.
+    pub(crate) blind_since: i64,
+    /// The server it takes for the master, and since when.
     pub(crate) server: usize,
+    pub(crate) attached: i64,
     pub(crate) progress: Progress,
     cursor: i64,
     pub(crate) complete: Option<Reading>,
     reading: Option<(i64, Timestamp, Option<Page>)>,
     /// `RowReader::away`.
     pub(crate) away: Option<i64>,
-    pub(crate) overtaken: bool,
-    pub(crate) behind: Option<Family>,
+    /// How often a row may have gone past its record, and how many of these times the head tells of.
+    pub(crate) overtaken: u64,
+    pub(crate) told: u64,
+    /// `WriteBehind::waiting`, and what is being written of it.
+    behind: Option<Family>,
     flushing: Option<(Family, bool)>,
-    pub(crate) head_tries: u32,
-    pub(crate) head_found: Kept<FeedHead>,
+    /// The head is exchanged by two tasks, each at its own pace.
+    pub(crate) exchanges: [Option<Exchange>; 2],
     /// A broken node's row, read before a request came.
     pub(crate) old_row: Option<(i64, crate::stores::Row)>,
 }
@@ -74,6 +80,14 @@ impl Node {
 
     pub(crate) fn note_behind(&mut self, family: Family) {
         self.behind = Some(self.behind.map_or(family, |known| known.merged(family)));
+    }
+
+    pub(crate) fn is_past(&self, generation: i64) -> bool {
+        self.behind.is_some_and(|family| family.generation > generation)
+    }
+
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.told < self.overtaken
     }
 
     pub(crate) fn is_away(&self) -> bool {
@@ -97,6 +111,7 @@ impl World {
             database_cuts,
             redis_cuts,
             server,
+            attached: self.now,
             up: true,
             database_since: if database_cuts == 0 { since } else { i64::MAX },
             redis_since: if redis_cuts == 0 { since } else { i64::MAX },
@@ -159,9 +174,7 @@ impl World {
 
     pub(crate) fn flush(&mut self, n: usize, life: u32) {
         let node = &mut self.nodes[n];
-        if node.flushing.is_none() {
-            node.flushing = node.behind.take().map(|family| (family, false));
-        }
+        node.flushing = node.behind.map(|family| (family, false));
         if node.flushing.is_none() {
             self.later(FLUSH_INTERVAL, Event::Flush(n, life));
         } else {
@@ -190,10 +203,11 @@ impl World {
     pub(crate) fn flush_done(&mut self, n: usize, life: u32) {
         let node = &mut self.nodes[n];
         let reachable = node.reaches_database();
-        if let Some((family, written)) = node.flushing.take()
-            && !(written && reachable)
+        if let Some((family, true)) = node.flushing.take()
+            && reachable
+            && node.behind == Some(family)
         {
-            node.note_behind(family);
+            node.behind = None;
         }
         self.later(FLUSH_INTERVAL - 2 * MILLI, Event::Flush(n, life));
     }

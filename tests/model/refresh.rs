@@ -1,16 +1,16 @@
-//! A refresh on a node, step by step. Mirrors `service/refresh.rs` (`refresh_hot`, `refresh_by_record`, `refresh_in_outage`,
+//! A refresh on a node, step by step. Mirrors `service/refresh/by_record.rs` (`refresh_by_both`, `refresh_by_record`,
 //! `make_move`) and `service/hot/rows.rs`. What decides is the domain's own.
 
-use std::{rc::Rc, time::Duration};
+use std::rc::Rc;
 
 use crate::{
     call::{Outcome, Path},
     domain::{
-        hot::{FeedPosition, HotRecord, Outage, may_carry},
+        hot::HotRecord,
         refresh::{Decision, Presented, decide},
-        time::Timestamp,
     },
-    stores::{INCARNATION, Kept, Row, record_of, session},
+    row::Record,
+    stores::{Kept, Row, record_of},
     world::{Event, Mutant, World},
 };
 
@@ -19,9 +19,10 @@ pub(crate) const TRIES: u32 = 8;
 pub(crate) const REDIS_PATIENCE: i64 = 100_000;
 
 impl World {
+    /// A call's task outlives its caller, but not its process.
     pub(crate) fn dropped(&self, c: usize) -> bool {
         let call = &self.calls[c];
-        call.gone || !self.nodes[call.node].up || self.nodes[call.node].life != call.life
+        !self.lives(call.node, call.life) || call.gone && self.rules == Some(Mutant::DiesWithCaller)
     }
 
     pub(crate) fn arrive(&mut self, c: usize) {
@@ -71,16 +72,21 @@ impl World {
     }
 
     pub(crate) fn record_read(&mut self, c: usize) {
-        let node = &self.nodes[self.calls[c].node];
-        let mut delay = REDIS_PATIENCE;
-        if node.reaches_redis() {
-            self.calls[c].record_said = Some(self.redis.servers[node.server].record.clone());
-            self.calls[c].from_master = (node.server == self.redis.master()).then_some(self.check.losses);
-            delay = self.io();
-        } else if self.rng.one_in(2) {
-            delay = self.io();
-        }
+        let delay = if self.nodes[self.calls[c].node].reaches_redis() {
+            self.said(c);
+            self.io()
+        } else {
+            self.silence()
+        };
         self.later(delay, Event::RecordDone(c));
+    }
+
+    /// What the hot state says at this moment.
+    fn said(&mut self, c: usize) {
+        let call = &mut self.calls[c];
+        let server = self.nodes[call.node].server;
+        call.record_said = Some(self.redis.servers[server].record.clone());
+        call.from_master = (server == self.redis.master()).then_some(self.check.losses);
     }
 
     pub(crate) fn record_done(&mut self, c: usize) {
@@ -93,7 +99,7 @@ impl World {
         self.both_read(c);
     }
 
-    /// `refresh_hot`, once both have answered.
+    /// `refresh_by_both`, once both have answered.
     fn both_read(&mut self, c: usize) {
         let call = &self.calls[c];
         let (Some(row), Some(record)) = (call.row, &call.record) else { return };
@@ -103,7 +109,7 @@ impl World {
                 let found = found.clone();
                 self.by_record(c, row, &found);
             }
-            (Some(_), None) => self.by_row(c, None),
+            (Some(_), None) => self.by_row(c, Record::OutOfReach(None)),
             (None, Some(found)) => {
                 let found = found.clone();
                 self.in_outage(c, &found);
@@ -138,82 +144,21 @@ impl World {
                 self.answer(c, Outcome::Granted { family, claims: row.claims, late: false }, Path::Hot);
             }
             Decision::Overtaken => self.answer(c, Outcome::Overtaken, Path::Hot),
-            Decision::Rotate { .. } | Decision::RedeliverLate { .. } | Decision::Replay => self.by_row(c, hot),
-        }
-    }
-
-    fn in_outage(&mut self, c: usize, found: &Kept<HotRecord>) {
-        let n = self.calls[c].node;
-        let Some((_, record)) = found else { return self.answer(c, Outcome::Unavailable, Path::Grace) };
-        let head = self.read_head(n).map(|head| *head);
-        let now = self.now;
-        let node = &mut self.nodes[n];
-        let lasts = node.complete.map_or(i64::MAX, |last| now - last.began);
-        let Some(known) = node.progress.position() else {
-            return self.answer(c, Outcome::Unavailable, Path::Grace);
-        };
-        let last_head = node.progress.last_head;
-        let (mut head_used, mut last_used, mut known_used) = (head, last_head, known);
-        match self.rules {
-            Some(Mutant::HeadNotChecked) => {
-                head_used = last_head.or(head);
-                last_used = head_used;
-                known_used.number = head_used.map_or(0, |head| head.number).max(known.number);
-            }
-            Some(Mutant::RecordsSinceIgnored) => {
-                let long_ago = Timestamp::from_micros(0);
-                for head in [&mut head_used, &mut last_used].into_iter().flatten() {
-                    head.records_since = long_ago;
-                }
-            }
-            _ => {}
-        }
-        let outage = Outage {
-            lasts: Duration::from_micros(u64::try_from(lasts).unwrap_or(u64::MAX)),
-            grace: self.grace,
-            known: FeedPosition { incarnation: INCARNATION, number: known_used.number },
-            head: head_used,
-            last_head: last_used,
-            changes: node.progress.changes(),
-        };
-        let verdict = may_carry(session(1), record, &outage);
-        if let Some(head) = head {
-            node.progress.saw(head);
-        }
-        if verdict.is_err() {
-            return self.answer(c, Outcome::Unavailable, Path::Grace);
-        }
-        let now = self.nodes[n].clock(now);
-        let (family, claims) = (record.family, record.roles.len());
-        match decide(&family, self.presented(c), self.window, now, 1) {
-            Decision::Rotate { next, state_lost: false } if self.calls[c].tries > 0 => {
-                let next = HotRecord { family: next, ..(**record).clone() };
-                self.make_move(c, found, next);
-            }
-            Decision::Redeliver => self.answer(c, Outcome::Granted { family, claims, late: false }, Path::Grace),
-            Decision::Overtaken => self.answer(c, Outcome::Overtaken, Path::Grace),
             Decision::Rotate { .. } | Decision::RedeliverLate { .. } | Decision::Replay => {
-                self.answer(c, Outcome::Unavailable, Path::Grace);
+                // To be audited, or it has tried for long.
+                self.by_row(c, Record::Found(hot));
             }
         }
     }
 
-    fn make_move(&mut self, c: usize, found: &Kept<HotRecord>, next: HotRecord) {
+    pub(crate) fn make_move(&mut self, c: usize, found: &Kept<HotRecord>, next: HotRecord) {
         let call = &mut self.calls[c];
         call.tries -= 1;
-        call.hot = found.as_ref().map(|(_, record)| record.family);
+        call.known = Record::OutOfReach(found.as_ref().map(|(_, record)| record.family));
         call.next = Some((found.as_ref().map(|(stamp, _)| *stamp), Rc::new(next)));
         call.swapped = None;
-        if self.rng.one_in(100) {
-            // Given up by the node, done all the same, and possibly much later.
-            let delay = self.rng.range(0, 3_000_000);
-            self.later(delay, Event::Swap(c));
-            self.later(REDIS_PATIENCE, Event::SwapDone(c));
-        } else {
-            let (there, back) = (self.io(), self.io());
-            self.later(there, Event::Swap(c));
-            self.later(there + back, Event::SwapDone(c));
-        }
+        let delay = self.io();
+        self.swap_soon(delay, Event::Swap(c), Event::SwapDone(c));
     }
 
     pub(crate) fn swap(&mut self, c: usize) {
@@ -230,6 +175,8 @@ impl World {
             let (family, n, life) = (next.family, call.node, call.life);
             self.check.made(now, &family, n, life);
             self.check.in_record(now, &family, master);
+        } else {
+            self.said(c);
         }
     }
 
@@ -244,13 +191,13 @@ impl World {
         match call.swapped.filter(|_| reached) {
             Some(true) => {
                 self.nodes[call.node].note_behind(next.family);
+                self.check.made_by_record(self.now, call.node, next.family.generation);
                 let granted = Outcome::Granted { family: next.family, claims: next.roles.len(), late: false };
                 self.answer(c, granted, if in_outage { Path::Grace } else { Path::Hot });
             }
             Some(false) => {
                 call.next = None;
-                let node = &self.nodes[call.node];
-                let found = self.redis.servers[node.server].record.clone();
+                let found = call.record_said.take().flatten();
                 match call.row {
                     Some(Some(row)) => self.by_record(c, row, &found),
                     _ => self.in_outage(c, &found),
@@ -258,8 +205,9 @@ impl World {
             }
             None if in_outage => self.answer(c, Outcome::Unavailable, Path::Grace),
             None => {
-                let hot = call.hot;
-                self.by_row(c, hot);
+                // It may have been stored or not. The row makes the same generation again.
+                let known = call.known;
+                self.by_row(c, known);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! A refresh that goes to the locked row, and its record that follows. Mirrors `service/refresh.rs` (`refresh_by_row`,
-//! `bring_up_record`) and `store/queries/refresh.rs`.
+//! A refresh that goes to the locked row, and its record that follows. Mirrors `service/refresh/by_record.rs`
+//! (`refresh_by_row`, `bring_up_record`) and `store/queries/refresh.rs`.
 
 use std::rc::Rc;
 
@@ -10,14 +10,31 @@ use crate::{
         refresh::{Decision, Family, decide},
         revocation::Revocation,
     },
-    refresh::REDIS_PATIENCE,
-    stores::session,
+    refresh::{REDIS_PATIENCE, TRIES},
+    stores::{Row, record_of, session},
     world::{Event, Mutant, World},
 };
 
+/// What is known of the hot record when the row decides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Record {
+    Found(Option<Family>),
+    OutOfReach(Option<Family>),
+}
+
+/// What the row's transaction came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByRow {
+    outcome: Outcome,
+    /// Whether it stored something.
+    stored: bool,
+    /// The row as the transaction left it.
+    row: Row,
+}
+
 impl World {
-    pub(crate) fn by_row(&mut self, c: usize, hot: Option<Family>) {
-        self.calls[c].hot = hot;
+    pub(crate) fn by_row(&mut self, c: usize, record: Record) {
+        self.calls[c].known = record;
         let delay = self.slow_io();
         if self.calls[c].given_up {
             let sooner = self.rng.range(0, delay);
@@ -29,7 +46,7 @@ impl World {
     /// `Tx::refresh`: in a task of its own, so it happens whether or not anybody waits.
     pub(crate) fn locked(&mut self, c: usize) {
         let n = self.calls[c].node;
-        if !self.nodes[n].up || self.nodes[n].life != self.calls[c].life {
+        if !self.lives(n, self.calls[c].life) {
             return;
         }
         if !self.nodes[n].reaches_database() {
@@ -39,14 +56,19 @@ impl World {
         let delay = self.io();
         self.later(delay, Event::LockedDone(c));
         let now = self.nodes[n].clock(self.now);
-        let row = self.database.row;
+        let mut row = self.database.row;
+        let (Record::Found(hot) | Record::OutOfReach(hot)) = self.calls[c].known;
         let granted = |family, late| Outcome::Granted { family, claims: row.claims, late };
-        let outcome = if row.alive {
-            let family = self.calls[c].hot.map_or(row.family, |hot| row.family.merged(hot));
+        let (outcome, stored, family) = if row.alive {
+            let family = hot.map_or(row.family, |hot| row.family.merged(hot));
             match decide(&family, self.presented(c), self.window, now, 1) {
                 Decision::Rotate { next, .. } => (granted(next, false), true, next),
                 Decision::Redeliver => (granted(family, false), false, family),
-                Decision::RedeliverLate { next } => (granted(next, true), true, next),
+                Decision::RedeliverLate { next } => {
+                    // It counts against its owner although nobody waits for it.
+                    self.check.excused |= self.calls[c].gone;
+                    (granted(next, true), true, next)
+                }
                 Decision::Overtaken => (Outcome::Overtaken, false, family),
                 Decision::Replay => {
                     let heeded = !self.calls[c].gone || self.rules == Some(Mutant::ReplayWithoutCaller);
@@ -59,15 +81,17 @@ impl World {
         } else {
             (Outcome::Ended, false, row.family)
         };
-        if outcome.1 {
-            self.database.row.family = outcome.2;
-            if matches!(outcome.0, Outcome::Granted { late: false, .. }) {
-                self.check.made(self.now, &outcome.2, n, self.calls[c].life);
-                self.check.made_by_row(self.now, n, outcome.2.generation);
+        row.family = family;
+        if stored {
+            self.database.row.family = family;
+            if matches!(outcome, Outcome::Granted { late: false, .. }) {
+                self.check.made(self.now, &family, n, self.calls[c].life);
             }
-            self.check.in_row(self.now, &outcome.2);
+            self.check.in_row(self.now, &family);
         }
-        self.calls[c].by_row = Some(outcome);
+        self.calls[c].by_row = Some(ByRow { outcome, stored, row });
+        // Answers get lost also on their own.
+        self.calls[c].overdue = self.rng.one_in(25) && !self.must_serve();
     }
 
     fn end_session(&mut self, n: usize) {
@@ -77,71 +101,137 @@ impl World {
     }
 
     pub(crate) fn locked_done(&mut self, c: usize) {
+        let n = self.calls[c].node;
         if self.dropped_by_row(c) {
             return;
         }
-        let n = self.calls[c].node;
-        let Some((outcome, stored, _)) = self.calls[c].by_row.filter(|_| self.nodes[n].reaches_database()) else {
-            // It may have been committed, and no record was there to follow it.
-            let blind = self.calls[c].record.as_ref().is_some_and(Option::is_none);
-            self.nodes[n].overtaken |= blind && self.rules != Some(Mutant::LostCommitNotNoted);
-            return self.answer(c, Outcome::Unavailable, Path::Row);
-        };
-        if stored {
-            let delay = self.io();
-            self.later(delay, Event::BringRead(c));
-        } else {
-            self.answer(c, outcome, Path::Row);
+        if !self.nodes[n].reaches_database() && !self.calls[c].overdue {
+            // An answer that does not come is waited for.
+            self.calls[c].overdue = true;
+            let delay = self.failing();
+            return self.later(delay, Event::LockedDone(c));
+        }
+        match self.calls[c].by_row.filter(|_| !self.calls[c].overdue) {
+            Some(ByRow { stored: true, .. }) => {
+                self.calls[c].tries = TRIES;
+                let delay = self.io();
+                self.later(delay, Event::BringRead(c));
+            }
+            Some(ByRow { outcome, .. }) => self.answer(c, outcome, Path::Row),
+            None => {
+                // It may have been committed all the same.
+                let noted = match self.calls[c].known {
+                    Record::Found(_) => false,
+                    Record::OutOfReach(_) => self.rules != Some(Mutant::LostCommitNotNoted),
+                };
+                self.past_its_record(c, noted);
+                self.answer(c, Outcome::Unavailable, Path::Row);
+            }
         }
     }
 
-    /// Whether the call was dropped on its way from the row to the record, which is noted.
+    /// The node knows that a row may have gone past its record, and notes it.
+    fn past_its_record(&mut self, c: usize, noted: bool) {
+        let n = self.calls[c].node;
+        self.nodes[n].overtaken += u64::from(noted);
+        if let Some(ByRow { stored: true, row, .. }) = self.calls[c].by_row {
+            self.check.made_by_row(self.now, n, row.family.generation);
+            self.say(|| format!("call {c}: the row went past its record, to {}, noted {noted}", row.family.generation));
+        }
+    }
+
+    /// Whether the call was dropped on its way from the row to the record.
     fn dropped_by_row(&mut self, c: usize) -> bool {
         let dropped = self.dropped(c);
-        let node = &mut self.nodes[self.calls[c].node];
-        node.overtaken |= dropped && node.life == self.calls[c].life && self.rules != Some(Mutant::GoneWithoutNote);
+        if dropped && self.lives(self.calls[c].node, self.calls[c].life) {
+            self.past_its_record(c, false);
+        }
         dropped
     }
 
-    /// `bring_up_record`.
+    /// `bring_up_record`: what there is.
     pub(crate) fn bring_read(&mut self, c: usize) {
         if self.dropped_by_row(c) {
             return;
         }
-        let Some((outcome, _, family)) = self.calls[c].by_row else { return };
         let node = &self.nodes[self.calls[c].node];
-        if !node.reaches_redis() {
-            let delay = if self.rng.one_in(2) { self.io() } else { REDIS_PATIENCE };
-            return self.later(delay, Event::BringSwap(c));
+        if node.reaches_redis() {
+            self.calls[c].carried = self.redis.servers[node.server].record.clone();
+            self.bring(c);
+        } else {
+            self.calls[c].swapped = None;
+            let delay = self.silence();
+            self.later(delay, Event::BringDone(c));
         }
-        let Some((stamp, record)) = &self.redis.servers[node.server].record else {
-            return self.answer(c, outcome, Path::Row);
+    }
+
+    fn bring(&mut self, c: usize) {
+        let Some(ByRow { row, .. }) = self.calls[c].by_row else { return };
+        let seen = self.calls[c].row.flatten().map_or(0, |row| row.seen);
+        let from_row = record_of(&Row { seen, ..row }, row.family);
+        let next = match &self.calls[c].carried {
+            Some((_, record)) if record.seen.number > seen => {
+                HotRecord { family: record.family.merged(row.family), ..(**record).clone() }
+            }
+            Some((_, record)) => HotRecord { family: record.family.merged(row.family), ..from_row },
+            None => from_row,
         };
-        let next = HotRecord { family: record.family.merged(family), ..(**record).clone() };
-        self.calls[c].bringing = Some((Some(*stamp), Rc::new(next)));
-        let delay = self.io();
-        self.later(delay, Event::BringSwap(c));
+        let call = &mut self.calls[c];
+        call.next = Some((call.carried.as_ref().map(|(stamp, _)| *stamp), Rc::new(next)));
+        call.swapped = None;
+        call.tries -= 1;
+        let delay = self.io() + self.io();
+        self.swap_soon(delay, Event::BringSwap(c), Event::BringDone(c));
     }
 
     pub(crate) fn bring_swap(&mut self, c: usize) {
-        let bringing = self.calls[c].bringing.take();
-        let dropped = self.dropped(c);
-        let node = &mut self.nodes[self.calls[c].node];
-        if node.life != self.calls[c].life {
+        let (call, now) = (&mut self.calls[c], self.now);
+        let node = &self.nodes[call.node];
+        let Some((stamp, next)) = &call.next else { return };
+        if call.swapped.is_some() || node.life != call.life || !node.reaches_redis() {
             return;
         }
-        match bringing.filter(|_| node.reaches_redis()) {
-            Some((stamp, next)) => {
-                if self.redis.swap_record(self.now, node.server, stamp, Rc::clone(&next)) {
-                    let master = node.server == self.redis.master();
-                    self.check.in_record(self.now, &next.family, master);
-                }
-            }
-            None if self.rules == Some(Mutant::OvertakenNotNoted) => {}
-            None => node.overtaken |= !dropped || self.rules != Some(Mutant::GoneWithoutNote),
+        let done = self.redis.swap_record(now, node.server, *stamp, Rc::clone(next));
+        call.swapped = Some(done);
+        if done {
+            let master = node.server == self.redis.master();
+            self.check.in_record(now, &next.family, master);
+        } else {
+            call.carried = self.redis.servers[node.server].record.clone();
         }
-        if let (false, Some((outcome, ..))) = (dropped, self.calls[c].by_row) {
+    }
+
+    pub(crate) fn bring_done(&mut self, c: usize) {
+        if self.dropped_by_row(c) {
+            return;
+        }
+        let reached = self.nodes[self.calls[c].node].reaches_redis();
+        match self.calls[c].swapped.filter(|_| reached) {
+            Some(false) if self.calls[c].tries > 0 => return self.bring(c),
+            Some(_) => {}
+            None => self.past_its_record(c, self.rules != Some(Mutant::OvertakenNotNoted)),
+        }
+        if let Some(ByRow { outcome, .. }) = self.calls[c].by_row {
             self.answer(c, outcome, Path::Row);
         }
+    }
+
+    /// A compare-and-set: what is done at the server, and what the node hears of it.
+    pub(crate) fn swap_soon(&mut self, delay: i64, swap: Event, done: Event) {
+        if self.rng.one_in(100) {
+            // Given up by the node, done all the same, and possibly much later.
+            let late = self.rng.range(0, 3_000_000);
+            self.later(late, swap);
+            self.later(REDIS_PATIENCE, done);
+        } else {
+            let back = self.io();
+            self.later(delay, swap);
+            self.later(delay + back, done);
+        }
+    }
+
+    /// How long it takes to find out that the hot state does not answer.
+    pub(crate) fn silence(&mut self) -> i64 {
+        if self.rng.one_in(2) { self.io() } else { REDIS_PATIENCE }
     }
 }

@@ -1,7 +1,7 @@
 //! The world: what there is, and what happens next. Every event is a moment at which one party does one thing; how long things
 //! take is drawn at random, so events of different parties come in any order.
 
-use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+use std::time::Duration;
 
 use crate::{
     call::{Call, Outcome, Path},
@@ -9,6 +9,7 @@ use crate::{
     client::Client,
     faults::Fault,
     node::{MILLI, Node, SECOND},
+    queue::Queue,
     rng::Rng,
     stores::{Database, Redis},
 };
@@ -30,17 +31,23 @@ pub(crate) enum Mutant {
     HeadNotChecked,
     /// It is not noted that a row went past its record.
     OvertakenNotNoted,
-    /// A caller who goes away between the row and the record leaves no note that the one has gone past the other.
-    GoneWithoutNote,
-    /// The same if the row's answer is lost.
+    /// A refresh dies with its caller, also between the row and the record.
+    DiesWithCaller,
+    /// It is not noted that a row may have gone past its record because the row's answer was lost.
     LostCommitNotNoted,
+    /// A node that reads the database without the hot state does not say so afterwards.
+    BlindnessNotNoted,
+    /// In an outage a record is used although this node has written a later one.
+    PastNotAsked,
+    /// Heads are not renewed without the database.
+    NoBeat,
     /// Nothing is written behind.
     NoWriteBehind,
     /// The nodes' clocks are further apart than the rule allows for.
     ClocksApart,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Fault(usize),
     FaultEnds(usize),
@@ -60,12 +67,17 @@ pub(crate) enum Event {
     LockedDone(usize),
     BringRead(usize),
     BringSwap(usize),
+    BringDone(usize),
+    CarryRead(usize),
+    CarryDone(usize),
     Answer(usize),
     Feed(usize, u32),
     FeedRead(usize, u32),
     FeedDone(usize, u32),
     Heads(usize, u32),
-    HeadSwap(usize, u32),
+    HeadFound(usize, u32, usize),
+    HeadSwap(usize, u32, usize),
+    HeadDone(usize, u32, usize),
     Push(usize, u32, i64),
     Heard(usize, u32),
     Flush(usize, u32),
@@ -82,14 +94,11 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<Fault>,
     pub(crate) thief: bool,
     pub(crate) rules: Option<Mutant>,
-    /// Demand also what holds only for one fault at a time.
-    pub(crate) strict: bool,
 }
 
 pub(crate) struct World {
     pub(crate) now: i64,
-    sequence: u64,
-    queue: BinaryHeap<Reverse<(i64, u64, Event)>>,
+    queue: Queue,
     pub(crate) rng: Rng,
     pub(crate) rules: Option<Mutant>,
     pub(crate) window: Duration,
@@ -116,8 +125,7 @@ impl World {
     pub(crate) fn new(plan: &Plan, trace: bool) -> Self {
         let mut world = Self {
             now: START,
-            sequence: 0,
-            queue: BinaryHeap::new(),
+            queue: Queue::default(),
             rng: Rng::new(plan.seed ^ 0xA5A5),
             rules: plan.rules,
             window: Duration::from_secs(2),
@@ -128,7 +136,7 @@ impl World {
             calls: Vec::new(),
             clients: Vec::new(),
             faults: plan.faults.clone(),
-            check: Check::new(START, plan.nodes, plan.thief, plan.strict),
+            check: Check::new(START, plan.nodes, plan.thief),
             trace,
         };
         let apart = if plan.rules == Some(Mutant::ClocksApart) { 100 * MILLI } else { 10 * MILLI };
@@ -148,8 +156,7 @@ impl World {
     }
 
     pub(crate) fn later(&mut self, delay: i64, event: Event) {
-        self.sequence += 1;
-        self.queue.push(Reverse((self.now + delay.max(0), self.sequence, event)));
+        self.queue.push((self.now + delay.max(0)).abs_diff(START), event);
     }
 
     /// How long one way to a store takes.
@@ -176,7 +183,8 @@ impl World {
 
     /// Lives through the history. What was broken, if anything.
     pub(crate) fn run(&mut self) -> Option<String> {
-        while let Some(Reverse((moment, _, event))) = self.queue.pop() {
+        while let Some((moment, event)) = self.queue.pop() {
+            let moment = START.saturating_add_unsigned(moment);
             if moment > START + TROUBLE + SETTLED + END || self.check.broken.is_some() {
                 break;
             }
@@ -194,7 +202,7 @@ impl World {
         self.now > START + TROUBLE + SETTLED
     }
 
-    fn lives(&self, n: usize, life: u32) -> bool {
+    pub(crate) fn lives(&self, n: usize, life: u32) -> bool {
         self.nodes[n].up && self.nodes[n].life == life
     }
 
@@ -218,12 +226,17 @@ impl World {
             Event::LockedDone(c) => self.locked_done(c),
             Event::BringRead(c) => self.bring_read(c),
             Event::BringSwap(c) => self.bring_swap(c),
+            Event::BringDone(c) => self.bring_done(c),
+            Event::CarryRead(c) => self.carry_read(c),
+            Event::CarryDone(c) => self.carry_done(c),
             Event::Answer(c) => self.receive(c),
             Event::Feed(n, life) if self.lives(n, life) => self.feed(n, life),
             Event::FeedRead(n, life) if self.lives(n, life) => self.feed_read(n, life),
             Event::FeedDone(n, life) if self.lives(n, life) => self.feed_done(n, life),
             Event::Heads(n, life) if self.lives(n, life) => self.heads(n, life),
-            Event::HeadSwap(n, life) if self.lives(n, life) => self.head_swap(n, life),
+            Event::HeadFound(n, life, task) if self.lives(n, life) => self.head_found(n, life, task),
+            Event::HeadSwap(n, life, task) if self.lives(n, life) => self.head_swap(n, life, task),
+            Event::HeadDone(n, life, task) if self.lives(n, life) => self.head_done(n, life, task),
             Event::Push(n, life, number) if self.lives(n, life) => self.push(n, life, number),
             Event::Heard(n, life) if self.lives(n, life) => self.heard(n, life),
             Event::Flush(n, life) if self.lives(n, life) => self.flush(n, life),

@@ -7,4 +7,4 @@ pub mod packed;
 pub mod port;
 pub mod redis;
 
-pub use port::{HotError, HotKey, HotState, StreamEntry, Swap};
+pub use port::{HotError, HotKey, HotState, StreamEntry, StreamPlace, Swap};

@@ -34,6 +34,27 @@ pub struct StreamEntry {
     pub value: Vec<u8>,
 }
 
+/// How far a stream was followed. Only its stream knows what it means; entries come in the order of their pushes, not of their
+/// numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamPlace(String);
+
+impl StreamPlace {
+    /// Before everything that the stream still has.
+    pub fn beginning() -> Self {
+        Self("0-0".to_owned())
+    }
+
+    /// After the entry that the adapter calls so.
+    pub(crate) fn after(id: String) -> Self {
+        Self(id)
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Why the hot state did not answer. Whatever was asked for may have been done all the same.
 #[derive(Debug, thiserror::Error)]
 pub enum HotError {
@@ -60,11 +81,13 @@ pub trait HotState: Debug + Send + Sync + 'static {
         ttl: Duration,
     ) -> Result<Swap, HotError>;
 
-    /// Appends an entry to the stream of a feed. One that is not newer than the last is silently left out: the stream only
-    /// hurries what the database says anyway.
+    /// Appends an entry to the stream of a feed, whatever its number. The oldest ones make room for it.
     async fn push(&self, incarnation: Uuid, entry: StreamEntry) -> Result<(), HotError>;
 
-    /// Entries of the stream after number `after`, oldest first. Waits about a second for one to come; none is an answer too.
-    /// One caller at a time; may be dropped at any point.
-    async fn follow(&self, incarnation: Uuid, after: i64) -> Result<Vec<StreamEntry>, HotError>;
+    /// Entries of the stream after `after`, in the order of their pushes, and the place after them. Waits about a second for one
+    /// to come; none is an answer too. What is not ours is passed over: then the place moves on without entries. A stream that
+    /// lost its memory may go on before a place of old: whoever misses something, or had an error, begins at the beginning. One
+    /// caller at a time; may be dropped at any point.
+    async fn follow(&self, incarnation: Uuid, after: &StreamPlace)
+    -> Result<(Vec<StreamEntry>, StreamPlace), HotError>;
 }

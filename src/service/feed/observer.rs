@@ -1,7 +1,7 @@
 //! What this node knows of the feed, from whichever side it comes.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,15 +21,32 @@ use crate::{
 /// Entries that may wait to be pushed. Beyond that the other nodes read them from the database.
 const OUTBOX: usize = 10_000;
 
+/// What others may not have heard of yet, oldest first. Locked after the progress, whose history its entries belong to.
+#[derive(Debug, Default)]
+struct Outbox {
+    entries: VecDeque<FeedEntry>,
+    /// The feed was read to its end once: what comes from the database now has come since, and not by the stream.
+    is_listening: bool,
+}
+
+impl Outbox {
+    fn put(&mut self, entry: &FeedEntry) {
+        self.entries.push_back(entry.clone());
+        // Nobody may be pushing: then only the newest are kept.
+        let surplus = self.entries.len().saturating_sub(OUTBOX);
+        self.entries.drain(..surplus);
+    }
+}
+
 /// Takes in what was revoked.
 #[derive(Default)]
 pub struct Observer {
     revocations: RevocationSet,
     progress: Mutex<Progress>,
     keys_changed: Notify,
-    /// This node's own entries, for the others.
-    outbox: Mutex<VecDeque<FeedEntry>>,
-    committed: Notify,
+    /// For the others: this node's own entries, and those that only the database has told it of.
+    outbox: Mutex<Outbox>,
+    to_push: Notify,
 }
 
 impl std::fmt::Debug for Observer {
@@ -66,12 +83,34 @@ impl Observer {
         news
     }
 
-    /// Takes in entries that another node pushed. When those that are news were recorded, and whether some are missing between
-    /// them.
-    pub(super) fn heard<'e>(&self, entries: impl Iterator<Item = &'e FeedEntry>) -> (Vec<Timestamp>, bool) {
+    /// Takes in entries that were pushed to the stream of this history. When those that are news were recorded, and whether some
+    /// are missing between them.
+    pub(super) fn heard<'e>(
+        &self,
+        incarnation: Uuid,
+        entries: impl Iterator<Item = &'e FeedEntry>,
+    ) -> (Vec<Timestamp>, bool) {
         let mut progress = self.progress();
-        let news = entries.filter(|entry| self.take_in(&mut progress, entry)).map(|entry| entry.time).collect();
+        if progress.position().is_none_or(|position| position.incarnation != incarnation) {
+            return (Vec::new(), true);
+        }
+        let (mut news, mut pushed) = (Vec::new(), BTreeSet::new());
+        for entry in entries {
+            if self.take_in(&mut progress, entry) {
+                news.push(entry.time);
+            }
+            pushed.insert(entry.number);
+        }
+        // Once is enough.
+        self.outbox().entries.retain(|entry| !pushed.contains(&entry.number));
         (news, progress.has_gap())
+    }
+
+    /// Whether there are entries that this node has not heard of.
+    pub(super) fn misses_some(&self) -> bool {
+        let progress = self.progress();
+        let known = progress.position().map_or(0, |position| position.number);
+        progress.has_gap() || progress.last_head.is_some_and(|head| head.number > known)
     }
 
     /// Takes in a stretch of the feed that follows the entry `after`, as the database has it. With `end`, its last entry. When
@@ -84,7 +123,11 @@ impl Observer {
         end: Option<i64>,
     ) -> Vec<Timestamp> {
         let mut progress = self.progress();
-        progress.belongs_to(incarnation);
+        let is_another = progress.belongs_to(incarnation);
+        let mut outbox = self.outbox();
+        if is_another {
+            *outbox = Outbox::default();
+        }
         let (mut last, mut news) = (after, Vec::new());
         // Entries that expired before this node saw them may have been about keys.
         let next = entries.first().map_or(end.unwrap_or(after) + 1, |entry| entry.number);
@@ -95,11 +138,19 @@ impl Observer {
             progress.skip(last, entry.number);
             if self.take_in(&mut progress, entry) {
                 news.push(entry.time);
+                // Whoever committed it does not push: there are nodes that hear of it from this one or not at all.
+                if outbox.is_listening {
+                    outbox.put(entry);
+                }
             }
             last = entry.number;
         }
         if let Some(end) = end {
             progress.skip(last, end + 1);
+            outbox.is_listening = true;
+        }
+        if !outbox.entries.is_empty() {
+            self.to_push.notify_one();
         }
         news
     }
@@ -110,20 +161,38 @@ impl Observer {
         if !progress.belongs_to(incarnation) {
             progress.start_over();
         }
+        *self.outbox() = Outbox::default();
         self.keys_changed.notify_one();
     }
 
-    /// The next of this node's own entries. Waits for one.
-    pub(super) async fn next_committed(&self) -> FeedEntry {
+    /// The next entry to be pushed, and the history it belongs to. Waits for one. It stays the next until it was
+    /// [pushed](Self::pushed).
+    pub(super) async fn next_to_push(&self) -> (Uuid, FeedEntry) {
         loop {
-            if let Some(entry) = self.outbox().pop_front() {
-                return entry;
+            if let Some(next) = self.first_to_push() {
+                return next;
             }
-            self.committed.notified().await;
+            self.to_push.notified().await;
         }
     }
 
-    fn outbox(&self) -> MutexGuard<'_, VecDeque<FeedEntry>> {
+    fn first_to_push(&self) -> Option<(Uuid, FeedEntry)> {
+        let progress = self.progress();
+        let position = progress.position()?;
+        let entry = self.outbox().entries.front().cloned()?;
+        Some((position.incarnation, entry))
+    }
+
+    /// This entry was pushed.
+    pub(super) fn pushed(&self, entry: &FeedEntry) {
+        let mut outbox = self.outbox();
+        // It may have made room meanwhile.
+        if outbox.entries.front() == Some(entry) {
+            outbox.entries.pop_front();
+        }
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -131,16 +200,105 @@ impl Observer {
 impl CommitObserver for Observer {
     fn committed(&self, entries: &[FeedEntry]) {
         let mut progress = self.progress();
+        let mut outbox = self.outbox();
         for entry in entries {
             self.take_in(&mut progress, entry);
+            outbox.put(entry);
         }
-        drop(progress);
-        let mut outbox = self.outbox();
-        outbox.extend(entries.iter().cloned());
-        // Nobody may be pushing: then only the newest are kept.
-        let surplus = outbox.len().saturating_sub(OUTBOX);
-        outbox.drain(..surplus);
-        drop(outbox);
-        self.committed.notify_one();
+        self.to_push.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::domain::hot::FeedHead;
+
+    const HISTORY: Uuid = Uuid::from_u128(1);
+
+    fn entry(number: i64) -> FeedEntry {
+        let (time, expire_time) = (Timestamp::from_seconds(1), Timestamp::from_seconds(2));
+        FeedEntry { number, revocation: Revocation::KeySetChanged, time, expire_time }
+    }
+
+    /// Has read the feed up to 2.
+    fn listening() -> Observer {
+        let observer = Observer::new();
+        observer.read(HISTORY, 0, &[entry(1), entry(2)], Some(2));
+        observer
+    }
+
+    fn to_push(observer: &Observer) -> Vec<i64> {
+        let mut numbers = Vec::new();
+        while let Some((history, entry)) = observer.next_to_push().now_or_never() {
+            assert_eq!(history, observer.progress().position().unwrap().incarnation);
+            numbers.push(entry.number);
+            observer.pushed(&entry);
+        }
+        numbers
+    }
+
+    #[test]
+    fn an_entry_is_the_next_until_it_was_pushed() {
+        let observer = listening();
+        observer.committed(&[entry(3), entry(4)]);
+        for _ in 0..3 {
+            assert_eq!(observer.next_to_push().now_or_never(), Some((HISTORY, entry(3))));
+        }
+        observer.pushed(&entry(4));
+        assert_eq!(to_push(&observer), [3, 4]);
+    }
+
+    #[test]
+    fn what_only_the_database_told_is_pushed_and_what_was_there_before_is_not() {
+        let observer = listening();
+        assert_eq!(to_push(&observer), [0_i64; 0]);
+        observer.heard(HISTORY, [entry(4)].iter());
+        observer.read(HISTORY, 2, &[entry(3), entry(4), entry(5)], Some(5));
+        assert_eq!(to_push(&observer), [3, 5]);
+    }
+
+    #[test]
+    fn what_another_has_pushed_meanwhile_is_not_pushed() {
+        let observer = listening();
+        observer.committed(&[entry(3), entry(4), entry(5)]);
+        observer.heard(HISTORY, [entry(4)].iter());
+        assert_eq!(to_push(&observer), [3, 5]);
+    }
+
+    #[test]
+    fn only_the_newest_wait() {
+        let observer = listening();
+        observer.committed(&(3..=10_003).map(entry).collect::<Vec<_>>());
+        assert_eq!(to_push(&observer), (4..=10_003).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn entries_of_two_histories_do_not_meet() {
+        let observer = listening();
+        observer.committed(&[entry(3)]);
+        let other = Uuid::from_u128(2);
+        observer.start_over(other);
+        observer.read(other, 0, &[entry(1)], Some(1));
+        assert_eq!(to_push(&observer), [0_i64; 0]);
+        observer.heard(HISTORY, [entry(2)].iter());
+        assert_eq!(observer.progress().position().unwrap().number, 1, "heard too late");
+        observer.heard(other, [entry(2)].iter());
+        assert_eq!(observer.progress().position().unwrap().number, 2);
+    }
+
+    #[test]
+    fn it_knows_that_it_misses_some() {
+        let observer = listening();
+        assert!(!observer.misses_some());
+        observer.heard(HISTORY, [entry(4)].iter());
+        assert!(observer.misses_some());
+        observer.heard(HISTORY, [entry(3)].iter());
+        assert!(!observer.misses_some());
+        let time = Timestamp::from_seconds(1);
+        observer.progress().saw(FeedHead { number: 5, time, records_since: time, beat: 1 });
+        assert!(observer.misses_some());
     }
 }

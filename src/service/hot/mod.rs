@@ -18,7 +18,7 @@ use crate::{
     crypto::HotSeal,
     domain::{hot::HotRecord, id::SessionId, revocation::FeedEntry, time::Timestamp},
     state::{
-        HotError, HotKey, HotState, StreamEntry, Swap,
+        HotError, HotKey, HotState, StreamEntry, StreamPlace, Swap,
         packed::{Packed, entry_from_bytes, entry_to_bytes, pack, unpack},
     },
 };
@@ -110,18 +110,18 @@ impl Hot {
         self.state.push(incarnation, StreamEntry { number: entry.number, value }).await
     }
 
-    /// What other nodes pushed after `after`: the numbers, and what we can read of the entries. Waits about a second for one.
+    /// What was pushed after `after`, `None` where we cannot read it, and the place after it. Waits about a second for an entry.
     pub(super) async fn follow(
         &self,
         incarnation: Uuid,
-        after: i64,
-    ) -> Result<Vec<(i64, Option<FeedEntry>)>, HotError> {
-        let entries = self.state.follow(incarnation, after).await?;
+        after: &StreamPlace,
+    ) -> Result<(Vec<Option<FeedEntry>>, StreamPlace), HotError> {
+        let (entries, place) = self.state.follow(incarnation, after).await?;
         let open = |StreamEntry { number, value }| {
             let opened = self.seal.open(&stream_place(incarnation, number), &value).ok();
-            (number, opened.and_then(entry_from_bytes).filter(|entry| entry.number == number))
+            opened.and_then(entry_from_bytes).filter(|entry| entry.number == number)
         };
-        Ok(entries.into_iter().map(open).collect())
+        Ok((entries.into_iter().map(open).collect(), place))
     }
 
     /// Notes that the row of a session has gone past its record: that is brought up once it can be, and until then speaks for

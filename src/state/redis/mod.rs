@@ -33,7 +33,7 @@ use self::{
     script::CompareAndSet,
     stream::{BLOCK, Follower},
 };
-use super::port::{HotError, HotKey, HotState, StreamEntry, Swap};
+use super::port::{HotError, HotKey, HotState, StreamEntry, StreamPlace, Swap};
 
 /// Where Redis is and how it is spoken to.
 #[derive(Clone, Debug)]
@@ -175,7 +175,11 @@ impl HotState for Redis {
         Ok(call.instrument(debug_span!("hot push", db.system.name = "redis")).await?)
     }
 
-    async fn follow(&self, incarnation: Uuid, after: i64) -> Result<Vec<StreamEntry>, HotError> {
+    async fn follow(
+        &self,
+        incarnation: Uuid,
+        after: &StreamPlace,
+    ) -> Result<(Vec<StreamEntry>, StreamPlace), HotError> {
         Ok(self.follower.follow(&self.shared.connector, incarnation, after).await?)
     }
 }

@@ -1,9 +1,16 @@
 //! A revocation reaches the other node whichever way is left to it, and a change of what tokens say is in the next one (R6).
 
+use futures_util::future::join_all;
 use vouchsafe::pb::v1::TokenPair;
 
-use super::world::{OTHER_PASSWORD, Path, World, ends};
-use crate::{process::proxy::Link, support::reason};
+use super::world::{Node, OTHER_PASSWORD, Path, World, ends};
+use crate::{
+    process::{
+        client::{Client, kid},
+        proxy::Link,
+    },
+    support::reason,
+};
 
 /// One of two sessions of a user, signed out at the first node.
 async fn sign_out(world: &World) -> (TokenPair, TokenPair) {
@@ -31,6 +38,65 @@ async fn a_revocation_comes_by_the_stream_where_the_database_says_nothing() {
         let (left, _) = sign_out(&world).await;
         world.assert_dead(&[left]).await;
     }
+    world.remove().await;
+}
+
+/// Sessions of one user.
+async fn sign_in(client: &Client, times: usize) -> Vec<TokenPair> {
+    let mut sessions = Vec::new();
+    for _ in 0..times {
+        sessions.push(client.login("ada@example.com").await.unwrap());
+    }
+    sessions
+}
+
+/// Signs all of them out at one moment. Each is acknowledged.
+async fn sign_all_out(client: &Client, sessions: &[TokenPair]) {
+    let calls = sessions.iter().map(|tokens| ends(client.logout(&tokens.refresh_token)));
+    join_all(calls).await.into_iter().for_each(Result::unwrap);
+}
+
+async fn until_all_inactive(node: &Node, sessions: &[TokenPair]) {
+    for tokens in sessions {
+        node.until_inactive(tokens).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_revocation_is_lost_on_its_way_to_a_node_that_has_only_redis() {
+    let world = World::new().await;
+    let stays = world.join("ada@example.com").await;
+    let [a, b] = &world.nodes;
+    // It has no Redis.
+    let lone = world.place.serve().await;
+    let lone_client = Client::of(&lone).await;
+    let sessions = sign_in(&a.client, 80).await;
+    let [at_once, by_lone, late] = [&sessions[..60], &sessions[60..70], &sessions[70..]];
+    b.database.set(Link::Cut);
+
+    let (halves, all) = (at_once.split_at(30), by_lone);
+    tokio::join!(sign_all_out(&a.client, halves.0), sign_all_out(&a.client, halves.1), sign_all_out(&lone_client, all));
+    until_all_inactive(b, at_once).await;
+    until_all_inactive(b, by_lone).await;
+
+    // What could not be pushed is pushed when it can be.
+    a.redis.set(Link::Cut);
+    sign_all_out(&a.client, &late[..5]).await;
+    a.redis.set(Link::Up);
+    until_all_inactive(b, &late[..5]).await;
+
+    // Somebody else has used up all ids of the stream.
+    let keys: Vec<String> = world.redis.ask(&["KEYS", "vouchsafe:feed:*"]).await.unwrap();
+    let last = "18446744073709551615-18446744073709551615";
+    world.redis.ask::<String>(&["XADD", &keys[0], last, "n", "1"]).await.unwrap();
+    sign_all_out(&a.client, &late[5..]).await;
+    until_all_inactive(b, &late[5..]).await;
+
+    // By a program that has no Redis either.
+    b.client.claims(&stays.access_token).await;
+    world.place.run(&["keys", "revoke", &kid(&stays.access_token), "--yes"]).await.ok();
+    b.until_inactive(&stays).await;
+    lone.stop().await;
     world.remove().await;
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Place {
 
 /// How a process ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(crate) struct Ended {
     pub(super) status: ExitStatus,
     pub(super) stdout: String,
     pub(super) stderr: String,
@@ -133,7 +133,7 @@ impl Place {
     }
 
     /// Runs the program to its end.
-    pub(super) async fn run(&self, args: &[&str]) -> Ended {
+    pub(crate) async fn run(&self, args: &[&str]) -> Ended {
         self.run_with_input(args, "").await
     }
 
@@ -143,7 +143,7 @@ impl Place {
     }
 
     /// Starts a server and waits until it serves.
-    pub(super) async fn serve(&self) -> Server {
+    pub(crate) async fn serve(&self) -> Server {
         self.serve_with(&[]).await
     }
 
@@ -183,7 +183,7 @@ pub(super) async fn finish(mut command: Command, input: &str) -> Ended {
 impl Ended {
     /// Standard output of a success.
     #[track_caller]
-    pub(super) fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert!(self.status.success(), "{self:?}");
         self.stdout
     }

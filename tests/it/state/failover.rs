@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vouchsafe::state::{HotKey, StreamEntry, Swap};
+use vouchsafe::state::{HotKey, StreamEntry, StreamPlace, Swap};
 
 use super::{
     own::{OwnRedis, PASSWORD, cluster, ends},
@@ -41,7 +41,9 @@ async fn writes_go_on_at_the_replica_that_a_sentinel_promotes() {
     let (key, feed) = (fresh_key(), fresh_id());
     assert_eq!(hot.compare_and_set(key, None, b"a".into(), HOUR).await.unwrap(), Swap::Done);
     hot.push(feed, StreamEntry { number: 1, value: b"a".into() }).await.unwrap();
-    assert_eq!(hot.follow(feed, 0).await.unwrap().len(), 1);
+    let beginning = StreamPlace::beginning();
+    let (entries, place) = hot.follow(feed, &beginning).await.unwrap();
+    assert_eq!(entries.len(), 1);
     primary.kill();
     assert!(ends(hot.get(key)).await.is_err());
     up(&*hot).await;
@@ -50,7 +52,7 @@ async fn writes_go_on_at_the_replica_that_a_sentinel_promotes() {
     assert_eq!(role[0], redis::Value::BulkString(b"master".to_vec()));
     hot.push(feed, StreamEntry { number: 2, value: b"b".into() }).await.unwrap();
     until("the feed is followed at the new primary", || async {
-        ends(hot.follow(feed, 1)).await.is_ok_and(|entries| entries.len() == 1)
+        ends(hot.follow(feed, &place)).await.is_ok_and(|(entries, _)| entries.len() == 1)
     })
     .await;
 }

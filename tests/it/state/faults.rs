@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use vouchsafe::state::{HotError, HotState, StreamEntry, Swap, redis::open};
+use vouchsafe::state::{HotError, HotState, StreamEntry, StreamPlace, Swap, redis::open};
 
 use super::{
     own::{OwnRedis, PASSWORD, ends},
@@ -28,7 +28,7 @@ async fn all_fail(hot: &dyn HotState) {
     assert!(matches!(ends(hot.get(key)).await, Err(HotError::Unavailable(_))));
     assert!(ends(hot.compare_and_set(key, None, b"a".into(), HOUR)).await.is_err());
     assert!(ends(hot.push(feed, StreamEntry { number: 1, value: b"a".into() })).await.is_err());
-    assert!(ends(hot.follow(feed, 0)).await.is_err());
+    assert!(ends(hot.follow(feed, &StreamPlace::beginning())).await.is_err());
 }
 
 /// Every call succeeds.
@@ -40,7 +40,7 @@ async fn all_succeed(hot: &dyn HotState) {
     hot.push(feed, entry.clone()).await.unwrap();
     // Its connection may be one that broke meanwhile, which shows only when it is used.
     until("the feed is followed", || async {
-        ends(hot.follow(feed, 0)).await.is_ok_and(|entries| entries == [entry.clone()])
+        ends(hot.follow(feed, &StreamPlace::beginning())).await.is_ok_and(|(entries, _)| entries == [entry.clone()])
     })
     .await;
 }
@@ -122,10 +122,9 @@ async fn a_server_that_lost_everything_serves_on() {
     assert_eq!(hot.get(key).await.unwrap(), None);
     let expected = Some(b"a".to_vec());
     assert_eq!(hot.compare_and_set(key, expected, b"b".into(), HOUR).await.unwrap(), Swap::Lost(None));
-    // What was older is not any more.
     let entry = StreamEntry { number: 3, value: b"b".into() };
     hot.push(feed, entry.clone()).await.unwrap();
-    assert_eq!(hot.follow(feed, 0).await.unwrap(), [entry]);
+    assert_eq!(hot.follow(feed, &StreamPlace::beginning()).await.unwrap().0, [entry]);
     assert!(hot.is_up());
 }
 
@@ -163,6 +162,58 @@ async fn a_value_of_another_kind_is_that_keys_problem_alone() {
     assert!(hot.push(feed, StreamEntry { number: 1, value: b"a".into() }).await.is_err());
     assert!(hot.is_up());
     all_succeed(&*hot).await;
+}
+
+/// How often a server was asked to do this.
+async fn calls(server: &OwnRedis, command: &str) -> u64 {
+    let stats: String = server.ask(&["INFO", "commandstats"]).await.unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.map_or(0, |line| line.split_once(',').unwrap().0.parse().unwrap())
+}
+
+#[tokio::test]
+async fn entries_of_strangers_neither_stop_nor_spin_a_follower() {
+    let server = OwnRedis::start(&[]).await;
+    let hot = connected(&options_of(&server.url(), PATIENCE)).await;
+    let feed = fresh_id();
+    let key = format!("vouchsafe:feed:{feed}");
+    let ours = |number| StreamEntry { number, value: b"a".into() };
+    hot.push(feed, ours(2)).await.unwrap();
+    for fields in [
+        &["e", "a"][..],
+        &["n", "x", "e", "a"],
+        &["n", "9223372036854775808", "e", "a"],
+        &["e", "a", "n", "1"],
+        &["n", "1", "e", "a", "n", "2"],
+    ] {
+        server.ask::<String>(&[&["XADD", &key, "*"], fields].concat()).await.unwrap();
+    }
+    // Names that are no text, and all but the last id there is.
+    let bytes = "return redis.call('XADD', KEYS[1], '18446744073709551615-18446744073709551613', '\\255', '\\254')";
+    server.ask::<String>(&["EVAL", bytes, "1", &key]).await.unwrap();
+    hot.push(feed, ours(1)).await.unwrap();
+    let (entries, place) = hot.follow(feed, &StreamPlace::beginning()).await.unwrap();
+    assert_eq!(entries, [ours(2), ours(1)]);
+    server.ask::<String>(&["XADD", &key, "18446744073709551615-18446744073709551615", "e", "a"]).await.unwrap();
+    let (entries, place) = hot.follow(feed, &place).await.unwrap();
+    assert_eq!(entries, []);
+    // It has passed them: now it waits.
+    let before = calls(&server, "xread").await;
+    assert_eq!(hot.follow(feed, &place).await.unwrap(), (Vec::new(), place));
+    assert_eq!(calls(&server, "xread").await, before + 1);
+
+    // No id is left: the stream begins anew, once.
+    let another = connected(&options_of(&server.url(), PATIENCE)).await;
+    let (one, other) = tokio::join!(hot.push(feed, ours(4)), another.push(feed, ours(3)));
+    one.and(other).unwrap();
+    hot.push(feed, ours(5)).await.unwrap();
+    let (entries, _) = hot.follow(feed, &StreamPlace::beginning()).await.unwrap();
+    let mut numbers: Vec<_> = entries.iter().map(|entry| entry.number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [3, 4, 5]);
+    let life: u64 = server.ask(&["TTL", &key]).await.unwrap();
+    assert!((86_000..=86_400).contains(&life), "{life}");
+    assert!(hot.is_up());
 }
 
 #[tokio::test]

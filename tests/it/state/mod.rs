@@ -43,9 +43,9 @@ suite! {
         the_same_outcome_twice_is_no_loss
     }
     feeds {
-        entries_are_followed_in_order
-        following_begins_after_a_number
-        an_entry_that_is_not_newer_is_left_out
+        entries_are_followed_in_the_order_of_their_pushes
+        following_goes_on_where_it_was
+        whatever_order_they_push_in_nothing_is_lost
         following_waits_and_wakes
         following_an_empty_feed_ends
         a_follower_that_is_dropped_disturbs_nobody

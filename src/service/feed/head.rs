@@ -23,6 +23,8 @@ const TRIES: u32 = 4;
 const ABANDONED: Duration = Duration::from_secs(3);
 /// How long a node may not have heard what the hot state knows of. The stream takes milliseconds.
 const CATCHING_UP: Duration = Duration::from_secs(1);
+/// Longest that a refresh takes from reading the head to moving its record, and how far clocks may be apart.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 /// What was heard from the hot state counts for this long.
 const HEARD: Duration = Duration::from_secs(4);
 
@@ -141,7 +143,12 @@ impl Feed {
         }
         let old = kept.unwrap_or(FeedHead { number: 0, time: reading.time, records_since: reading.time, beat: 0 });
         let last = progress.last_head.unwrap_or(old);
-        let since = if forgotten || overtaken { self.clock.now() } else { old.records_since };
+        let since = match (forgotten, overtaken) {
+            // Another node may be moving an old record on at this moment, by the head as it was.
+            (_, true) => self.clock.now().plus(UNDER_WAY),
+            (true, false) => self.clock.now(),
+            (false, false) => old.records_since,
+        };
         let new = FeedHead {
             number: known.max(old.number),
             time: reading.time.max(old.time).max(last.time),

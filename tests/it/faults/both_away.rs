@@ -56,7 +56,9 @@ async fn without_the_database_and_with_an_old_dump_refresh_waits() {
     world.redis.launch().await;
     never_granted(&world, &superseded).await;
     world.database_link(Link::Up);
-    world.nodes[0].until_refreshed(&mut held).await;
+    for node in &world.nodes {
+        node.until_refreshed(&mut held).await;
+    }
     world.warm(&mut held).await;
     world.assert_replay(&world.nodes[0], superseded.last().unwrap()).await;
     world.remove().await;

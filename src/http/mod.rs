@@ -1,5 +1,5 @@
-//! The HTTP port: public keys, key discovery, liveness, readiness, and metrics where they are wanted. Nothing here needs authentication, and nothing here is
-//! secret.
+//! The HTTP port: public keys, key discovery, liveness, readiness, and metrics where they are wanted. Nothing here needs
+//! authentication, and nothing here is secret.
 
 use std::{
     io,

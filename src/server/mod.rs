@@ -177,6 +177,8 @@ impl Node {
         let (grpc, http) = tokio::join!(grpc, http);
         // Effects under way come to their end, but a database that says nothing must not keep the process alive.
         let closing = async {
+            // Refreshes that outlive their callers still want the background's readers.
+            service.finish_refreshes().await;
             background.stop().await;
             service.close().await;
         };

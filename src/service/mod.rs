@@ -164,15 +164,21 @@ impl Service {
         database < READY_STALENESS || self.feed.is_vouched_for() && database < self.policy.database_grace
     }
 
-    /// Waits for effects under way, then lets go of the database and the hashing threads.
-    pub async fn close(&self) {
-        self.passwords.shutdown();
+    /// Waits for refreshes under way. To be called while the background still runs.
+    pub async fn finish_refreshes(&self) {
         if let Some(hot) = &self.hot {
             hot.tasks.close();
             hot.tasks.wait().await;
-            if let Err(error) = hot.behind.flush(&*self.store).await {
-                tracing::warn!(%error, sessions = hot.behind.len(), "rows stay behind their hot records");
-            }
+        }
+    }
+
+    /// Waits for effects under way, then lets go of the database and the hashing threads.
+    pub async fn close(&self) {
+        self.passwords.shutdown();
+        if let Some(hot) = &self.hot
+            && let Err(error) = hot.behind.flush(&*self.store).await
+        {
+            tracing::warn!(%error, sessions = hot.behind.len(), "rows stay behind their hot records");
         }
         self.store.close().await;
     }

@@ -74,7 +74,7 @@ impl Feed {
     }
 
     /// Brings the head in the hot state up to what this node knows from the database, and this node's idea of it up to what
-    /// other nodes have written there.
+    /// other nodes have written there. To be called in regular intervals, by one caller.
     ///
     /// # Errors
     /// If the hot state does not answer.
@@ -97,7 +97,8 @@ impl Feed {
         self.database_staleness() < FRESH * 3
     }
 
-    async fn try_to_exchange_head(&self) -> Result<(), HotError> {
+    /// The same once, without drawing conclusions from a failure.
+    pub(super) async fn try_to_exchange_head(&self) -> Result<(), HotError> {
         let (Some(hot), Some(position)) = (&self.hot, self.observer.progress().position()) else { return Ok(()) };
         let key = HotKey::FeedHead(position.incarnation);
         // Before the head is read: it goes up meanwhile, by this node's own hand too.

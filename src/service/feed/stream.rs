@@ -50,7 +50,7 @@ impl Feed {
                 self.observer.pushed(&entry);
             }
             let again = pushed.is_err();
-            if let Err(error) = pushed.and(self.exchange_head().await) {
+            if let Err(error) = pushed.and(self.try_to_exchange_head().await) {
                 tracing::debug!(%error, number = entry.number, again, "revocation not pushed, or the head not raised");
             }
             if again {

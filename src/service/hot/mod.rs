@@ -4,7 +4,6 @@
 
 use std::{
     collections::HashMap,
-    marker::PhantomData,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -62,7 +61,6 @@ pub(super) struct Kept<T> {
     bytes: Option<Vec<u8>>,
     /// The value; `None` if there is none of ours.
     pub(super) value: Option<T>,
-    kind: PhantomData<T>,
 }
 
 impl Hot {
@@ -101,7 +99,7 @@ impl Hot {
             let opened = self.seal.open(&place(key), sealed);
             opened.inspect_err(|_| tracing::debug!(?key, "a value in the hot state is not ours")).ok().and_then(unpack)
         });
-        Kept { bytes, value, kind: PhantomData }
+        Kept { bytes, value }
     }
 
     /// Pushes an entry of the feed to the other nodes.

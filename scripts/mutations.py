@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Breaks fifteen security rules, one at a time, and demands that a test goes red each time.
+"""Breaks sixteen security rules, one at a time, and demands that a test goes red each time.
 
 Works on a copy of the last commit under target/mutations, never on your files. The tests it names that need Postgres are not
 used, so nothing has to be started: python3 scripts/mutations.py [NAME ...]
@@ -48,6 +48,10 @@ MUTATIONS = [
      "if now >= claims.expire_time.plus(leeway) {",
      "if false {",
      ["--lib", "verifier::check"]),
+    ("remembered-token-is-good", "src/verifier/seen.rs",
+     "            self.verifier.admit(&seen.token, audience, revocations, now)?;\n",
+     "",
+     ["--lib", "verifier::seen"]),
     ("any-audience-administers", "src/service/verify.rs",
      "match self.check(token, &[own]).await? {",
      "let _ = own;\n        match self.check(token, &[]).await? {",

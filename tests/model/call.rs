@@ -75,6 +75,7 @@ pub(crate) struct Call {
     pub(crate) tries: u32,
     /// In an outage: the record that may be used, and the head that was found for it.
     pub(crate) carried: Kept<HotRecord>,
+    pub(crate) last_head: Option<FeedHead>,
     pub(crate) head: Option<FeedHead>,
     /// What the row's transaction came to, and whether its answer is overdue.
     pub(crate) by_row: Option<ByRow>,
@@ -106,6 +107,7 @@ impl Call {
             known: Record::OutOfReach(None),
             tries: TRIES,
             carried: None,
+            last_head: None,
             head: None,
             by_row: None,
             overdue: false,

@@ -13,8 +13,8 @@ use crate::{
 
 /// R4: what is older than this has been written behind.
 const WRITE_BEHIND: i64 = 1_050 * MILLI;
-/// Within this time a node without the hot state has tried to exchange heads in vain.
-const BLIND: i64 = 700 * MILLI;
+/// Within this time a node without the hot state has tried twice to exchange heads in vain.
+const BLIND: i64 = 1_250 * MILLI;
 /// R5: within this time the head was renewed, and after that looked at by every node that reaches it.
 const BEAT: i64 = 1_100 * MILLI;
 /// R3 for nodes without the database: a reading of the feed each second, a head twice a second, and the ways between them.
@@ -48,6 +48,8 @@ pub(crate) struct Check {
     generations: Vec<Made>,
     /// Per node, what its process made by the row without the record, and no head tells of yet: since when, and which.
     by_row: Vec<Vec<(i64, i64)>>,
+    /// Per node, what its process made by the row without a record that it will bring up.
+    unfollowed: Vec<Vec<(i64, i64)>>,
     /// All of that, whoever knows it.
     past_records: Vec<(i64, i64)>,
     /// Per node, what its process made by the record: since when, and which.
@@ -74,6 +76,7 @@ impl Check {
         Self {
             generations: vec![first],
             by_row: vec![Vec::new(); nodes],
+            unfollowed: vec![Vec::new(); nodes],
             past_records: Vec::new(),
             by_record: vec![Vec::new(); nodes],
             row: None,
@@ -109,6 +112,16 @@ impl Check {
         }
     }
 
+    /// The row made it without the record, which the node brings up to it later.
+    pub(crate) fn unfollowed(&mut self, now: i64, node: usize, generation: i64) {
+        self.unfollowed[node].push((now, generation));
+        self.past_records.push((now, generation));
+    }
+
+    pub(crate) fn followed(&mut self, node: usize, generation: i64) {
+        self.unfollowed[node].retain(|(_, other)| *other > generation);
+    }
+
     pub(crate) fn made_by_row(&mut self, now: i64, node: usize, generation: i64) {
         self.by_row[node].push((now, generation));
         self.past_records.push((now, generation));
@@ -131,6 +144,7 @@ impl Check {
     pub(crate) fn started(&mut self, node: usize) {
         self.knows_better[node] = false;
         self.by_row[node].clear();
+        self.unfollowed[node].clear();
         self.by_record[node].clear();
     }
 
@@ -154,12 +168,8 @@ impl Check {
     }
 
     /// A node has written a head to the master, which it made up its mind about at `decided`.
-    pub(crate) fn head_written(&mut self, (now, decided): (i64, i64), node: usize, new: &FeedHead, nodes: &[Node]) {
+    pub(crate) fn head_written(&mut self, (now, decided): (i64, i64), node: usize, new: &FeedHead) {
         let records_since = new.records_since.as_micros();
-        // Tolerated: those who did not see the later head renew what is left until it looks as late.
-        for (knows, node) in self.knows_better.iter_mut().zip(nodes) {
-            *knows &= node.progress.last_head.is_none_or(|last| new.is_behind(&last));
-        }
         let (told, untold) = std::mem::take(&mut self.by_row[node]).into_iter().partition(|(at, _)| *at <= decided);
         self.by_row[node] = untold;
         let told: Vec<(i64, i64)> = told;
@@ -272,7 +282,8 @@ impl Check {
                 .and_then(|index| self.generations.get(index))
                 .is_some_and(|made| made.row.is_none())
         };
-        let own = self.by_row[call.node].iter().chain(self.by_record[call.node].iter().filter(unwritten));
+        let by_row = self.by_row[call.node].iter().chain(&self.unfollowed[call.node]);
+        let own = by_row.chain(self.by_record[call.node].iter().filter(unwritten));
         let own = own.filter(|(at, _)| path == Path::Grace && *at < arrived - margin);
         let own = own.map(|(_, generation)| *generation).max();
         let known = self.generations.iter().rposition(counts).and_then(|index| i64::try_from(index).ok());

@@ -11,6 +11,8 @@ use crate::{
 pub(crate) const HEAD_INTERVAL: i64 = 500 * MILLI;
 const FRESH: i64 = 500 * MILLI;
 const TRIES: u32 = 4;
+const ABANDONED: i64 = 3_000 * MILLI;
+const UNDER_WAY: i64 = 1_000 * MILLI;
 
 /// The tasks that exchange heads: in turns, and after a push.
 const TURNS: usize = 0;
@@ -68,10 +70,17 @@ impl World {
         let blind = !done && self.rules != Some(Mutant::BlindnessNotNoted);
         let node = &mut self.nodes[n];
         node.exchanges[task] = None;
-        if blind && node.complete.is_some_and(|reading| self.now - reading.began < LATELY) {
-            node.overtaken += 1;
-        }
         if task == TURNS {
+            // Not a single call that was slow.
+            node.failed_exchanges = if done { 0 } else { node.failed_exchanges + 1 };
+            let reads = node.complete.is_some_and(|reading| self.now - reading.began < LATELY);
+            if blind && node.failed_exchanges > 1 && reads {
+                node.overtaken += 1;
+            }
+            if done && node.unfollowed.is_some() && node.raising.is_none() {
+                let delay = self.io();
+                self.later(delay, Event::RaiseRead(n, life));
+            }
             self.later((began + HEAD_INTERVAL - self.now).max(MILLI), Event::Heads(n, life));
         }
     }
@@ -85,6 +94,10 @@ impl World {
             return self.exchanged(n, life, task, exchange.began, false);
         };
         let value = kept.as_ref().map(|(_, head)| **head);
+        // Others may renew what is left until it looks as late as what was lost.
+        if exchange.tries == TRIES && exchange.last.is_some_and(|seen| value.is_none_or(|head| head.is_behind(&seen))) {
+            node.overtaken += 1;
+        }
         let wanted = judge(node, value);
         exchange.overtaken = node.overtaken;
         exchange.decided = now;
@@ -119,7 +132,7 @@ impl World {
         if !swapped {
             exchange.kept = Some(self.redis.servers[server].head.clone());
         } else if server == self.redis.master() {
-            self.check.head_written((now, decided), n, &new, &self.nodes);
+            self.check.head_written((now, decided), n, &new);
         }
         if before != Some(new.records_since) {
             self.say(|| format!("node {n} says that older records do not count: swapped {swapped}"));
@@ -199,17 +212,21 @@ fn renewed(
     let reading = node.complete?;
     let known = node.progress.position()?.number.max(reading.number);
     let last_head = node.progress.last_head;
-    let forgotten = match (kept, last_head) {
+    let forgotten = match (kept, seen) {
         (None, _) => true,
-        (Some(kept), Some(last)) => kept.is_behind(&last),
-        (Some(_), None) => false,
+        (Some(kept), Some(seen)) => kept.is_behind(&seen),
+        (Some(kept), None) => reading.time.as_micros() > kept.time.as_micros() + ABANDONED,
     };
     if forgotten && now - reading.began >= LATELY {
         return None;
     }
     let old = kept.unwrap_or(FeedHead { number: 0, time: reading.time, records_since: reading.time, beat: 0 });
     let last = last_head.unwrap_or(old);
-    let since = if forgotten || node.is_overtaken() { time } else { old.records_since };
+    let since = match (forgotten, node.is_overtaken()) {
+        (_, true) => Timestamp::from_micros(time.as_micros() + UNDER_WAY),
+        (true, false) => time,
+        (false, false) => old.records_since,
+    };
     let new = FeedHead {
         number: known.max(old.number),
         time: reading.time.max(old.time).max(last.time),

@@ -49,9 +49,9 @@ const MUTANTS: [(Mutant, u64); 14] = [
     (Mutant::OvertakenNotNoted, 4_500),
     (Mutant::NoWriteBehind, 0),
     (Mutant::ClocksApart, 0),
-    (Mutant::DiesWithCaller, 706_400),
+    (Mutant::DiesWithCaller, 151_200),
     (Mutant::LostCommitNotNoted, 61_900),
-    (Mutant::BlindnessNotNoted, 12_500),
+    (Mutant::BlindnessNotNoted, 5_600),
     (Mutant::PastNotAsked, 3_500),
     (Mutant::NoBeat, 5_200),
 ];

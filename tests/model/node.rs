@@ -2,8 +2,10 @@
 //! (`catch_up`, `read_to_end`, `forget_expired`), `service/feed/observer.rs` (`read`) and `service/hot/behind.rs`. What is known
 //! of the feed is the service's own `Progress`.
 
+use std::rc::Rc;
+
 use crate::{
-    domain::{refresh::Family, revocation::FeedEntry, time::Timestamp},
+    domain::{hot::HotRecord, refresh::Family, revocation::FeedEntry, time::Timestamp},
     head::{Exchange, HEAD_INTERVAL},
     progress::Progress,
     stores::INCARNATION,
@@ -55,6 +57,10 @@ pub(crate) struct Node {
     /// How often a row may have gone past its record, and how many of these times the head tells of.
     pub(crate) overtaken: u64,
     pub(crate) told: u64,
+    /// `Hot::unfollowed`, and what its record is being made.
+    pub(crate) unfollowed: Option<HotRecord>,
+    pub(crate) raising: Option<(Option<u64>, Family, Rc<HotRecord>)>,
+    pub(crate) failed_exchanges: u32,
     /// `WriteBehind::waiting`, and what is being written of it.
     behind: Option<Family>,
     flushing: Option<(Family, bool)>,

@@ -24,10 +24,12 @@ impl World {
         let node = &self.nodes[self.calls[c].node];
         let Some((_, record)) = found else { return self.refuse(c) };
         let past = node.is_past(record.family.generation) && self.rules != Some(Mutant::PastNotAsked);
-        if past || node.is_overtaken() || node.progress.position().is_none() {
+        if past || node.unfollowed.is_some() || node.is_overtaken() || node.progress.position().is_none() {
             return self.refuse(c);
         }
         self.calls[c].carried.clone_from(found);
+        // Before the head is read.
+        self.calls[c].last_head = node.progress.last_head;
         self.calls[c].head = None;
         let delay = self.io();
         self.later(delay, Event::CarryRead(c));
@@ -52,7 +54,7 @@ impl World {
         let Some((_, record)) = &found else { return self.refuse(c) };
         let n = self.calls[c].node;
         let head = self.calls[c].head.filter(|_| self.nodes[n].reaches_redis());
-        let allowed = self.may_carry(n, record, head);
+        let allowed = self.may_carry(n, record, head, self.calls[c].last_head);
         if let Some(head) = head {
             self.nodes[n].progress.saw(head);
         }
@@ -72,11 +74,16 @@ impl World {
         }
     }
 
-    fn may_carry(&self, n: usize, record: &HotRecord, mut head: Option<FeedHead>) -> bool {
+    fn may_carry(
+        &self,
+        n: usize,
+        record: &HotRecord,
+        mut head: Option<FeedHead>,
+        mut last_head: Option<FeedHead>,
+    ) -> bool {
         let node = &self.nodes[n];
         let lasts = node.complete.map_or(i64::MAX, |last| self.now - last.began);
         let Some(mut known) = node.progress.position() else { return false };
-        let mut last_head = node.progress.last_head;
         match self.rules {
             Some(Mutant::HeadNotChecked) => {
                 head = last_head.or(head);

@@ -144,10 +144,9 @@ impl World {
                 self.answer(c, Outcome::Granted { family, claims: row.claims, late: false }, Path::Hot);
             }
             Decision::Overtaken => self.answer(c, Outcome::Overtaken, Path::Hot),
-            Decision::Rotate { .. } | Decision::RedeliverLate { .. } | Decision::Replay => {
-                // To be audited, or it has tried for long.
-                self.by_row(c, Record::Found(hot));
-            }
+            // To be audited, or it has tried for long: the record may not hear of it.
+            Decision::Rotate { .. } => self.by_row(c, Record::OutOfReach(hot)),
+            Decision::RedeliverLate { .. } | Decision::Replay => self.by_row(c, Record::Found(hot)),
         }
     }
 

@@ -1,5 +1,5 @@
 //! A refresh that goes to the locked row, and its record that follows. Mirrors `service/refresh/by_record.rs`
-//! (`refresh_by_row`, `bring_up_record`) and `store/queries/refresh.rs`.
+//! (`refresh_by_row`, `bring_up_record`), `service/hot/mod.rs` (`raise`, `follow_rows`) and `store/queries/refresh.rs`.
 
 use std::rc::Rc;
 
@@ -64,11 +64,9 @@ impl World {
             match decide(&family, self.presented(c), self.window, now, 1) {
                 Decision::Rotate { next, .. } => (granted(next, false), true, next),
                 Decision::Redeliver => (granted(family, false), false, family),
-                Decision::RedeliverLate { next } => {
-                    // It counts against its owner although nobody waits for it.
-                    self.check.excused |= self.calls[c].gone;
-                    (granted(next, true), true, next)
-                }
+                // It counts against its owner only if somebody waits for it.
+                Decision::RedeliverLate { .. } if self.calls[c].gone => (Outcome::Overtaken, false, family),
+                Decision::RedeliverLate { next } => (granted(next, true), true, next),
                 Decision::Overtaken => (Outcome::Overtaken, false, family),
                 Decision::Replay => {
                     let heeded = !self.calls[c].gone || self.rules == Some(Mutant::ReplayWithoutCaller);
@@ -140,6 +138,47 @@ impl World {
         }
     }
 
+    /// `Hot::note_unfollowed`: the node brings the record up when it can.
+    fn unfollowed(&mut self, c: usize) {
+        let n = self.calls[c].node;
+        let Some(ByRow { row, .. }) = self.calls[c].by_row else { return };
+        let generation = row.family.generation;
+        self.check.unfollowed(self.now, n, generation);
+        if self.rules != Some(Mutant::OvertakenNotNoted) {
+            let seen = self.calls[c].row.flatten().map_or(0, |row| row.seen);
+            let node = &mut self.nodes[n];
+            let known = node.unfollowed.as_ref().map_or(row.family, |known| known.family.merged(row.family));
+            node.unfollowed = Some(record_of(&Row { seen, ..row }, known));
+        }
+        self.say(|| format!("call {c}: the row went past its record, to {generation}, which follows later"));
+    }
+
+    /// `Hot::follow_rows`: what there is.
+    pub(crate) fn raise_read(&mut self, n: usize, life: u32) {
+        let node = &mut self.nodes[n];
+        let Some(wanted) = node.unfollowed.clone().filter(|_| node.reaches_redis()) else { return };
+        let found = self.redis.servers[node.server].record.clone();
+        let next = raised(found.as_ref().map(|(_, record)| &**record), &wanted, wanted.family);
+        node.raising = Some((found.map(|(stamp, _)| stamp), wanted.family, Rc::new(next)));
+        let delay = self.io() + self.io();
+        self.later(delay, Event::RaiseSwap(n, life));
+    }
+
+    pub(crate) fn raise_swap(&mut self, n: usize, life: u32) {
+        let now = self.now;
+        let node = &mut self.nodes[n];
+        let Some((stamp, wanted, next)) = node.raising.take().filter(|_| node.reaches_redis()) else { return };
+        if !self.redis.swap_record(now, node.server, stamp, Rc::clone(&next)) {
+            return self.raise_read(n, life);
+        }
+        let master = node.server == self.redis.master();
+        if node.unfollowed.as_ref().is_some_and(|record| record.family == wanted) {
+            node.unfollowed = None;
+        }
+        self.check.in_record(now, &next.family, master);
+        self.check.followed(n, wanted.generation);
+    }
+
     /// Whether the call was dropped on its way from the row to the record.
     fn dropped_by_row(&mut self, c: usize) -> bool {
         let dropped = self.dropped(c);
@@ -169,13 +208,7 @@ impl World {
         let Some(ByRow { row, .. }) = self.calls[c].by_row else { return };
         let seen = self.calls[c].row.flatten().map_or(0, |row| row.seen);
         let from_row = record_of(&Row { seen, ..row }, row.family);
-        let next = match &self.calls[c].carried {
-            Some((_, record)) if record.seen.number > seen => {
-                HotRecord { family: record.family.merged(row.family), ..(**record).clone() }
-            }
-            Some((_, record)) => HotRecord { family: record.family.merged(row.family), ..from_row },
-            None => from_row,
-        };
+        let next = raised(self.calls[c].carried.as_ref().map(|(_, record)| &**record), &from_row, row.family);
         let call = &mut self.calls[c];
         call.next = Some((call.carried.as_ref().map(|(stamp, _)| *stamp), Rc::new(next)));
         call.swapped = None;
@@ -209,7 +242,7 @@ impl World {
         match self.calls[c].swapped.filter(|_| reached) {
             Some(false) if self.calls[c].tries > 0 => return self.bring(c),
             Some(_) => {}
-            None => self.past_its_record(c, self.rules != Some(Mutant::OvertakenNotNoted)),
+            None => self.unfollowed(c),
         }
         if let Some(ByRow { outcome, .. }) = self.calls[c].by_row {
             self.answer(c, outcome, Path::Row);
@@ -233,5 +266,16 @@ impl World {
     /// How long it takes to find out that the hot state does not answer.
     pub(crate) fn silence(&mut self) -> i64 {
         if self.rng.one_in(2) { self.io() } else { REDIS_PATIENCE }
+    }
+}
+
+/// `Hot::raise`: what the record should be.
+fn raised(found: Option<&HotRecord>, wanted: &HotRecord, family: Family) -> HotRecord {
+    match found {
+        Some(record) if record.seen.number > wanted.seen.number => {
+            HotRecord { family: record.family.merged(family), ..record.clone() }
+        }
+        Some(record) => HotRecord { family: record.family.merged(family), ..wanted.clone() },
+        None => wanted.clone(),
     }
 }

@@ -6,7 +6,7 @@ use std::{fmt::Display, io::Write, process::ExitCode, sync::Arc};
 use crate::{
     config::{self, Settings, Sources},
     crypto::{SystemEntropy, machine_date},
-    server::{Ambient, DatabaseClock},
+    server::{Ambient, DatabaseClock, check_master_key},
     tls::Ports,
 };
 
@@ -63,6 +63,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
             let settings = settings()?;
             // A server would refuse to start.
             Ports::load(&settings)?;
+            check_master_key(&settings)?;
             print(settings.redacted_dump().trim_end())
         }
         Command::Config { command: ConfigCommand::Reference, .. } => print(config::markdown_table().trim_end()),

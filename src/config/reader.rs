@@ -95,7 +95,8 @@ impl Reader {
         match parse(&raw) {
             Ok(value) => Some(value),
             Err(wanted) => {
-                let shown = if doc.secret { "the value given".to_owned() } else { raw.shown() };
+                let hidden = doc.secret || raw.may_hold_login();
+                let shown = if hidden { "the value given".to_owned() } else { raw.shown() };
                 self.problem(format!("Set {key} to {wanted}"), format!("{shown} will not do ({origin})"));
                 None
             }

@@ -37,6 +37,11 @@ impl Raw {
         }
     }
 
+    /// Whether it may be a URL with a password in it, where none belongs.
+    pub(super) fn may_hold_login(&self) -> bool {
+        self.text().is_some_and(|text| text.contains("://") && text.contains('@'))
+    }
+
     fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::String(text) => Some(text),

@@ -8,8 +8,8 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Backend, Settings},
-    crypto::{IdentifierHasher, PasswordPool, PoolConfig},
+    config::{Backend, MasterKey as MasterKeySetting, Settings},
+    crypto::{IdentifierHasher, MasterKey, PasswordPool, PoolConfig},
     domain::{secret::Entropy, time::Clock},
     grpc::{CallLayer, CallPolicy, Limits, Server},
     http,
@@ -73,6 +73,17 @@ pub struct Node {
 pub async fn migrate(settings: &Settings, ambient: &Ambient) -> Result<(), StartError> {
     prepare_data_dir(settings, &*ambient.entropy)?;
     Ok(store::migrate(&location(settings)).await?)
+}
+
+/// Whether a master key that the settings give is one.
+///
+/// # Errors
+/// [`StartError::MasterKey`].
+pub fn check_master_key(settings: &Settings) -> Result<(), StartError> {
+    match &settings.keys.master_key {
+        MasterKeySetting::Given(key) => Ok(MasterKey::parse(key.expose()).map(|_| ())?),
+        MasterKeySetting::Generated { .. } => Ok(()),
+    }
 }
 
 /// Binds both ports.

@@ -76,6 +76,18 @@ fn shown(settings: &Settings, key: &str) -> Option<String> {
 }
 
 #[test]
+fn a_password_in_a_url_where_none_belongs_is_not_shown() {
+    let long = "S3cret".repeat(50);
+    for key in ["telemetry.otlp_endpoint", "http.public_url", "issuer"] {
+        for password in ["S3cret", &long] {
+            let problems = Given::sets(&[&format!("{key}=http://user:{password}@host:4317/?#")]).problems();
+            assert_one(&problems, &[&format!("Set {key} to "), "the value given will not do"]);
+            assert!(!problems.concat().contains("S3cret"), "{problems:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_documented_is_what_is_accepted_and_what_has_an_effect() {
     let keys: Vec<_> = REFERENCE.iter().map(|doc| doc.key).collect();
     assert_eq!(EXAMPLES.iter().map(|(key, ..)| *key).collect::<Vec<_>>(), keys);
@@ -147,7 +159,7 @@ fn the_defaults_are_those_of_the_design() {
 fn text_that_will_not_do_is_refused_by_name() {
     let cases = [
         ("issuer", ["vouchsafe", "https://h/?q", "https://h/#f", "https://"].as_slice()),
-        ("telemetry.otlp_endpoint", &["localhost:4317", "grpc://h:4317", "http://me:secret@h:4317", "http://h?x=1"]),
+        ("telemetry.otlp_endpoint", &["localhost:4317", "grpc://h:4317", "http://h?x=1"]),
         ("telemetry.trace_percent", &["101", "-1", "0.5", "10%"]),
         ("database.max_connections", &["1", "501", "-1", "2.5", "many", "1e2", " 5", "0x10"]),
         ("database.acquire_timeout", &["2", "0s", "61s", "2 s"]),
@@ -157,7 +169,7 @@ fn text_that_will_not_do_is_refused_by_name() {
         ("grpc.listen", &["localhost:1", "127.0.0.1", ":1", "1", "127.0.0.1:70000", "[::1]"]),
         ("grpc.max_deadline", &["0s", "999ms", "11m"]),
         ("grpc.max_concurrent_streams", &["0", "10001"]),
-        ("http.public_url", &["id.example.com", "urn:x:y", "https://u:p@h"]),
+        ("http.public_url", &["id.example.com", "urn:x:y"]),
         ("tokens.algorithm", &["HS256", "none", "es256", "PS256", "RS512"]),
         ("tokens.access_ttl", &["29s", "25h", "30500ms", "5"]),
         ("tokens.audiences", &["api", "a b,vouchsafe", "vouchsafe,,api", "vouchsafe,"]),

@@ -157,3 +157,13 @@ async fn what_is_no_command_is_answered_with_usage() {
     }
     place.remove().await;
 }
+
+#[tokio::test]
+async fn a_master_key_that_is_none_is_found_by_the_check_too_and_not_shown() {
+    let place = sqlite().await.set("keys.master_key", "S3cretButNoKey");
+    for command in [&["config", "check"][..], &["serve"]] {
+        let said = place.run(command).await.refused();
+        assert!(said.contains("keys.master_key") && !said.contains("S3cret"), "{said}");
+    }
+    place.remove().await;
+}

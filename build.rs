@@ -45,17 +45,21 @@ fn access_table(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     let extension = pool
         .get_extension_by_name("vouchsafe.v1.access")
         .ok_or("access.proto does not define the option vouchsafe.v1.access")?;
+    let permission = pool
+        .get_extension_by_name("vouchsafe.v1.permission")
+        .ok_or("access.proto does not define the option vouchsafe.v1.permission")?;
     let mut table = String::from("&[\n");
     for service in pool.services().filter(|s| s.package_name() == "vouchsafe.v1") {
         for method in service.methods() {
             let options = method.options();
             let value = options.get_extension(&extension);
+            let permission = options.get_extension(&permission);
             writeln!(
                 table,
                 "    (\"/{}/{}\", Access::{}),",
                 service.full_name(),
                 method.name(),
-                variant(&method, &value)?
+                variant(&method, &value, permission.as_str().unwrap_or_default())?
             )?;
         }
     }
@@ -64,11 +68,16 @@ fn access_table(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
 }
 
 /// The Rust variant for an `Access` number; unspecified and unknown ones are refused.
-fn variant(method: &MethodDescriptor, value: &Value) -> Result<&'static str, String> {
+fn variant(method: &MethodDescriptor, value: &Value, permission: &str) -> Result<String, String> {
     match value.as_enum_number() {
-        Some(1) => Ok("Open"),
-        Some(2) => Ok("Verifier"),
-        Some(3) => Ok("Account"),
+        Some(1) if permission.is_empty() => Ok("Open".to_owned()),
+        Some(2) if permission.is_empty() => Ok("Verifier".to_owned()),
+        Some(3) if permission.is_empty() => Ok("Account".to_owned()),
+        Some(4) if permission.contains(':') => Ok(format!("Permission({permission:?})")),
+        Some(1..=4) => Err(format!(
+            "{} must say `option (vouchsafe.v1.permission)` with ACCESS_PERMISSION, and with no other access",
+            method.full_name()
+        )),
         _ => Err(format!(
             "{} says nobody may call it: add `option (vouchsafe.v1.access) = …;` to the proto",
             method.full_name()

@@ -35,7 +35,7 @@ pub(super) async fn create(settings: Settings, args: CreateAdmin) -> Result<Exit
     let command =
         RegisterCommand { email: email.clone(), username, password, display_name: display_name.unwrap_or_default() };
     let new = new_user(id, &command, hash, vec![ADMIN_ROLE.to_owned()], now);
-    let event = |act| AuditEvent { actor: Actor::Operator, subject: Some(id), act, origin: Origin::default() };
+    let event = |act| AuditEvent { actor: Actor::Operator, subject: Some(id.into()), act, origin: Origin::default() };
     let events = vec![event(Act::Registered), event(Act::RoleAssigned { role: ADMIN_ROLE.to_owned() })];
     let created = store.create_user(new, events).await?;
     store.close().await;

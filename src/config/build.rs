@@ -169,6 +169,7 @@ fn tokens(r: &mut Reader) -> Option<Tokens> {
     let audiences = r.read("tokens.audiences", |raw| with_own(value::names(raw)?));
     let default_audience = r.read("tokens.default_audience", |raw| with_own(value::names(raw)?));
     let scopes = r.read("tokens.scopes", value::scopes);
+    let permissions = r.read("tokens.permissions", value::flag);
     let client_id = r.read("tokens.client_id", |raw| {
         let wanted = "1 to 255 visible ASCII characters";
         value::text(raw, wanted).and_then(|t| {
@@ -188,6 +189,7 @@ fn tokens(r: &mut Reader) -> Option<Tokens> {
         audiences,
         default_audience,
         scopes: scopes?,
+        permissions: permissions?,
         client_id: client_id?,
         max_staleness: max_staleness?,
     })

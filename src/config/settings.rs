@@ -163,6 +163,8 @@ pub struct Tokens {
     pub default_audience: Vec<Audience>,
     /// The scopes that exist.
     pub scopes: Scope,
+    /// Whether tokens say what the roles allow.
+    pub permissions: bool,
     /// How old the revocation list may be before `Verify` refuses to answer.
     pub max_staleness: Duration,
     /// The `client_id` of a login with a password.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::role::{Permission, Permissions};
+
 /// The audience of Vouchsafe's own API. A token without it is refused by AccountService, so that no resource server can
 /// replay a user's token there.
 pub const OWN_AUDIENCE: &str = "vouchsafe";
@@ -26,6 +28,11 @@ impl AudienceError {
 fn is_name(text: &str) -> bool {
     // RFC 6749 §3.3 scope-token, which suits audiences too.
     (1..=255).contains(&text.len()) && text.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+}
+
+/// Whether a scope token is bound to what roles hold.
+fn names_permission(token: &str) -> bool {
+    token.contains(':')
 }
 
 /// Whom a token is meant for: one `aud` value.
@@ -69,6 +76,20 @@ impl Scope {
     /// The scope tokens.
     pub fn tokens(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
+    }
+
+    /// What of it the holder of `permissions` gets: of the scope tokens that name a permission (they have a colon) those that
+    /// are held, and every other.
+    #[must_use]
+    pub fn granted_by(&self, permissions: &Permissions) -> Self {
+        let granted = self.0.iter().filter(|token| !names_permission(token) || permissions.allow(token));
+        Self(granted.cloned().collect())
+    }
+
+    /// The permissions that it is limited to; `None` if it names none.
+    pub fn limit(&self) -> Option<Permissions> {
+        let named: Permissions = self.tokens().filter_map(|token| Permission::parse(token).ok()).collect();
+        self.tokens().any(names_permission).then_some(named)
     }
 
     /// Whether nothing was asked for.
@@ -116,6 +137,21 @@ mod tests {
         assert_eq!(scope.to_string(), "b a");
         assert!(Scope::try_from("a\"b".to_owned()).is_err());
         assert!(Scope::try_from(String::new()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_scope_never_widens_what_roles_allow() {
+        let scope = |text: &str| Scope::try_from(text.to_owned()).unwrap();
+        let held: Permissions = ["orders:read"].into_iter().map(|p| Permission::parse(p).unwrap()).collect();
+        let asked = scope("openid orders:read orders:write A:B");
+        assert_eq!(asked.granted_by(&held), scope("openid orders:read"));
+        assert_eq!(asked.granted_by(&Permissions::default()), scope("openid"));
+        let all: Permissions = [Permission::parse("*").unwrap()].into_iter().collect();
+        assert_eq!(asked.granted_by(&all), asked);
+
+        assert_eq!(scope("openid").limit(), None);
+        assert_eq!(scope("openid orders:read").limit(), Some(held));
+        assert_eq!(scope("A:B").limit(), Some(Permissions::default()), "limited to what nobody can hold");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    id::{EventId, SessionId, TokenId, UserId},
+    id::{EventId, ServiceAccountId, SessionId, Subject, TokenId, UserId},
+    role::Permissions,
     session::EndReason,
 };
 
@@ -20,10 +21,21 @@ pub enum Actor {
     Anonymous,
     /// A signed-in user.
     User(UserId),
+    /// A service account.
+    Service(ServiceAccountId),
     /// The operator at the command line.
     Operator,
     /// The service itself.
     System,
+}
+
+impl From<Subject> for Actor {
+    fn from(subject: Subject) -> Self {
+        match subject {
+            Subject::User(id) => Self::User(id),
+            Subject::Service(id) => Self::Service(id),
+        }
+    }
 }
 
 /// Where a request came from and how it can be found in the logs.
@@ -98,10 +110,77 @@ pub enum Act {
         /// Its name.
         role: String,
     },
+    /// A role was taken away.
+    RoleUnassigned {
+        /// Its name.
+        role: String,
+    },
+    /// A role was created.
+    RoleCreated {
+        /// Its name.
+        role: String,
+        /// What it allows.
+        permissions: Permissions,
+    },
+    /// A role was changed.
+    RoleUpdated {
+        /// Its name.
+        role: String,
+        /// What it allows now.
+        permissions: Permissions,
+    },
+    /// A role was deleted.
+    RoleDeleted {
+        /// Its name.
+        role: String,
+    },
+    /// A user was created by an administrator.
+    UserCreated,
+    /// A user was imported.
+    UserImported {
+        /// By which import.
+        import: Uuid,
+    },
+    /// What is known of a user was changed by an administrator.
+    UserUpdated {
+        /// The names of the fields.
+        fields: Vec<String>,
+    },
+    /// A user was barred from signing in.
+    UserSuspended,
+    /// A user was let in again.
+    UserReactivated,
+    /// A user was deleted.
+    UserDeleted,
+    /// An administrator set a user's password.
+    PasswordSet,
+    /// All sessions of a user were ended by an administrator.
+    SessionsEnded,
+    /// A service account was created.
+    ServiceAccountCreated,
+    /// A service account was changed.
+    ServiceAccountUpdated {
+        /// The names of the fields.
+        fields: Vec<String>,
+    },
+    /// A service account got another secret.
+    ServiceAccountSecretRotated {
+        /// The secret's id.
+        secret: Uuid,
+    },
+    /// A service account was deleted.
+    ServiceAccountDeleted,
+    /// A service account got an access token.
+    ServiceTokenIssued {
+        /// Its `jti`.
+        token: TokenId,
+    },
+    /// A service account was not let in.
+    ServiceTokenRefused,
     /// An access token was revoked by whoever held it.
     TokenRevoked {
-        /// Its session, which goes on.
-        session: SessionId,
+        /// Its session, which goes on; a service account's token has none.
+        session: Option<SessionId>,
         /// Its `jti`.
         token: TokenId,
     },
@@ -135,7 +214,7 @@ pub struct AuditEvent {
     /// Who.
     pub actor: Actor,
     /// Whose account it is about, if any. Personal data is encrypted under this user's key.
-    pub subject: Option<UserId>,
+    pub subject: Option<Subject>,
     /// What.
     pub act: Act,
     /// From where.
@@ -157,6 +236,24 @@ impl Act {
             Self::LateRedelivery { .. } => "refresh.late_redelivery",
             Self::RefreshStateLost { .. } => "refresh.state_lost",
             Self::RoleAssigned { .. } => "role.assigned",
+            Self::RoleUnassigned { .. } => "role.unassigned",
+            Self::RoleCreated { .. } => "role.created",
+            Self::RoleUpdated { .. } => "role.updated",
+            Self::RoleDeleted { .. } => "role.deleted",
+            Self::UserCreated => "user.created",
+            Self::UserImported { .. } => "user.imported",
+            Self::UserUpdated { .. } => "user.updated",
+            Self::UserSuspended => "user.suspended",
+            Self::UserReactivated => "user.reactivated",
+            Self::UserDeleted => "user.deleted",
+            Self::PasswordSet => "password.set",
+            Self::SessionsEnded => "session.all_ended",
+            Self::ServiceAccountCreated => "service_account.created",
+            Self::ServiceAccountUpdated { .. } => "service_account.updated",
+            Self::ServiceAccountSecretRotated { .. } => "service_account.secret_rotated",
+            Self::ServiceAccountDeleted => "service_account.deleted",
+            Self::ServiceTokenIssued { .. } => "service_token.issued",
+            Self::ServiceTokenRefused => "service_token.refused",
             Self::TokenRevoked { .. } => "token.revoked",
             Self::KeyRevoked { .. } => "key.revoked",
             Self::KeyPublished { .. } => "key.published",
@@ -165,7 +262,7 @@ impl Act {
 
     /// Whether the act was a success for whoever attempted it.
     pub const fn succeeded(&self) -> bool {
-        !matches!(self, Self::LoginFailed { .. } | Self::ReauthenticationFailed)
+        !matches!(self, Self::LoginFailed { .. } | Self::ReauthenticationFailed | Self::ServiceTokenRefused)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     audience::{Audience, Scope},
-    id::{SessionId, TokenId, UserId},
+    id::{SessionId, Subject, TokenId},
     time::Timestamp,
 };
 
@@ -12,7 +12,7 @@ pub struct AccessClaims {
     /// `iss`.
     pub issuer: String,
     /// `sub`.
-    pub subject: UserId,
+    pub subject: Subject,
     /// `aud`, at least one.
     pub audience: Vec<Audience>,
     /// `exp`.
@@ -21,20 +21,36 @@ pub struct AccessClaims {
     pub issue_time: Timestamp,
     /// `jti`.
     pub token_id: TokenId,
-    /// `sid`.
-    pub session_id: SessionId,
     /// `client_id`.
     pub client_id: String,
     /// `scope`; left out of the token when empty.
     pub scope: Scope,
     /// `roles`.
     pub roles: Vec<String>,
+    /// `permissions`; left out of the token when empty.
+    pub permissions: Vec<String>,
+    /// `epoch`: the subject's epoch when the token was issued. A revocation of the subject refuses smaller ones.
+    pub epoch: i64,
+    /// How the user signed in. A user's token has it, a service account's does not.
+    pub sign_in: Option<SignIn>,
+}
+
+/// The claims that tell of a sign-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignIn {
+    /// `sid`.
+    pub session_id: SessionId,
     /// `auth_time`.
     pub auth_time: Timestamp,
     /// `amr` (RFC 8176).
     pub amr: Vec<String>,
     /// `acr`.
     pub acr: String,
-    /// `epoch`: the user's epoch when the token was issued. A revocation of the user refuses smaller ones.
-    pub epoch: i64,
+}
+
+impl AccessClaims {
+    /// `sid`, if there is a session.
+    pub fn session_id(&self) -> Option<SessionId> {
+        self.sign_in.as_ref().map(|sign_in| sign_in.session_id)
+    }
 }

@@ -16,6 +16,7 @@ use super::{
     id::{SessionId, UserId},
     refresh::Family,
     revocation::{FeedEntry, Revocation},
+    role::HeldRoles,
     session::Grant,
     time::Timestamp,
 };
@@ -36,8 +37,8 @@ pub struct HotRecord {
     pub family: Family,
     /// What sign-in fixed.
     pub grant: Grant,
-    /// The user's roles, sorted.
-    pub roles: Vec<String>,
+    /// The user's roles and what they allow.
+    pub held: HeldRoles,
     /// When the session began.
     pub create_time: Timestamp,
     /// When it ends however busy it is.
@@ -127,7 +128,7 @@ pub fn may_carry(session: SessionId, record: &HotRecord, outage: &Outage<'_>) ->
     {
         return Err(NotCarried::TooOld);
     }
-    if outage.changes.touched_since(record.seen.number, session, record.grant.user) {
+    if outage.changes.touched_since(record.seen.number, session, record.grant.user, &record.held.names) {
         return Err(NotCarried::Touched);
     }
     Ok(())
@@ -141,13 +142,15 @@ pub struct RecentChanges {
     horizon: i64,
     sessions: HashMap<SessionId, i64>,
     users: HashMap<UserId, i64>,
+    roles: HashMap<String, i64>,
     order: VecDeque<(Timestamp, i64, Touches)>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Touches {
     Session(SessionId),
     User(UserId),
+    Role(String),
     Nobody,
 }
 
@@ -167,12 +170,17 @@ impl RecentChanges {
         let touches = match &entry.revocation {
             Revocation::Session { session } => Touches::Session(*session),
             Revocation::User { user, .. } => Touches::User(*user),
-            // These concern access tokens, not what the next one says.
-            Revocation::Token { .. } | Revocation::Key { .. } | Revocation::KeySetChanged => Touches::Nobody,
+            Revocation::Role { role } => Touches::Role(role.clone()),
+            // These concern access tokens, not what the next one of a session says.
+            Revocation::ServiceAccount { .. }
+            | Revocation::Token { .. }
+            | Revocation::Key { .. }
+            | Revocation::KeySetChanged => Touches::Nobody,
         };
-        match touches {
-            Touches::Session(session) => raise(self.sessions.entry(session).or_default(), entry.number),
-            Touches::User(user) => raise(self.users.entry(user).or_default(), entry.number),
+        match &touches {
+            Touches::Session(session) => raise(self.sessions.entry(*session).or_default(), entry.number),
+            Touches::User(user) => raise(self.users.entry(*user).or_default(), entry.number),
+            Touches::Role(role) => raise(self.roles.entry(role.clone()).or_default(), entry.number),
             Touches::Nobody => {}
         }
         self.order.push_back((entry.expire_time, entry.number, touches));
@@ -180,7 +188,7 @@ impl RecentChanges {
 
     /// Forgets what expired before `moment`.
     pub fn forget_before(&mut self, moment: Timestamp) {
-        while let Some((expired, number, touches)) = self.order.front().copied()
+        while let Some((expired, number, touches)) = self.order.front().cloned()
             && expired < moment
         {
             self.order.pop_front();
@@ -192,7 +200,10 @@ impl RecentChanges {
                 Touches::User(user) if self.users.get(&user).is_some_and(|last| *last <= number) => {
                     self.users.remove(&user);
                 }
-                Touches::Session(_) | Touches::User(_) | Touches::Nobody => {}
+                Touches::Role(role) if self.roles.get(&role).is_some_and(|last| *last <= number) => {
+                    self.roles.remove(&role);
+                }
+                Touches::Session(_) | Touches::User(_) | Touches::Role(_) | Touches::Nobody => {}
             }
         }
     }
@@ -202,10 +213,12 @@ impl RecentChanges {
         number >= self.horizon
     }
 
-    /// Whether an entry after `number` is about the session or its user.
-    pub fn touched_since(&self, number: i64, session: SessionId, user: UserId) -> bool {
-        self.sessions.get(&session).is_some_and(|last| *last > number)
-            || self.users.get(&user).is_some_and(|last| *last > number)
+    /// Whether an entry after `number` is about the session, its user or one of these roles.
+    pub fn touched_since(&self, number: i64, session: SessionId, user: UserId, roles: &[String]) -> bool {
+        let later = |last: Option<&i64>| last.is_some_and(|last| *last > number);
+        later(self.sessions.get(&session))
+            || later(self.users.get(&user))
+            || roles.iter().any(|role| later(self.roles.get(role)))
     }
 }
 

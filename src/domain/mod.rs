@@ -7,6 +7,7 @@ pub mod audience;
 pub mod claims;
 pub mod id;
 pub mod revocation;
+pub mod role;
 pub mod secret;
 pub mod signing_key;
 pub mod time;
@@ -27,3 +28,5 @@ pub mod refresh;
 pub mod session;
 #[cfg(feature = "server")]
 pub mod user;
+#[cfg(feature = "server")]
+pub mod warrant;

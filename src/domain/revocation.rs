@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    id::{SessionId, TokenId, UserId},
+    id::{ServiceAccountId, SessionId, TokenId, UserId},
     time::Timestamp,
 };
 
@@ -24,6 +24,18 @@ pub enum Revocation {
         epoch: i64,
         /// A session that goes on, for instance the one that changed the password.
         spared: Option<SessionId>,
+    },
+    /// Every access token of this service account with a smaller epoch.
+    ServiceAccount {
+        /// The service account.
+        account: ServiceAccountId,
+        /// Its new epoch.
+        epoch: i64,
+    },
+    /// Revokes nothing: what this role allows has changed. Who holds it is to be told so by the next token.
+    Role {
+        /// The role's name.
+        role: String,
     },
     /// One access token.
     Token {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use super::{email::Email, id::UserId, time::Timestamp};
@@ -93,6 +94,46 @@ impl fmt::Debug for Label {
     }
 }
 
+/// What administrators keep of a user beside the rest: a JSON object. Personal data.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Attributes(serde_json::Map<String, serde_json::Value>);
+
+/// Why an object cannot be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is too large: keep it within {} bytes as JSON", Attributes::MAX_BYTES)]
+pub struct AttributesError;
+
+impl Attributes {
+    /// How long the object may be as JSON, in bytes.
+    pub const MAX_BYTES: usize = 4096;
+
+    /// Takes an object that is not too large.
+    pub fn new(map: serde_json::Map<String, serde_json::Value>) -> Result<Self, AttributesError> {
+        // Writing to a string cannot fail, and a map of JSON values is one that can be written.
+        let bytes = serde_json::to_vec(&map).map_or(usize::MAX, |json| json.len());
+        if bytes <= Self::MAX_BYTES { Ok(Self(map)) } else { Err(AttributesError) }
+    }
+
+    /// The object.
+    pub fn into_map(self) -> serde_json::Map<String, serde_json::Value> {
+        self.0
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Eq for Attributes {}
+
+impl fmt::Debug for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Attributes([redacted])")
+    }
+}
+
 /// What somebody signs in with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identifier {
@@ -160,6 +201,10 @@ pub struct User {
     pub epoch: i64,
     /// Role names, sorted.
     pub roles: Vec<String>,
+    /// What administrators keep of the user.
+    pub attributes: Attributes,
+    /// Goes up with each change that an administrator or the owner makes.
+    pub revision: i64,
     /// When it was created.
     pub create_time: Timestamp,
     /// When it was last changed.

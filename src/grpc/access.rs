@@ -1,7 +1,10 @@
 //! Who may call what. The table is made at build time from the access option of every RPC in `proto/`; what is not in it is
 //! not served.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::LazyLock,
+};
 
 /// Who may call an RPC: `vouchsafe.v1.Access` without its unspecified value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub enum Access {
     Verifier,
     /// A signed-in user.
     Account,
+    /// Whoever's roles hold this permission.
+    Permission(&'static str),
 }
 
 /// Every RPC of `vouchsafe.v1`.
@@ -35,6 +40,15 @@ const OPEN_METHODS: [&str; 5] = [
 /// The path of every RPC that is served, for metrics.
 pub fn paths() -> impl Iterator<Item = &'static str> {
     METHODS.iter().map(|(path, _)| *path).chain(OPEN_METHODS)
+}
+
+/// Every permission that an RPC asks for, once, in order: what there is to hold of this program's own.
+pub fn permissions() -> impl Iterator<Item = &'static str> {
+    let asked = METHODS.iter().filter_map(|(_, access)| match access {
+        Access::Permission(permission) => Some(*permission),
+        Access::Open | Access::Verifier | Access::Account => None,
+    });
+    asked.collect::<BTreeSet<_>>().into_iter()
 }
 
 /// Who may call the RPC with this path. `None`: there is no such RPC.

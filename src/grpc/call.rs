@@ -24,6 +24,7 @@ use crate::{
         audit::Origin,
         secret::{Entropy, SecretString, random},
         user::Label,
+        warrant::Warrant,
     },
     service::{Principal, RequestContext, Service, ServiceError},
     telemetry::begin_rpc_span,
@@ -171,8 +172,13 @@ impl Shared {
             Access::Verifier => return Err(Refusal::Service(ServiceError::VerificationClosed)),
             Access::Account => {
                 let token = bearer(request.headers()).map_err(Refusal::Service)?;
-                let principal = self.service.authenticate(&token).await.map_err(Refusal::Service)?;
+                let principal = self.service.authenticate_user(&token).await.map_err(Refusal::Service)?;
                 request.extensions_mut().insert(principal);
+            }
+            Access::Permission(permission) => {
+                let token = bearer(request.headers()).map_err(Refusal::Service)?;
+                let warrant = self.service.warrant(&token, permission).await.map_err(Refusal::Service)?;
+                request.extensions_mut().insert(warrant);
             }
         }
         let context = RequestContext {
@@ -217,6 +223,11 @@ pub(super) fn context<T>(request: &tonic::Request<T>, service: &Service) -> Resu
 /// The caller that [`CallLayer`] admitted.
 pub(super) fn principal<T>(request: &tonic::Request<T>) -> Result<Principal, ServiceError> {
     request.extensions().get::<Principal>().copied().ok_or(ServiceError::AccessTokenMissing)
+}
+
+/// In whose name the caller manages, as [`CallLayer`] found.
+pub(super) fn warrant<T>(request: &tonic::Request<T>) -> Result<Warrant, ServiceError> {
+    request.extensions().get::<Warrant>().cloned().ok_or(ServiceError::AccessTokenMissing)
 }
 
 fn origin(request: &Request<Body>, request_id: &str) -> Origin {

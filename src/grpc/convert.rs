@@ -6,7 +6,7 @@ use crate::{
     domain::{
         audience::Audience,
         audit::Origin,
-        claims::AccessClaims,
+        claims::{AccessClaims, SignIn},
         field::{FieldViolation, FieldViolations},
         id::SessionId,
         password::Password,
@@ -14,7 +14,7 @@ use crate::{
         session::{DeviceInfo, LAST_USED_GRAIN, Session, SessionPolicy},
         signing_key::KeyState,
         time::Timestamp,
-        user::{Label, User, UserState},
+        user::{Attributes, Label, User, UserState},
     },
     pb::v1,
     service::{Consistency, IssuedTokens, LoginCommand, Policy, PublishedKey, RegisterCommand, ServiceError},
@@ -159,15 +159,17 @@ pub(super) fn claims(claims: AccessClaims) -> v1::Claims {
         expire_time,
         issue_time,
         token_id,
-        session_id,
         client_id,
         scope,
         roles,
-        auth_time,
-        amr,
-        acr,
+        permissions,
         epoch: _, // of use to verifiers only
+        sign_in,
     } = claims;
+    let (session_id, auth_time, amr, acr) = match sign_in {
+        Some(SignIn { session_id, auth_time, amr, acr }) => (session_id.to_string(), Some(auth_time), amr, acr),
+        None => (String::new(), None, Vec::new(), String::new()),
+    };
     v1::Claims {
         issuer,
         subject: subject.to_string(),
@@ -175,13 +177,14 @@ pub(super) fn claims(claims: AccessClaims) -> v1::Claims {
         expire_time: Some(timestamp(expire_time)),
         issue_time: Some(timestamp(issue_time)),
         token_id: token_id.to_string(),
-        session_id: session_id.to_string(),
+        session_id,
         client_id,
         scope: scope.to_string(),
         roles,
-        auth_time: Some(timestamp(auth_time)),
+        auth_time: auth_time.map(timestamp),
         amr,
         acr,
+        permissions,
     }
 }
 
@@ -209,6 +212,8 @@ pub(super) fn user(user: User) -> v1::User {
         state,
         epoch: _, // internal
         roles,
+        attributes,
+        revision,
         create_time,
         update_time,
     } = user;
@@ -224,9 +229,40 @@ pub(super) fn user(user: User) -> v1::User {
         }
         .into(),
         roles,
+        attributes: (!attributes.is_empty()).then(|| structure(attributes)),
         create_time: Some(timestamp(create_time)),
         update_time: Some(timestamp(update_time)),
+        etag: etag(revision),
     }
+}
+
+/// What a resource's `etag` is at this revision.
+pub(super) fn etag(revision: i64) -> String {
+    format!("r{revision}")
+}
+
+fn structure(attributes: Attributes) -> prost_types::Struct {
+    let fields = attributes.into_map().into_iter().map(|(name, value)| (name, protobuf_value(value))).collect();
+    prost_types::Struct { fields }
+}
+
+fn protobuf_value(value: serde_json::Value) -> prost_types::Value {
+    use prost_types::value::Kind;
+    use serde_json::Value as Json;
+    let kind = match value {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(value),
+        // Stored from a `Value`, whose numbers are of this kind.
+        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Json::String(text) => Kind::StringValue(text),
+        Json::Array(values) => {
+            Kind::ListValue(prost_types::ListValue { values: values.into_iter().map(protobuf_value).collect() })
+        }
+        Json::Object(fields) => Kind::StructValue(prost_types::Struct {
+            fields: fields.into_iter().map(|(name, value)| (name, protobuf_value(value))).collect(),
+        }),
+    };
+    prost_types::Value { kind: Some(kind) }
 }
 
 pub(super) fn session(session: Session, policy: &SessionPolicy, current: SessionId) -> v1::Session {

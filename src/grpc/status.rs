@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::{domain, pb::v1::ErrorReason, service::ServiceError};
+use crate::{domain, pb::v1::ErrorReason, service::ServiceError, store::Refused};
 
 /// `google.rpc.ErrorInfo.domain`.
 const DOMAIN: &str = "vouchsafe";
@@ -72,6 +72,12 @@ impl From<ServiceError> for Status {
             ServiceError::Conflict => {
                 status(Code::Aborted, R::Conflict, "the account was changed at the same moment: try again")
             }
+            ServiceError::NotAUser => status(
+                Code::PermissionDenied,
+                R::NotAUser,
+                "this is for users, about their own account: the access token is a service account's",
+            ),
+            ServiceError::Refused(refused) => refused_status(refused),
             ServiceError::Overloaded { retry_after } => {
                 let mut details = info(R::Overloaded);
                 details.set_retry_info(Some(retry_after));
@@ -99,6 +105,52 @@ impl From<ServiceError> for Status {
             }
         }
     }
+}
+
+fn refused_status(refused: Refused) -> Status {
+    use ErrorReason as R;
+    let (code, reason, text) = match refused {
+        Refused::NotPermitted => (
+            Code::PermissionDenied,
+            R::PermissionDenied,
+            "your roles, or the scope of your token, do not hold the permission that this takes",
+        ),
+        Refused::ExceedsOwn => (
+            Code::PermissionDenied,
+            R::ExceedsOwnPermissions,
+            "it takes permissions that you do not hold: ask somebody who holds them",
+        ),
+        Refused::NoUser => (Code::NotFound, R::UserNotFound, "there is no such user"),
+        Refused::NoRole => (Code::NotFound, R::RoleNotFound, "there is no such role"),
+        Refused::NoServiceAccount => (Code::NotFound, R::ServiceAccountNotFound, "there is no such service account"),
+        Refused::RoleExists => (Code::AlreadyExists, R::RoleExists, "there is a role of this name"),
+        Refused::RoleInUse => {
+            (Code::FailedPrecondition, R::RoleInUse, "users or service accounts have the role: take it from them first")
+        }
+        Refused::RoleBuiltIn => {
+            (Code::FailedPrecondition, R::RoleBuiltIn, "the role is built in and cannot be changed or deleted")
+        }
+        Refused::LastAdministrator => (
+            Code::FailedPrecondition,
+            R::LastAdministrator,
+            "it would leave no active administrator: make another user one first",
+        ),
+        Refused::EtagMismatch => {
+            (Code::Aborted, R::EtagMismatch, "it has changed since its etag was read: read it again")
+        }
+        Refused::RequestIdReused => {
+            (Code::AlreadyExists, R::RequestIdReused, "the request_id was used for another request: use a new one")
+        }
+        Refused::EmailTaken => (Code::AlreadyExists, R::EmailTaken, "an account with this e-mail address exists"),
+        Refused::UsernameTaken => (Code::AlreadyExists, R::UsernameTaken, "an account with this user name exists"),
+        Refused::SpiffeIdTaken => (Code::AlreadyExists, R::SpiffeIdTaken, "another service account has this SPIFFE id"),
+        Refused::ImportOutOfStep => (
+            Code::FailedPrecondition,
+            R::ImportOutOfStep,
+            "the rows do not go on where the import stands: send them from next_row on",
+        ),
+    };
+    status(code, reason, text)
 }
 
 fn unavailable() -> Status {

@@ -59,6 +59,8 @@ fn database_advice(error: &StoreError) -> String {
         StoreError::Unavailable(_) => {
             format!("{error}: check that the database runs and that database.url reaches it, then start again")
         }
-        StoreError::Schema(_) | StoreError::Corrupt { .. } | StoreError::Internal(_) => error.to_string(),
+        StoreError::Refused(_) | StoreError::Schema(_) | StoreError::Corrupt { .. } | StoreError::Internal(_) => {
+            error.to_string()
+        }
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         audiences: tokens.audiences.clone(),
         default_audience: tokens.default_audience.clone(),
         scopes: tokens.scopes.clone(),
+        token_permissions: tokens.permissions,
         client_id: tokens.client_id.clone(),
         sessions: SessionPolicy { idle: sessions.idle_timeout, absolute: sessions.absolute_timeout },
         redelivery_window: sessions.redelivery_window,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     crypto::HashError,
     domain::field::{FieldViolation, FieldViolations},
-    store::StoreError,
+    store::{Refused, StoreError},
 };
 
 /// Why a call failed. The text is for the log; the edge has its own words for callers.
@@ -56,6 +56,12 @@ pub enum ServiceError {
     /// The account was changed at the same moment.
     #[error("conflicting change")]
     Conflict,
+    /// The access token is a service account's, where only a user has what is asked for.
+    #[error("not a user")]
+    NotAUser,
+    /// It cannot be managed so.
+    #[error("refused: {0}")]
+    Refused(#[from] Refused),
     /// More password checks wait than can be done in time.
     #[error("too many password checks, retry after {retry_after:?}")]
     Overloaded {
@@ -95,6 +101,7 @@ impl ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Refused(refused) => Self::Refused(refused),
             StoreError::Unavailable(cause) => Self::Unavailable { cause: cause.to_string() },
             StoreError::Corrupt { .. } | StoreError::Schema(_) | StoreError::Internal(_) => Self::internal(error),
         }

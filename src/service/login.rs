@@ -67,7 +67,7 @@ impl Service {
             let session = self.new_session(&command, &checked)?;
             let event = AuditEvent {
                 actor: Actor::User(checked.user),
-                subject: Some(checked.user),
+                subject: Some(checked.user.into()),
                 act: Act::LoggedIn { session: session.id },
                 origin: context.origin.clone(),
             };
@@ -112,7 +112,7 @@ impl Service {
             credentials.is_none().then(|| self.identifiers.hash(&command.identifier.trim().to_lowercase()));
         AuditEvent {
             actor: Actor::Anonymous,
-            subject: credentials.map(|c| c.user),
+            subject: credentials.map(|c| c.user.into()),
             act: Act::LoginFailed { cause, identifier_hash },
             origin: context.origin.clone(),
         }
@@ -128,7 +128,7 @@ impl Service {
         let Checked { user, hash: old, outdated: _ } = checked;
         let event = AuditEvent {
             actor: Actor::System,
-            subject: Some(user),
+            subject: Some(user.into()),
             act: Act::PasswordRehashed,
             origin: context.origin,
         };

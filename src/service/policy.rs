@@ -27,6 +27,8 @@ pub struct Policy {
     pub default_audience: Vec<Audience>,
     /// The scopes that exist.
     pub scopes: Scope,
+    /// Whether tokens say what the roles allow.
+    pub token_permissions: bool,
     /// `client_id` of a sign-in with a password.
     pub client_id: String,
     /// How long sessions live.

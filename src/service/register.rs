@@ -9,7 +9,7 @@ use crate::{
         id::UserId,
         password::Password,
         time::Timestamp,
-        user::{Label, PhcString, User, UserState, Username},
+        user::{Attributes, Label, PhcString, User, UserState, Username},
     },
     store::port::{CreateUser, NewUser},
     telemetry::RegistrationOutcome,
@@ -60,10 +60,12 @@ pub fn new_user(id: UserId, command: &RegisterCommand, hash: PhcString, roles: V
         state: UserState::Active,
         epoch: 1,
         roles,
+        attributes: Attributes::default(),
+        revision: 1,
         create_time: now,
         update_time: now,
     };
-    NewUser { user, password_hash: hash }
+    NewUser { user, password_hash: Some(hash) }
 }
 
 impl Service {
@@ -85,7 +87,7 @@ impl Service {
         let user = new.user.clone();
         let event = AuditEvent {
             actor: Actor::Anonymous,
-            subject: Some(id),
+            subject: Some(id.into()),
             act: Act::Registered,
             origin: context.origin.clone(),
         };

@@ -23,8 +23,8 @@ impl Service {
         let Ok(claims) = self.check(token, &[]).await? else { return Ok(()) };
         let revocation = TokenRevocation {
             token: claims.token_id,
-            session: claims.session_id,
-            user: claims.subject,
+            session: claims.session_id(),
+            subject: claims.subject,
             issue_time: claims.issue_time,
         };
         if !self.store.revoke_token(revocation, context.origin.clone()).await? {

@@ -65,5 +65,10 @@ impl Service {
 
 /// An act of the caller on the own account.
 pub(super) fn own_act(caller: Principal, act: Act, context: &RequestContext) -> AuditEvent {
-    AuditEvent { actor: Actor::User(caller.user), subject: Some(caller.user), act, origin: context.origin.clone() }
+    AuditEvent {
+        actor: Actor::User(caller.user),
+        subject: Some(caller.user.into()),
+        act,
+        origin: context.origin.clone(),
+    }
 }

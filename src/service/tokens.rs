@@ -3,8 +3,9 @@
 use super::{Service, ServiceError};
 use crate::{
     domain::{
-        claims::AccessClaims,
+        claims::{AccessClaims, SignIn},
         id::{SessionId, TokenId},
+        role::{HeldRoles, Permission},
         secret::SecretString,
         time::Timestamp,
     },
@@ -51,24 +52,36 @@ impl Service {
         })
     }
 
+    /// The `permissions` claim, where it is wanted.
+    pub(super) fn permissions_said(&self, held: &HeldRoles) -> Vec<String> {
+        if self.policy.token_permissions {
+            held.permissions.iter().map(Permission::to_string).collect()
+        } else {
+            Vec::new()
+        }
+    }
+
     fn claims(&self, live: &LiveSession, now: Timestamp) -> AccessClaims {
         let grant = &live.session.grant;
         let issue_time = Timestamp::from_seconds(now.as_seconds());
         AccessClaims {
             issuer: self.policy.issuer.clone(),
-            subject: grant.user,
+            subject: grant.user.into(),
             audience: grant.audience.clone(),
             expire_time: issue_time.plus(self.policy.access_ttl),
             issue_time,
             token_id: TokenId::new(now, &self.random()),
-            session_id: live.session.id,
             client_id: grant.client_id.clone(),
-            scope: grant.scope.clone(),
-            roles: live.roles.clone(),
-            auth_time: Timestamp::from_seconds(grant.auth_time.as_seconds()),
-            amr: grant.amr.clone(),
-            acr: grant.acr.clone(),
+            scope: grant.scope.granted_by(&live.held.permissions),
+            roles: live.held.names.clone(),
+            permissions: self.permissions_said(&live.held),
             epoch: grant.epoch,
+            sign_in: Some(SignIn {
+                session_id: live.session.id,
+                auth_time: Timestamp::from_seconds(grant.auth_time.as_seconds()),
+                amr: grant.amr.clone(),
+                acr: grant.acr.clone(),
+            }),
         }
     }
 }

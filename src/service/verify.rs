@@ -7,8 +7,11 @@ use crate::{
     domain::{
         audience::{Audience, OWN_AUDIENCE},
         claims::AccessClaims,
+        id::Subject,
         secret::SecretString,
+        warrant::Warrant,
     },
+    store::Refused,
     telemetry::VerificationResult,
     verifier::Inactive,
 };
@@ -39,12 +42,33 @@ impl Service {
         self.check(token, audience).await
     }
 
-    /// Who calls our own API: the token must be meant for it.
-    pub async fn authenticate(&self, token: &SecretString) -> Result<Principal, ServiceError> {
+    /// What the token says that our own API is called with: it must be meant for it.
+    async fn authenticate(&self, token: &SecretString) -> Result<AccessClaims, ServiceError> {
         let own = Audience::try_from(OWN_AUDIENCE.to_owned()).map_err(ServiceError::internal)?;
         match self.check(token, &[own]).await? {
-            Ok(claims) => Ok(Principal { user: claims.subject, session: claims.session_id }),
+            Ok(claims) => Ok(claims),
             Err(_) => Err(ServiceError::AccessTokenInvalid),
+        }
+    }
+
+    /// Which user calls. A service account has no account of that kind.
+    pub async fn authenticate_user(&self, token: &SecretString) -> Result<Principal, ServiceError> {
+        let claims = self.authenticate(token).await?;
+        match (claims.subject, claims.sign_in) {
+            (Subject::User(user), Some(sign_in)) => Ok(Principal { user, session: sign_in.session_id }),
+            _ => Err(ServiceError::NotAUser),
+        }
+    }
+
+    /// In whose name the caller manages, if its roles allow that at this moment, wherever and whenever they were changed.
+    pub async fn warrant(&self, token: &SecretString, needs: &'static str) -> Result<Warrant, ServiceError> {
+        let claims = self.authenticate(token).await?;
+        let warrant = Warrant { actor: claims.subject.into(), needs, limit: claims.scope.limit() };
+        // Of a subject that is gone, or suspended, the token is revoked as well, which this node may not have heard of yet.
+        let held = self.store.held_roles(claims.subject).await?.ok_or(ServiceError::AccessTokenInvalid)?;
+        match warrant.draw_on(&held.permissions) {
+            Some(_) => Ok(warrant),
+            None => Err(Refused::NotPermitted.into()),
         }
     }
 

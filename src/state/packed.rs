@@ -17,7 +17,7 @@ pub trait Packed: Serialize + DeserializeOwned {
 }
 
 impl Packed for HotRecord {
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
 }
 
 impl Packed for FeedHead {
@@ -66,6 +66,7 @@ mod tests {
         id::{SessionId, UserId},
         refresh::Family,
         revocation::Revocation,
+        role::{HeldRoles, Permissions},
         session::Grant,
         time::Timestamp,
     };
@@ -87,7 +88,7 @@ mod tests {
                 amr: vec!["pwd".to_owned()],
                 acr: "1".to_owned(),
             },
-            roles: vec!["admin".to_owned()],
+            held: HeldRoles { names: vec!["admin".to_owned()], permissions: Permissions::all() },
             create_time: at(1_600_000_000),
             absolute_expire_time: at(1_800_000_000),
             seen: FeedPosition { incarnation: Uuid::from_u128(9), number: 77 },

@@ -7,6 +7,9 @@ pub enum StoreError {
     /// The database is away, overloaded or answers too slowly.
     #[error("the database is unavailable: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The change is not allowed, or not possible. Nothing was done.
+    #[error("refused: {0}")]
+    Refused(#[from] Refused),
     /// A row holds what no version of this program writes.
     #[error("corrupt row: {table}.{column}: {problem}")]
     Corrupt {
@@ -23,6 +26,56 @@ pub enum StoreError {
     /// A fault in this program or in the database's answer.
     #[error("the store failed: {0}")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why something cannot be managed so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The caller does not hold the permission that it takes.
+    #[error("the caller lacks the permission")]
+    NotPermitted,
+    /// It would give away, or act on somebody who holds, what the caller does not hold.
+    #[error("it exceeds what the caller may do")]
+    ExceedsOwn,
+    /// There is no such user.
+    #[error("no such user")]
+    NoUser,
+    /// There is no such role.
+    #[error("no such role")]
+    NoRole,
+    /// There is no such service account.
+    #[error("no such service account")]
+    NoServiceAccount,
+    /// There is a role of this name.
+    #[error("the role exists")]
+    RoleExists,
+    /// Somebody has the role.
+    #[error("the role is in use")]
+    RoleInUse,
+    /// The role is built in.
+    #[error("the role is built in")]
+    RoleBuiltIn,
+    /// Nobody would be left to administer.
+    #[error("it would leave no administrator")]
+    LastAdministrator,
+    /// It has changed since it was read.
+    #[error("it has changed since it was read")]
+    EtagMismatch,
+    /// The request id stands for another request.
+    #[error("the request id was used for another request")]
+    RequestIdReused,
+    /// Another account has the address.
+    #[error("e-mail address taken")]
+    EmailTaken,
+    /// Another account has the user name.
+    #[error("user name taken")]
+    UsernameTaken,
+    /// Another service account has the SPIFFE id.
+    #[error("SPIFFE id taken")]
+    SpiffeIdTaken,
+    /// The import stands elsewhere.
+    #[error("the rows do not go on where the import stands")]
+    ImportOutOfStep,
 }
 
 impl StoreError {

@@ -16,4 +16,4 @@ mod postgres;
 mod sqlite;
 
 pub use connect::{Location, Options, SCHEMA_VERSION, Surroundings, check_schema, migrate, open};
-pub use error::StoreError;
+pub use error::{Refused, StoreError};

@@ -9,9 +9,10 @@ use super::StoreError;
 pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
     audit::{Actor, AuditEvent, Origin},
-    id::{SessionId, TokenId, UserId},
+    id::{SessionId, Subject, TokenId, UserId},
     refresh::Family,
     revocation::FeedEntry,
+    role::HeldRoles,
     session::{DeviceInfo, EndReason, Grant, Session, SessionPolicy},
     signing_key::{Algorithm, KeyLife, RotationPolicy},
     time::Timestamp,
@@ -23,9 +24,9 @@ mod refresh;
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
 
 /// The whole store.
-pub trait Store: UserStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug {}
+pub trait Store: UserStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug {}
 
-impl<S: UserStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug> Store for S {}
+impl<S: UserStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug> Store for S {}
 
 /// Told of every revocation right after the commit that made it true and before the verb that made it returns.
 pub trait CommitObserver: Send + Sync + 'static {
@@ -38,8 +39,8 @@ pub trait CommitObserver: Send + Sync + 'static {
 pub struct NewUser {
     /// The account. Its times and epoch are taken from here.
     pub user: User,
-    /// The password hash.
-    pub password_hash: PhcString,
+    /// The password hash; none for an account that has no password.
+    pub password_hash: Option<PhcString>,
 }
 
 /// How `create_user` ended.
@@ -60,6 +61,14 @@ pub enum Change {
     Done,
     /// The account has changed since it was read; nothing was done.
     Conflict,
+}
+
+/// What is managed, by whoever has the warrant for it. Each verb asks in its own transaction whether the caller's roles allow
+/// it, so that a role that was taken away is good for nothing more; what they do not allow is [`Refused`](super::Refused).
+#[async_trait]
+pub trait WarrantStore: Send + Sync + 'static {
+    /// What the roles of a user or service account allow at this moment; `None` if there is none that is active.
+    async fn held_roles(&self, subject: Subject) -> Result<Option<HeldRoles>, StoreError>;
 }
 
 /// Accounts and their passwords.
@@ -277,10 +286,10 @@ pub trait KeyStore: Send + Sync + 'static {
 pub struct TokenRevocation {
     /// `jti`.
     pub token: TokenId,
-    /// `sid`.
-    pub session: SessionId,
+    /// `sid`, if it has one.
+    pub session: Option<SessionId>,
     /// `sub`.
-    pub user: UserId,
+    pub subject: Subject,
     /// `iat`. It cannot have been revoked before.
     pub issue_time: Timestamp,
 }

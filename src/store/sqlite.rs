@@ -50,6 +50,22 @@ macro_rules! roles_of_user {
     };
 }
 
+/// The roles of the user row `u` and what they hold, as a JSON list of objects.
+macro_rules! held_by_user {
+    () => {
+        "(SELECT json_group_array(json_object('name', r.name, 'permissions', json(r.permissions))) \
+         FROM user_roles ur JOIN roles r ON r.name = ur.role WHERE ur.user_id = u.id)"
+    };
+}
+
+/// The roles of the service account row `a` and what they hold, as a JSON list of objects.
+macro_rules! held_by_service {
+    () => {
+        "(SELECT json_group_array(json_object('name', r.name, 'permissions', json(r.permissions))) \
+         FROM service_account_roles ur JOIN roles r ON r.name = ur.role WHERE ur.service_account_id = a.id)"
+    };
+}
+
 /// The database's own time in microseconds since the epoch.
 macro_rules! database_time {
     () => {

@@ -10,8 +10,8 @@ use serde::{
 use crate::{
     domain::{
         audience::{Audience, Scope},
-        claims::AccessClaims,
-        id::{SessionId, TokenId, UserId},
+        claims::{AccessClaims, SignIn},
+        id::{SessionId, Subject, TokenId},
         time::Timestamp,
     },
     jose::json::{self, Text, once, parse_object},
@@ -37,8 +37,8 @@ pub struct Payload {
 
 /// Reads a payload. The payload must be authentic: nothing here looks at a signature, an audience or a clock.
 ///
-/// Every claim but `scope` and `nbf` must be there, and none may be null. Unknown claims are ignored, but not even they
-/// may come twice.
+/// Every claim but `scope`, `permissions` and `nbf` must be there, and none may be null; those of a sign-in in a user's token
+/// and in no service account's. Unknown claims are ignored, but not even they may come twice.
 pub fn parse(payload: &[u8]) -> Result<Payload, ClaimsError> {
     parse_object::<Members>(payload).ok().and_then(Members::complete).ok_or(ClaimsError)
 }
@@ -52,14 +52,12 @@ pub fn to_json(claims: &AccessClaims) -> impl Serialize {
         expire_time,
         issue_time,
         token_id,
-        session_id,
         client_id,
         scope,
         roles,
-        auth_time,
-        amr,
-        acr,
+        permissions,
         epoch,
+        sign_in,
     } = claims;
     Json {
         iss: issuer,
@@ -68,41 +66,52 @@ pub fn to_json(claims: &AccessClaims) -> impl Serialize {
         exp: expire_time.as_seconds(),
         iat: issue_time.as_seconds(),
         jti: token_id,
-        sid: session_id,
         client_id,
         scope: (!scope.is_empty()).then(|| scope.to_string()),
         roles,
-        auth_time: auth_time.as_seconds(),
-        amr,
-        acr,
+        permissions,
         epoch: *epoch,
+        sign_in: sign_in.as_ref().map(|SignIn { session_id, auth_time, amr, acr }| JsonSignIn {
+            sid: session_id,
+            auth_time: auth_time.as_seconds(),
+            amr,
+            acr,
+        }),
     }
 }
 
 #[derive(Serialize)]
 struct Json<'a> {
     iss: &'a str,
-    sub: &'a UserId,
+    sub: &'a Subject,
     /// Always an array, so that a reader in another language has one form to handle.
     aud: Vec<&'a str>,
     exp: i64,
     iat: i64,
     jti: &'a TokenId,
-    sid: &'a SessionId,
     client_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
     roles: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    permissions: &'a [String],
+    epoch: i64,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    sign_in: Option<JsonSignIn<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonSignIn<'a> {
+    sid: &'a SessionId,
     auth_time: i64,
     amr: &'a [String],
     acr: &'a str,
-    epoch: i64,
 }
 
 #[derive(Default)]
 struct Members {
     iss: Option<Name>,
-    sub: Option<Id<UserId>>,
+    sub: Option<Id<Subject>>,
     aud: Option<Audiences>,
     exp: Option<NumericDate>,
     nbf: Option<NumericDate>,
@@ -112,6 +121,7 @@ struct Members {
     client_id: Option<Name>,
     scope: Option<Scope>,
     roles: Option<Vec<String>>,
+    permissions: Option<Vec<String>>,
     auth_time: Option<NumericDate>,
     amr: Option<Vec<String>>,
     acr: Option<String>,
@@ -132,6 +142,7 @@ impl<'de> json::Members<'de> for Members {
             "client_id" => once(&mut self.client_id, map),
             "scope" => once(&mut self.scope, map),
             "roles" => once(&mut self.roles, map),
+            "permissions" => once(&mut self.permissions, map),
             "auth_time" => once(&mut self.auth_time, map),
             "amr" => once(&mut self.amr, map),
             "acr" => once(&mut self.acr, map),
@@ -143,21 +154,27 @@ impl<'de> json::Members<'de> for Members {
 
 impl Members {
     fn complete(self) -> Option<Payload> {
+        let subject = self.sub?.0;
+        let sign_in = match (subject, self.sid, self.auth_time, self.amr, self.acr) {
+            (Subject::User(_), Some(sid), Some(auth_time), Some(amr), Some(acr)) => {
+                Some(SignIn { session_id: sid.0, auth_time: auth_time.whole_seconds(), amr, acr })
+            }
+            (Subject::Service(_), None, None, None, None) => None,
+            _ => return None,
+        };
         let claims = AccessClaims {
             issuer: self.iss?.0,
-            subject: self.sub?.0,
+            subject,
             audience: self.aud?.0,
             expire_time: self.exp?.whole_seconds(),
             issue_time: self.iat?.whole_seconds(),
             token_id: self.jti?.0,
-            session_id: self.sid?.0,
             client_id: self.client_id?.0,
             scope: self.scope.unwrap_or_default(),
             roles: self.roles?,
-            auth_time: self.auth_time?.whole_seconds(),
-            amr: self.amr?,
-            acr: self.acr?,
+            permissions: self.permissions.unwrap_or_default(),
             epoch: self.epoch?.0,
+            sign_in,
         };
         Some(Payload { claims, not_before: self.nbf.map(|date| date.0) })
     }
@@ -274,6 +291,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::id::{ServiceAccountId, UserId};
 
     fn name() -> impl Strategy<Value = String> {
         "[!#-\\[\\]-~]{1,20}"
@@ -295,23 +313,26 @@ mod tests {
             audience in prop::collection::vec(name(), 1..4),
             scope in prop::collection::vec(name(), 0..4),
             (roles, amr) in (prop::collection::vec(".{0,9}", 0..4), prop::collection::vec(".{0,9}", 0..4)),
-            epoch in 0..=i64::MAX,
+            permissions in prop::collection::vec(".{0,9}", 0..4),
+            (epoch, is_user) in (0..=i64::MAX, any::<bool>()),
         ) -> AccessClaims {
             AccessClaims {
                 issuer,
-                subject: UserId::from_uuid(subject),
+                subject: if is_user {
+                    UserId::from_uuid(subject).into()
+                } else {
+                    ServiceAccountId::from_uuid(subject).into()
+                },
                 audience: audience.into_iter().map(|a| a.try_into().unwrap()).collect(),
                 expire_time,
                 issue_time,
                 token_id: TokenId::from_uuid(token_id),
-                session_id: SessionId::from_uuid(session_id),
                 client_id,
                 scope: scope.join(" ").try_into().unwrap(),
                 roles,
-                auth_time,
-                amr,
-                acr,
+                permissions,
                 epoch,
+                sign_in: is_user.then(|| SignIn { session_id: SessionId::from_uuid(session_id), auth_time, amr, acr }),
             }
         }
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::sharded::{Sharded, Spread};
 use crate::domain::{
     claims::AccessClaims,
-    id::{SessionId, TokenId, UserId},
+    id::{SessionId, Subject, TokenId},
     revocation::{FeedEntry, Revocation},
     time::Timestamp,
 };
@@ -26,19 +26,19 @@ use crate::domain::{
 pub struct RevocationSet {
     sessions: Sharded<SessionId, Timestamp>,
     tokens: Sharded<TokenId, Timestamp>,
-    users: Sharded<UserId, UserCut>,
+    subjects: Sharded<Subject, Cut>,
     keys: ArcSwap<Vec<String>>,
     /// Held by whoever changes the set, so that nothing applied while a snapshot is put in place gets lost.
     writer: Mutex<()>,
 }
 
-/// What all entries about one user amount to, in constant space.
+/// What all entries about one user or service account amount to, in constant space.
 ///
 /// A token is refused if there is an entry with a larger epoch that does not spare its session. So what counts for a
 /// session is the largest epoch among the entries that do not spare it; and that is the largest of all for every session
 /// but the one that the largest spares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct UserCut {
+struct Cut {
     /// The largest epoch.
     epoch: i64,
     /// The session that it spares.
@@ -50,7 +50,7 @@ struct UserCut {
     expire_time: Timestamp,
 }
 
-impl UserCut {
+impl Cut {
     const fn new(epoch: i64, spared: Option<SessionId>, expire_time: Timestamp) -> Self {
         Self { epoch, spared, spared_epoch: if spared.is_some() { i64::MIN } else { epoch }, expire_time }
     }
@@ -71,8 +71,8 @@ impl UserCut {
         self.expire_time = self.expire_time.max(entry.expire_time);
     }
 
-    fn refuses(&self, session: SessionId, epoch: i64) -> bool {
-        epoch < if self.spared == Some(session) { self.spared_epoch } else { self.epoch }
+    fn refuses(&self, session: Option<SessionId>, epoch: i64) -> bool {
+        epoch < if self.spared.is_some() && self.spared == session { self.spared_epoch } else { self.epoch }
     }
 }
 
@@ -94,7 +94,7 @@ impl RevocationSet {
             Revocation::Session { session } => self.sessions.merge(*session, expire_time, later),
             Revocation::Token { token } => self.tokens.merge(*token, expire_time, later),
             Revocation::User { user, epoch, spared } => {
-                self.users.merge(*user, UserCut::new(*epoch, *spared, expire_time), |cut, new| cut.merge(&new));
+                self.cut_off((*user).into(), Cut::new(*epoch, *spared, expire_time));
             }
             Revocation::Key { kid } => {
                 let mut kids = Vec::clone(&self.keys.load());
@@ -103,14 +103,22 @@ impl RevocationSet {
                     self.keys.store(Arc::new(kids));
                 }
             }
-            Revocation::KeySetChanged => {}
+            Revocation::ServiceAccount { account, epoch } => {
+                self.cut_off((*account).into(), Cut::new(*epoch, None, expire_time));
+            }
+            Revocation::Role { .. } | Revocation::KeySetChanged => {}
         }
+    }
+
+    fn cut_off(&self, subject: Subject, cut: Cut) {
+        self.subjects.merge(subject, cut, |present, new| present.merge(&new));
     }
 
     /// Whether a token with these claims, signed by this key, is revoked.
     pub fn is_revoked(&self, claims: &AccessClaims, kid: &str) -> bool {
-        self.sessions.is(&claims.session_id, |_| true)
-            || self.users.is(&claims.subject, |cut| cut.refuses(claims.session_id, claims.epoch))
+        let session = claims.session_id();
+        session.is_some_and(|session| self.sessions.is(&session, |_| true))
+            || self.subjects.is(&claims.subject, |cut| cut.refuses(session, claims.epoch))
             || self.tokens.is(&claims.token_id, |_| true)
             || self.is_key_revoked(kid)
     }
@@ -128,7 +136,7 @@ impl RevocationSet {
         let _writer = self.writer();
         self.sessions.retain(|expire_time| *expire_time > now);
         self.tokens.retain(|expire_time| *expire_time > now);
-        self.users.retain(|cut| cut.expire_time > now);
+        self.subjects.retain(|cut| cut.expire_time > now);
     }
 
     /// Makes a snapshot of the feed the whole of the set: for a new incarnation of the feed, whose entries need not
@@ -141,16 +149,16 @@ impl RevocationSet {
             new.add(entry);
         }
         let _writer = self.writer();
-        let Self { sessions, tokens, users, keys, writer: _ } = new;
+        let Self { sessions, tokens, subjects, keys, writer: _ } = new;
         self.sessions.replace(sessions);
         self.tokens.replace(tokens);
-        self.users.replace(users);
+        self.subjects.replace(subjects);
         self.keys.store(keys.into_inner());
     }
 
-    /// How many sessions, tokens, users and keys are refused something.
+    /// How many sessions, tokens, users, service accounts and keys are refused something.
     pub fn len(&self) -> usize {
-        self.sessions.len() + self.tokens.len() + self.users.len() + self.keys.load().len()
+        self.sessions.len() + self.tokens.len() + self.subjects.len() + self.keys.load().len()
     }
 
     /// Whether nothing is revoked.
@@ -179,7 +187,7 @@ impl Spread for TokenId {
     }
 }
 
-impl Spread for UserId {
+impl Spread for Subject {
     fn uuid(&self) -> &Uuid {
         self.as_uuid()
     }

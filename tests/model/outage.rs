@@ -62,7 +62,7 @@ impl World {
             return self.refuse(c);
         }
         let now = self.nodes[n].clock(self.now);
-        let (family, claims) = (record.family, record.roles.len());
+        let (family, claims) = (record.family, record.held.names.len());
         match decide(&family, self.presented(c), self.window, now, 1) {
             Decision::Rotate { next, state_lost: false } if self.calls[c].tries > 0 => {
                 let next = HotRecord { family: next, ..(**record).clone() };

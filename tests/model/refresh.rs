@@ -191,7 +191,7 @@ impl World {
             Some(true) => {
                 self.nodes[call.node].note_behind(next.family);
                 self.check.made_by_record(self.now, call.node, next.family.generation);
-                let granted = Outcome::Granted { family: next.family, claims: next.roles.len(), late: false };
+                let granted = Outcome::Granted { family: next.family, claims: next.held.names.len(), late: false };
                 self.answer(c, granted, if in_outage { Path::Grace } else { Path::Hot });
             }
             Some(false) => {

@@ -13,6 +13,7 @@ use crate::domain::{
     hot::{FeedHead, FeedPosition, HotRecord},
     id::{SessionId, UserId},
     refresh::Family,
+    role::{HeldRoles, Permissions},
     revocation::{FeedEntry, Revocation},
     session::Grant,
     time::Timestamp,
@@ -182,7 +183,7 @@ pub(crate) fn record_of(row: &Row, family: Family) -> HotRecord {
         family,
         grant,
         // As many roles as there were changes: the model's claims.
-        roles: vec![String::new(); row.claims],
+        held: HeldRoles { names: vec![String::new(); row.claims], permissions: Permissions::default() },
         create_time: start,
         absolute_expire_time: start,
         seen: FeedPosition { incarnation: INCARNATION, number: row.seen },

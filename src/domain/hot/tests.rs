@@ -1,7 +1,7 @@
 //! When a record may speak for its row, condition by condition, with literal times.
 
 use super::*;
-use crate::domain::audience::Scope;
+use crate::domain::{audience::Scope, role::Permissions};
 
 const GRACE: Duration = Duration::from_mins(15);
 
@@ -35,7 +35,7 @@ fn record() -> HotRecord {
             amr: Vec::new(),
             acr: String::new(),
         },
-        roles: Vec::new(),
+        held: HeldRoles { names: vec!["clerk".to_owned()], permissions: Permissions::default() },
         create_time: at(1),
         absolute_expire_time: at(1_000_000),
         seen: FeedPosition { incarnation: uuid(1), number: 50 },
@@ -130,15 +130,26 @@ fn not_with_a_record_of_another_history_or_from_before_what_is_remembered() {
 }
 
 #[test]
-fn not_when_an_entry_since_is_about_the_session_or_its_user() {
+fn not_when_an_entry_since_is_about_the_session_its_user_or_its_roles() {
     let cut_off = Revocation::User { user: user(), epoch: 2, spared: Some(session()) };
-    for revocation in [Revocation::Session { session: session() }, cut_off] {
+    let role = Revocation::Role { role: "clerk".to_owned() };
+    for revocation in [Revocation::Session { session: session() }, cut_off, role] {
         for (number, expected) in [(50, Ok(())), (51, Err(NotCarried::Touched))] {
             let mut changes = RecentChanges::default();
             changes.note(&entry(number, revocation.clone()));
             assert_eq!(may_carry(session(), &record(), &outage(&changes)), expected, "{revocation:?} at {number}");
         }
     }
+}
+
+#[test]
+fn a_role_that_the_record_does_not_have_is_no_matter() {
+    let mut changes = RecentChanges::default();
+    changes.note(&entry(55, Revocation::Role { role: "admin".to_owned() }));
+    assert_eq!(may_carry(session(), &record(), &outage(&changes)), Ok(()));
+    changes.note(&entry(56, Revocation::Role { role: "clerk".to_owned() }));
+    changes.forget_before(at(501));
+    assert!(!changes.touched_since(0, session(), user(), &["clerk".to_owned()]) && !changes.reach_back_to(55));
 }
 
 #[test]
@@ -151,8 +162,8 @@ fn what_is_forgotten_moves_the_horizon() {
     changes.forget_before(at(501));
     assert!(!changes.reach_back_to(0));
     assert!(changes.reach_back_to(1));
-    assert!(changes.touched_since(1, session(), user()), "the later entry is still known");
+    assert!(changes.touched_since(1, session(), user(), &[]), "the later entry is still known");
     changes.forget_before(at(601));
-    assert!(!changes.touched_since(0, session(), user()));
+    assert!(!changes.touched_since(0, session(), user(), &[]));
     assert!(changes.reach_back_to(2) && !changes.reach_back_to(1));
 }

@@ -51,7 +51,7 @@ impl From<&StoreError> for ReadFailure {
     fn from(error: &StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => Self::Away(error.to_string()),
-            StoreError::Corrupt { .. } | StoreError::Schema(_) | StoreError::Internal(_) => {
+            StoreError::Refused(_) | StoreError::Corrupt { .. } | StoreError::Schema(_) | StoreError::Internal(_) => {
                 Self::Fault(error.to_string())
             }
         }

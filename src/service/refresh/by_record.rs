@@ -13,6 +13,7 @@ use crate::{
         hot::{FeedPosition, HotRecord},
         id::SessionId,
         refresh::{Decision, Delivery, Family, decide},
+        role::HeldRoles,
         session::{DeviceInfo, Session},
         time::Timestamp,
     },
@@ -102,13 +103,13 @@ impl Service {
                 return Ok((RefreshOutcome::Expired, RefreshPath::Hot));
             }
             let granted = |session, delivery| {
-                let live = LiveSession { session, roles: live.roles.clone() };
+                let live = LiveSession { session, held: live.held.clone() };
                 Ok((RefreshOutcome::Granted(Box::new(live), delivery), RefreshPath::Hot))
             };
             match decide(&session.family, attempt.presented, attempt.window, now, attempt.key_id) {
                 Decision::Rotate { next, state_lost: false } => {
                     let session = session.advanced_to(next);
-                    let next = record_of(&session, &live.roles, seen);
+                    let next = record_of(&session, &live.held, seen);
                     match self.make_move(parts, session.id, Move { found, next }, now).await {
                         Ok(Ok(())) => return granted(session, Delivery::Rotated),
                         Ok(Err(now)) => found = now,
@@ -157,9 +158,9 @@ impl Service {
     /// in an outage. It is made if there is none: a slower refresh could make one that is behind. What cannot be done now is
     /// done when it can be.
     async fn bring_up_record(&self, parts: &HotRefresh, live: &LiveSession, seen: FeedPosition) {
-        let LiveSession { session, roles } = live;
+        let LiveSession { session, held } = live;
         let expire_time = session.expire_time(&self.policy.sessions);
-        let wanted = record_of(session, roles, seen);
+        let wanted = record_of(session, held, seen);
         let raised = parts.hot.raise(session.id, &wanted, expire_time.since(self.clock.now())).await;
         if raised.is_err() {
             parts.hot.note_unfollowed(session.id, wanted, expire_time);
@@ -191,7 +192,7 @@ impl Service {
             if session.is_expired(&attempt.policy, now) {
                 return Ok((RefreshOutcome::Expired, RefreshPath::Grace));
             }
-            let live = |session| Box::new(LiveSession { session, roles: record.roles.clone() });
+            let live = |session| Box::new(LiveSession { session, held: record.held.clone() });
             match decide(&session.family, attempt.presented, attempt.window, now, attempt.key_id) {
                 Decision::Rotate { next: family, state_lost: false } => {
                     let live = live(session.advanced_to(family));
@@ -243,11 +244,11 @@ enum Record {
     OutOfReach(Option<Family>),
 }
 
-fn record_of(session: &Session, roles: &[String], seen: FeedPosition) -> HotRecord {
+fn record_of(session: &Session, held: &HeldRoles, seen: FeedPosition) -> HotRecord {
     HotRecord {
         family: session.family,
         grant: session.grant.clone(),
-        roles: roles.to_vec(),
+        held: held.clone(),
         create_time: session.create_time,
         absolute_expire_time: session.absolute_expire_time,
         seen,

@@ -12,6 +12,7 @@ use crate::{
         hot::FeedPosition,
         id::SessionId,
         refresh::{Delivery, Family, Presented},
+        role::HeldRoles,
         session::{Session, SessionPolicy},
     },
     store::StoreError,
@@ -22,8 +23,8 @@ use crate::{
 pub struct LiveSession {
     /// The session, with its family as it is now.
     pub session: Session,
-    /// The user's roles at this moment, sorted.
-    pub roles: Vec<String>,
+    /// The user's roles at this moment and what they allow.
+    pub held: HeldRoles,
 }
 
 /// A refresh to decide.

@@ -9,7 +9,7 @@ use super::{Database, Pools, READS_APART, Tx};
 use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
-        id::{EventId, SessionId, UserId},
+        id::{EventId, SessionId, Subject},
         secret::random,
     },
     store::{
@@ -64,7 +64,7 @@ impl Tx {
         .bind(event.act.succeeded())
         .bind(actor)
         .bind(actor_id)
-        .bind(event.subject)
+        .bind(event.subject.map(|subject| *subject.as_uuid()))
         .bind(session(&event.act))
         .bind(&event.origin.request_id)
         .bind(Json(detail(&event.act)))
@@ -95,7 +95,7 @@ impl Tx {
         if ip_address.is_empty() && user_agent.is_empty() {
             return Ok(None);
         }
-        let owner = event.subject.map_or(Uuid::nil(), |user| *user.as_uuid());
+        let owner = event.subject.and_then(Subject::user).map_or(Uuid::nil(), |user| *user.as_uuid());
         let Some(key) = self.data_key(owner).await? else { return Ok(None) };
         let personal = json!({ "ip_address": ip_address, "user_agent": user_agent }).to_string();
         let sealed = self.around().vault.seal(owner, &key, id, personal.as_bytes());
@@ -122,10 +122,11 @@ impl Tx {
     }
 }
 
-fn actor(actor: Actor) -> (&'static str, Option<UserId>) {
+fn actor(actor: Actor) -> (&'static str, Option<Uuid>) {
     match actor {
         Actor::Anonymous => ("anonymous", None),
-        Actor::User(id) => ("user", Some(id)),
+        Actor::User(id) => ("user", Some(*id.as_uuid())),
+        Actor::Service(id) => ("service", Some(*id.as_uuid())),
         Actor::Operator => ("operator", None),
         Actor::System => ("system", None),
     }
@@ -136,15 +137,32 @@ fn session(act: &Act) -> Option<SessionId> {
         Act::LoggedIn { session }
         | Act::SessionEnded { session, .. }
         | Act::LateRedelivery { session, .. }
-        | Act::RefreshStateLost { session, .. }
-        | Act::TokenRevoked { session, .. } => Some(*session),
-        Act::OtherSessionsEnded { spared } => *spared,
+        | Act::RefreshStateLost { session, .. } => Some(*session),
+        Act::OtherSessionsEnded { spared: session } | Act::TokenRevoked { session, .. } => *session,
         Act::Registered
         | Act::LoginFailed { .. }
         | Act::ReauthenticationFailed
         | Act::PasswordChanged
         | Act::PasswordRehashed
+        | Act::PasswordSet
+        | Act::SessionsEnded
         | Act::RoleAssigned { .. }
+        | Act::RoleUnassigned { .. }
+        | Act::RoleCreated { .. }
+        | Act::RoleUpdated { .. }
+        | Act::RoleDeleted { .. }
+        | Act::UserCreated
+        | Act::UserImported { .. }
+        | Act::UserUpdated { .. }
+        | Act::UserSuspended
+        | Act::UserReactivated
+        | Act::UserDeleted
+        | Act::ServiceAccountCreated
+        | Act::ServiceAccountUpdated { .. }
+        | Act::ServiceAccountSecretRotated { .. }
+        | Act::ServiceAccountDeleted
+        | Act::ServiceTokenIssued { .. }
+        | Act::ServiceTokenRefused
         | Act::KeyRevoked { .. }
         | Act::KeyPublished { .. } => None,
     }
@@ -157,7 +175,16 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         Act::LateRedelivery { session: _, generation } | Act::RefreshStateLost { session: _, generation } => {
             json!({ "generation": generation })
         }
-        Act::RoleAssigned { role } => json!({ "role": role }),
+        Act::RoleAssigned { role } | Act::RoleUnassigned { role } | Act::RoleDeleted { role } => {
+            json!({ "role": role })
+        }
+        Act::RoleCreated { role, permissions } | Act::RoleUpdated { role, permissions } => {
+            json!({ "role": role, "permissions": permissions })
+        }
+        Act::UserImported { import } => json!({ "import": import }),
+        Act::UserUpdated { fields } | Act::ServiceAccountUpdated { fields } => json!({ "fields": fields }),
+        Act::ServiceAccountSecretRotated { secret } => json!({ "secret": secret }),
+        Act::ServiceTokenIssued { token } => json!({ "token": token }),
         Act::TokenRevoked { session: _, token } => json!({ "token": token }),
         Act::KeyPublished { key } | Act::KeyRevoked { key } => json!({ "key": key }),
         Act::Registered
@@ -165,6 +192,15 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         | Act::ReauthenticationFailed
         | Act::PasswordChanged
         | Act::PasswordRehashed
-        | Act::OtherSessionsEnded { .. } => json!({}),
+        | Act::PasswordSet
+        | Act::OtherSessionsEnded { .. }
+        | Act::SessionsEnded
+        | Act::UserCreated
+        | Act::UserSuspended
+        | Act::UserReactivated
+        | Act::UserDeleted
+        | Act::ServiceAccountCreated
+        | Act::ServiceAccountDeleted
+        | Act::ServiceTokenRefused => json!({}),
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Database, Db,
-    rows::{SessionAndUserRow, session_columns},
+    rows::{SessionAndUserRow, held_roles, session_columns},
 };
 use crate::{
     domain::{hot::FeedPosition, id::SessionId, refresh::Family, session::Session, time::Timestamp},
@@ -53,8 +53,8 @@ impl Database {
                     "SELECT h.incarnation, h.number AS feed_number, ",
                     session_columns!(),
                     ", u.state AS user_state, u.epoch AS user_epoch, ",
-                    roles_of_user!(),
-                    " AS roles FROM feed_head h CROSS JOIN sessions s JOIN users u ON u.id = s.user_id WHERE h.id = 1 AND ",
+                    held_by_user!(),
+                    " AS held FROM feed_head h CROSS JOIN sessions s JOIN users u ON u.id = s.user_id WHERE h.id = 1 AND ",
                     is_listed!("s.id", "$1")
                 ))
                 .bind(Json(sessions))
@@ -105,5 +105,5 @@ pub(super) fn state(row: SessionAndUserRow) -> Result<SessionState, StoreError> 
     if session.grant.epoch != row.user_epoch {
         return Ok(SessionState::Ended);
     }
-    Ok(SessionState::Live(Box::new(LiveSession { session, roles: row.roles.0 })))
+    Ok(SessionState::Live(Box::new(LiveSession { session, held: held_roles(row.held) })))
 }

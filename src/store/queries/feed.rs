@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Database, Tx, audit::detail, rows::from_json, transaction::KEY_MARGIN_MICROS};
 use crate::{
     domain::{
-        audit::{Act, Actor, AuditEvent, Origin},
+        audit::{Act, AuditEvent, Origin},
         id::EventId,
         revocation::{FeedEntry, Revocation},
         time::Timestamp,
@@ -106,8 +106,9 @@ impl FeedStore for Database {
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
 async fn revoke_token(tx: &mut Tx, revocation: TokenRevocation, origin: &Origin) -> Result<bool, StoreError> {
-    let TokenRevocation { token, session, user, issue_time } = revocation;
-    // Held until the end, so that of two who revoke one token the second sees what the first did.
+    let TokenRevocation { token, session, subject, issue_time } = revocation;
+    // Held until the end, so that of two who revoke one token the second sees what the first did. A service account's has no
+    // session to hold: revoked twice at once it has two entries.
     let ended: Option<(Option<Timestamp>,)> =
         sqlx::query_as(concat!("SELECT end_time FROM sessions WHERE id = $1", for_update!()))
             .bind(session)
@@ -121,7 +122,7 @@ async fn revoke_token(tx: &mut Tx, revocation: TokenRevocation, origin: &Origin)
     let before: Option<(EventId,)> = sqlx::query_as(
         "SELECT id FROM audit_events WHERE subject_id = $1 AND time > $2 AND act = $3 AND detail = $4 LIMIT 1",
     )
-    .bind(user)
+    .bind(*subject.as_uuid())
     .bind(issue_time.minus(CLOCK_SKEW))
     .bind(act.name())
     .bind(Json(detail(&act)))
@@ -131,7 +132,7 @@ async fn revoke_token(tx: &mut Tx, revocation: TokenRevocation, origin: &Origin)
         return Ok(false);
     }
     tx.revoke(Revocation::Token { token });
-    tx.audit(&AuditEvent { actor: Actor::User(user), subject: Some(user), act, origin: origin.clone() }).await?;
+    tx.audit(&AuditEvent { actor: subject.into(), subject: Some(subject), act, origin: origin.clone() }).await?;
     Ok(true)
 }
 

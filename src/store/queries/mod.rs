@@ -23,6 +23,7 @@ mod rows;
 mod sessions;
 mod transaction;
 mod users;
+mod warrants;
 
 /// Where statements go.
 type Conn = Link<Db>;

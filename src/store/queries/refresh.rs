@@ -36,8 +36,8 @@ impl Tx {
             "SELECT ",
             session_columns!(),
             ", u.state AS user_state, u.epoch AS user_epoch, ",
-            roles_of_user!(),
-            " AS roles FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1"
+            held_by_user!(),
+            " AS held FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1"
         ))
         .bind(attempt.session)
         .fetch_optional(self.conn())
@@ -46,7 +46,7 @@ impl Tx {
         // Read after the lock was granted: the moment of the decision.
         let now = self.now();
         let SessionState::Live(live) = state(row)? else { return Ok(RefreshOutcome::Ended) };
-        let LiveSession { session, roles } = *live;
+        let LiveSession { session, held } = *live;
         let session = match attempt.hot {
             Some(family) => session.advanced_to(family),
             None => session,
@@ -54,7 +54,7 @@ impl Tx {
         if session.is_expired(&attempt.policy, now) {
             return Ok(RefreshOutcome::Expired);
         }
-        self.carry_out(attempt, LiveSession { session, roles }, now).await
+        self.carry_out(attempt, LiveSession { session, held }, now).await
     }
 
     async fn carry_out(
@@ -130,7 +130,7 @@ impl Tx {
         live: &LiveSession,
         act: Act,
     ) -> Result<(), StoreError> {
-        let subject = Some(live.session.grant.user);
+        let subject = Some(live.session.grant.user.into());
         let event = AuditEvent { actor: Actor::Anonymous, subject, act, origin: attempt.origin.clone() };
         self.audit(&event).await
     }

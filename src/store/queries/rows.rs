@@ -9,10 +9,11 @@ use crate::{
         email::Email,
         id::{SessionId, UserId},
         refresh::Family,
+        role::{HeldRoles, Permissions},
         session::{DeviceInfo, Grant, Session},
         signing_key::KeyLife,
         time::Timestamp,
-        user::{Credentials, Label, PhcString, User, UserState, Username},
+        user::{Attributes, Credentials, Label, PhcString, User, UserState, Username},
     },
     store::{
         StoreError,
@@ -33,7 +34,22 @@ pub(super) struct UserRow {
     create_time: Timestamp,
     update_time: Timestamp,
     roles: Json<Vec<String>>,
+    attributes: Option<Json<Attributes>>,
+    revision: i64,
 }
+
+/// The columns of a user row `u`, read by name.
+macro_rules! user_columns {
+    () => {
+        concat!(
+            "u.id, u.email, u.email_key, u.email_verified_time, u.username, u.display_name, u.state, u.epoch, \
+             u.attributes, u.revision, u.create_time, u.update_time, ",
+            roles_of_user!(),
+            " AS roles"
+        )
+    };
+}
+pub(super) use user_columns;
 
 fn user_state(word: &str) -> Result<UserState, StoreError> {
     UserState::parse(word).ok_or_else(|| StoreError::corrupt("users", "state", "unknown word"))
@@ -52,6 +68,8 @@ impl TryFrom<UserRow> for User {
             state: user_state(&row.state)?,
             epoch: row.epoch,
             roles: row.roles.0,
+            attributes: row.attributes.map(|Json(attributes)| attributes).unwrap_or_default(),
+            revision: row.revision,
             create_time: row.create_time,
             update_time: row.update_time,
         })
@@ -158,7 +176,19 @@ pub(super) struct SessionAndUserRow {
     pub(super) session: SessionRow,
     pub(super) user_state: String,
     pub(super) user_epoch: i64,
-    pub(super) roles: Json<Vec<String>>,
+    pub(super) held: Json<Vec<HeldRoleRow>>,
+}
+
+/// One of the roles that `held_by_user!` lists.
+#[derive(serde::Deserialize)]
+pub(super) struct HeldRoleRow {
+    name: String,
+    permissions: Permissions,
+}
+
+/// What listed roles amount to.
+pub(super) fn held_roles(rows: Json<Vec<HeldRoleRow>>) -> HeldRoles {
+    rows.0.into_iter().map(|role| (role.name, role.permissions)).collect()
 }
 
 #[derive(sqlx::FromRow)]

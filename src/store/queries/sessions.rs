@@ -5,7 +5,7 @@ use sqlx::types::Json;
 
 use super::{
     Database, Db, Tx,
-    rows::{SessionRow, session_columns},
+    rows::{HeldRoleRow, SessionRow, held_roles, session_columns},
 };
 use crate::{
     domain::{
@@ -34,9 +34,9 @@ impl SessionStore for Database {
     ) -> Result<Option<LiveSession>, StoreError> {
         self.transaction("create_session", (new, policy, event), |tx, (new, policy, event)| {
             Box::pin(async move {
-                let user: Option<(String, i64, Option<String>, Json<Vec<String>>)> = sqlx::query_as(concat!(
+                let user: Option<(String, i64, Option<String>, Json<Vec<HeldRoleRow>>)> = sqlx::query_as(concat!(
                     "SELECT u.state, u.epoch, u.password_hash, ",
-                    roles_of_user!(),
+                    held_by_user!(),
                     " FROM users u WHERE u.id = $1",
                     // A password change that is under way comes before or after this sign-in, never between its steps.
                     for_update!()
@@ -44,14 +44,14 @@ impl SessionStore for Database {
                 .bind(new.grant.user)
                 .fetch_optional(tx.conn())
                 .await?;
-                let Some((state, epoch, hash, Json(roles))) = user else { return Ok(None) };
+                let Some((state, epoch, hash, held)) = user else { return Ok(None) };
                 if state != "active" || hash.as_deref() != Some(new.checked_hash.expose()) {
                     return Ok(None);
                 }
                 let session = begun(new, epoch, policy, tx.now());
                 insert(tx, &session).await?;
                 tx.audit(event).await?;
-                Ok(Some(LiveSession { session, roles }))
+                Ok(Some(LiveSession { session, held: held_roles(held) }))
             })
         })
         .await
@@ -85,7 +85,8 @@ impl SessionStore for Database {
                 }
                 let Some(user) = tx.end_session(*session, *reason).await? else { return Ok(false) };
                 let act = Act::SessionEnded { session: *session, reason: *reason };
-                let event = AuditEvent { actor: Actor::User(user), subject: Some(user), act, origin: origin.clone() };
+                let event =
+                    AuditEvent { actor: Actor::User(user), subject: Some(user.into()), act, origin: origin.clone() };
                 tx.audit(&event).await?;
                 Ok(true)
             })

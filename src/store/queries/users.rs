@@ -1,10 +1,11 @@
 //! Accounts and their passwords.
 
 use async_trait::async_trait;
+use sqlx::types::Json;
 
 use super::{
     Database, Db, Tx,
-    rows::{CredentialsRow, UserRow},
+    rows::{CredentialsRow, UserRow, user_columns},
 };
 use crate::{
     domain::{
@@ -48,17 +49,12 @@ impl UserStore for Database {
     async fn get_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
         self.reading("get_user", &self.pools.read, id, |conn, id| {
             Box::pin(async move {
-                sqlx::query_as::<Db, UserRow>(concat!(
-                    "SELECT u.id, u.email, u.email_key, u.email_verified_time, u.username, u.display_name, u.state, \
-                     u.epoch, u.create_time, u.update_time, ",
-                    roles_of_user!(),
-                    " AS roles FROM users u WHERE u.id = $1"
-                ))
-                .bind(*id)
-                .fetch_optional(conn)
-                .await?
-                .map(User::try_from)
-                .transpose()
+                sqlx::query_as::<Db, UserRow>(concat!("SELECT ", user_columns!(), " FROM users u WHERE u.id = $1"))
+                    .bind(*id)
+                    .fetch_optional(conn)
+                    .await?
+                    .map(User::try_from)
+                    .transpose()
             })
         })
         .await
@@ -108,7 +104,7 @@ impl UserStore for Database {
                 Box::pin(async move {
                     let now = tx.now();
                     let changed = sqlx::query(
-                        "UPDATE users SET password_hash = $1, password_time = $2, update_time = $2 \
+                        "UPDATE users SET password_hash = $1, password_time = $2, update_time = $2, revision = revision + 1 \
                      WHERE id = $3 AND epoch = $4 AND state = 'active'",
                     )
                     .bind(hash.expose())
@@ -185,6 +181,33 @@ impl Tx {
     }
 }
 
+impl Tx {
+    /// Raises the user's epoch and takes the live sessions along: they go on, while every access token from before is refused.
+    /// For a change of what tokens say. The user must exist.
+    pub(super) async fn refuse_tokens(&mut self, user: UserId) -> Result<(), StoreError> {
+        let (epoch,): (i64,) = sqlx::query_as("UPDATE users SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch")
+            .bind(user)
+            .fetch_one(self.conn())
+            .await?;
+        // Locked in the order in which the write-behind locks them.
+        sqlx::query(concat!(
+            "SELECT id FROM sessions WHERE user_id = $1 AND epoch = $2 - 1 AND end_time IS NULL ORDER BY id",
+            for_update!()
+        ))
+        .bind(user)
+        .bind(epoch)
+        .execute(self.conn())
+        .await?;
+        sqlx::query("UPDATE sessions SET epoch = $2 WHERE user_id = $1 AND epoch = $2 - 1 AND end_time IS NULL")
+            .bind(user)
+            .bind(epoch)
+            .execute(self.conn())
+            .await?;
+        self.revoke(Revocation::User { user, epoch, spared: None });
+        Ok(())
+    }
+}
+
 fn credentials(row: Option<CredentialsRow>) -> Result<Option<Credentials>, StoreError> {
     row.map(Credentials::try_from).transpose()
 }
@@ -194,8 +217,8 @@ async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, StoreError> {
     let NewUser { user, password_hash } = new;
     let inserted = sqlx::query(
         "INSERT INTO users (id, email, email_key, email_verified_time, username, display_name, password_hash, \
-         password_time, state, epoch, create_time, update_time) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $8, $8) ON CONFLICT DO NOTHING",
+         password_time, state, epoch, attributes, create_time, update_time) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8, $8) ON CONFLICT DO NOTHING",
     )
     .bind(user.id)
     .bind(user.email.as_typed())
@@ -203,10 +226,11 @@ async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, StoreError> {
     .bind(user.email_verified_time)
     .bind(user.username.as_ref().map(Username::as_str))
     .bind(user.display_name.as_str())
-    .bind(password_hash.expose())
+    .bind(password_hash.as_ref().map(PhcString::expose))
     .bind(user.create_time)
     .bind(user.state.as_str())
     .bind(user.epoch)
+    .bind((!user.attributes.is_empty()).then_some(Json(&user.attributes)))
     .execute(tx.conn())
     .await?;
     Ok(inserted.rows_affected() == 1)

@@ -6,7 +6,8 @@ use super::*;
 use crate::{
     domain::{
         audience::Scope,
-        id::{SessionId, TokenId, UserId},
+        claims::SignIn,
+        id::{ServiceAccountId, SessionId, TokenId, UserId},
         revocation::{FeedEntry, Revocation},
         signing_key::Algorithm,
     },
@@ -31,19 +32,22 @@ fn audience(name: &str) -> Audience {
 fn claims() -> AccessClaims {
     AccessClaims {
         issuer: ISSUER.into(),
-        subject: UserId::new(NOW, &[1; 10]),
+        subject: UserId::new(NOW, &[1; 10]).into(),
         audience: vec![audience("vouchsafe"), audience("orders")],
         expire_time: NOW.plus(300 * SECOND),
         issue_time: NOW,
         token_id: TokenId::new(NOW, &[2; 10]),
-        session_id: SessionId::new(NOW, &[3; 10]),
         client_id: "web".into(),
         scope: "read write".to_owned().try_into().unwrap(),
         roles: vec!["admin".into()],
-        auth_time: NOW,
-        amr: vec!["pwd".into()],
-        acr: "aal1".into(),
+        permissions: Vec::new(),
         epoch: 7,
+        sign_in: Some(SignIn {
+            session_id: SessionId::new(NOW, &[3; 10]),
+            auth_time: NOW,
+            amr: vec!["pwd".into()],
+            acr: "aal1".into(),
+        }),
     }
 }
 
@@ -192,9 +196,11 @@ fn each_kind_of_revocation_refuses_the_token() {
     let desk = Desk::new(Algorithm::Es256);
     let kid = desk.pair.public_key().kid().to_owned();
     let token = desk.sign(&claims);
-    let (user, session) = (claims.subject, claims.session_id);
+    let (user, session) = (claims.subject.user().unwrap(), claims.session_id().unwrap());
     for (revocation, refused) in [
         (Revocation::KeySetChanged, false),
+        (Revocation::Role { role: "admin".into() }, false),
+        (Revocation::ServiceAccount { account: ServiceAccountId::from_uuid(*user.as_uuid()), epoch: 8 }, false),
         (Revocation::User { user, epoch: 7, spared: None }, false),
         (Revocation::User { user, epoch: 8, spared: Some(session) }, false),
         (Revocation::User { user, epoch: 8, spared: None }, true),

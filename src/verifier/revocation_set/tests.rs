@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::audience::Scope;
+use crate::domain::{audience::Scope, claims::SignIn, id::{ServiceAccountId, UserId}};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_000);
 
@@ -16,19 +16,22 @@ fn uuid(n: u8) -> Uuid {
 fn claims(session: u8, user: u8, token: u8, epoch: i64) -> AccessClaims {
     AccessClaims {
         issuer: String::new(),
-        subject: UserId::from_uuid(uuid(user)),
+        subject: UserId::from_uuid(uuid(user)).into(),
         audience: Vec::new(),
         expire_time: NOW,
         issue_time: NOW,
         token_id: TokenId::from_uuid(uuid(token)),
-        session_id: SessionId::from_uuid(uuid(session)),
         client_id: String::new(),
         scope: Scope::default(),
         roles: Vec::new(),
-        auth_time: NOW,
-        amr: Vec::new(),
-        acr: String::new(),
+        permissions: Vec::new(),
         epoch,
+        sign_in: Some(SignIn {
+            session_id: SessionId::from_uuid(uuid(session)),
+            auth_time: NOW,
+            amr: Vec::new(),
+            acr: String::new(),
+        }),
     }
 }
 
@@ -47,6 +50,7 @@ fn revocation() -> impl Strategy<Value = Revocation> {
         1 => (0..4_u8).prop_map(|n| Revocation::Session { session: SessionId::from_uuid(uuid(n)) }),
         1 => (0..4_u8).prop_map(|n| Revocation::Token { token: TokenId::from_uuid(uuid(n)) }),
         1 => "[ab]".prop_map(|kid| Revocation::Key { kid }),
+        1 => (0..5_i64).prop_map(|epoch| Revocation::ServiceAccount { account: ServiceAccountId::from_uuid(uuid(0)), epoch }),
         1 => Just(Revocation::KeySetChanged),
     ]
 }
@@ -54,13 +58,18 @@ fn revocation() -> impl Strategy<Value = Revocation> {
 /// The rule itself, word for word, over everything that was applied.
 fn refused(entries: &[FeedEntry], claims: &AccessClaims, kid: &str) -> bool {
     entries.iter().any(|entry| match &entry.revocation {
-        Revocation::Session { session } => *session == claims.session_id,
+        Revocation::Session { session } => Some(*session) == claims.session_id(),
         Revocation::Token { token } => *token == claims.token_id,
         Revocation::User { user, epoch, spared } => {
-            *user == claims.subject && *epoch > claims.epoch && *spared != Some(claims.session_id)
+            Subject::User(*user) == claims.subject
+                && *epoch > claims.epoch
+                && (spared.is_none() || *spared != claims.session_id())
         }
         Revocation::Key { kid: revoked } => revoked == kid,
-        Revocation::KeySetChanged => false,
+        Revocation::ServiceAccount { account, epoch } => {
+            Subject::Service(*account) == claims.subject && *epoch > claims.epoch
+        }
+        Revocation::Role { .. } | Revocation::KeySetChanged => false,
     })
 }
 
@@ -171,7 +180,7 @@ fn readers_see_a_revocation_at_once_and_for_good_while_others_write() {
             let Revocation::Session { session } = entry.revocation else { continue };
             let set = &set;
             scope.spawn(move || {
-                let claims = AccessClaims { session_id: session, ..claims(0, 255, 255, 0) };
+                let claims = claims(session.as_uuid().as_bytes()[15], 255, 255, 0);
                 assert!((0..2_000).all(|_| set.is_revoked(&claims, "k")));
             });
         }

@@ -21,7 +21,7 @@ pub(super) async fn an_event_says_who_did_what_to_whom(w: Arc<World>) {
     let (ada, admin) = (w.user("ada").await, w.user("admin").await);
     let event = AuditEvent {
         actor: Actor::User(admin),
-        subject: Some(ada),
+        subject: Some(ada.into()),
         act: Act::RoleAssigned { role: "auditor".into() },
         origin: origin(),
     };
@@ -69,7 +69,7 @@ pub(super) async fn every_act_that_names_a_session_is_found_by_it(w: Arc<World>)
         Act::OtherSessionsEnded { spared: Some(session) },
         Act::LateRedelivery { session, generation },
         Act::RefreshStateLost { session, generation },
-        Act::TokenRevoked { session, token: TokenId::new(w.clock.now(), &[1; 10]) },
+        Act::TokenRevoked { session: Some(session), token: TokenId::new(w.clock.now(), &[1; 10]) },
     ] {
         w.store.record(w.event(Some(ada), act)).await.unwrap();
     }

@@ -47,7 +47,7 @@ pub(super) async fn rows_are_read_as_a_refresh_would_find_them(w: Arc<World>) {
     assert_eq!(rows.sessions.remove(&ended).unwrap().unwrap(), SessionState::Ended);
     for (session, roles) in [(one, &["admin"][..]), (two, &[])] {
         let SessionState::Live(live) = rows.sessions.remove(&session).unwrap().unwrap() else { panic!("ended") };
-        assert_eq!(live.roles, roles);
+        assert_eq!(live.held.names, roles);
         assert_eq!(*live, w.granted_again(session).await, "what the locked row says");
     }
     w.suspend(bob).await;

@@ -178,7 +178,7 @@ pub(super) async fn an_access_token_is_revoked_once_by_however_many(w: Arc<World
     let nodes = [Arc::clone(&w.store), w.another_node().await];
     for round in 1..=3 {
         let token = TokenId::new(w.clock.now(), &[round; 10]);
-        let revocation = TokenRevocation { token, session, user: ada, issue_time: w.clock.now() };
+        let revocation = TokenRevocation { token, session: Some(session), subject: ada.into(), issue_time: w.clock.now() };
         let done = at_once(20, |i| {
             let (w, node) = (Arc::clone(&w), Arc::clone(&nodes[i % 2]));
             async move {
@@ -209,11 +209,11 @@ pub(super) async fn a_token_of_an_ended_session_is_revoked_already(w: Arc<World>
     let session = w.sign_in(ada).await;
     w.end(session, None).await;
     let token = TokenId::new(w.clock.now(), &[1; 10]);
-    let revocation = TokenRevocation { token, session, user: ada, issue_time: w.clock.now() };
+    let revocation = TokenRevocation { token, session: Some(session), subject: ada.into(), issue_time: w.clock.now() };
     let before = w.everything().await;
     assert!(!w.store.revoke_token(revocation, origin()).await.unwrap());
     assert_eq!(w.everything().await, before);
     // Of a session that is not on record nothing is known, so it is done.
     let unknown = SessionId::new(w.clock.now(), &[1; 10]);
-    assert!(w.store.revoke_token(TokenRevocation { session: unknown, ..revocation }, origin()).await.unwrap());
+    assert!(w.store.revoke_token(TokenRevocation { session: Some(unknown), ..revocation }, origin()).await.unwrap());
 }

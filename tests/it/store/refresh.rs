@@ -178,9 +178,9 @@ pub(super) async fn a_change_of_roles_is_in_the_next_refresh(w: Arc<World>) {
     let session = w.sign_in(ada).await;
     let id = w.database.id(ada.as_uuid());
     w.database.execute(&format!("INSERT INTO user_roles (user_id, role, assign_time) VALUES ({id}, 'admin', 0)")).await;
-    assert_eq!(w.granted(session, 0).await.roles, ["admin"]);
+    assert_eq!(w.granted(session, 0).await.held.names, ["admin"]);
     w.database.execute("DELETE FROM user_roles").await;
-    assert_eq!(w.granted(session, 0).await.roles, [""; 0], "also when the token is a redelivered one");
+    assert_eq!(w.granted(session, 0).await.held.names, [""; 0], "also when the token is a redelivered one");
 }
 
 pub(super) async fn a_replay_that_nobody_waits_for_is_no_verdict(w: Arc<World>) {

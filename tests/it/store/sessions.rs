@@ -26,7 +26,7 @@ pub(super) async fn a_session_begins_as_sign_in_fixed_it(w: Arc<World>) {
     let live = w.store.create_session(new.clone(), POLICY, event).await.unwrap().expect("active");
 
     let now = w.clock.now();
-    assert_eq!(live.roles, ["admin"]);
+    assert_eq!(live.held.names, ["admin"]);
     assert_eq!((live.session.id, &live.session.grant, &live.session.device), (new.id, &new.grant, &new.device));
     assert_eq!((live.session.create_time, live.session.last_used_time), (now, now));
     assert_eq!(live.session.absolute_expire_time, now.plus(POLICY.absolute));

@@ -7,12 +7,12 @@ use vouchsafe::{
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
         email::Email,
-        id::{SessionId, UserId},
+        id::{SessionId, Subject, UserId},
         refresh::Presented,
         secret::{Entropy as _, random},
         session::{DeviceInfo, EndReason, Grant, SessionPolicy},
         time::Clock as _,
-        user::{Label, PhcString, User, UserState, Username},
+        user::{Attributes, Label, PhcString, User, UserState, Username},
     },
     store::{
         Surroundings, open,
@@ -163,10 +163,12 @@ impl World {
                 state: UserState::Active,
                 epoch: 0,
                 roles: Vec::new(),
+                attributes: Attributes::default(),
+                revision: 1,
                 create_time: now,
                 update_time: now,
             },
-            password_hash: PhcString::new(format!("hash of {name}")),
+            password_hash: Some(PhcString::new(format!("hash of {name}"))),
         }
     }
 
@@ -188,7 +190,7 @@ impl World {
     /// An event as a request would cause it.
     #[expect(clippy::unused_self, reason = "reads better where it is used")]
     pub(super) fn event(&self, subject: Option<UserId>, act: Act) -> AuditEvent {
-        AuditEvent { actor: subject.map_or(Actor::Anonymous, Actor::User), subject, act, origin: origin() }
+        AuditEvent { actor: subject.map_or(Actor::Anonymous, Actor::User), subject: subject.map(Subject::User), act, origin: origin() }
     }
 
     /// A session to begin; its id is later than every one before if the clock has moved on a millisecond.

@@ -1,0 +1,59 @@
+//! Who may manage what, asked in the transaction of the act.
+
+use async_trait::async_trait;
+use sqlx::types::Json;
+
+use super::{
+    Conn, Database, Tx,
+    rows::{HeldRoleRow, held_roles},
+};
+use crate::{
+    domain::{
+        audit::Actor,
+        id::Subject,
+        role::{HeldRoles, Permissions},
+        warrant::Warrant,
+    },
+    store::{Refused, StoreError, port::WarrantStore},
+};
+
+#[async_trait]
+impl WarrantStore for Database {
+    async fn held_roles(&self, subject: Subject) -> Result<Option<HeldRoles>, StoreError> {
+        self.reading("held_roles", &self.pools.read, subject, |conn, subject| Box::pin(held_roles_of(conn, *subject)))
+            .await
+    }
+}
+
+impl Tx {
+    /// What the bearer of the warrant may do at this moment, if it is enough.
+    pub(super) async fn authorize(&mut self, warrant: &Warrant) -> Result<Permissions, StoreError> {
+        let held = match warrant.actor {
+            Actor::Operator => Permissions::all(),
+            Actor::User(id) => self.held_by(id.into()).await?,
+            Actor::Service(id) => self.held_by(id.into()).await?,
+            Actor::Anonymous | Actor::System => Permissions::default(),
+        };
+        warrant.draw_on(&held).ok_or_else(|| Refused::NotPermitted.into())
+    }
+
+    async fn held_by(&mut self, subject: Subject) -> Result<Permissions, StoreError> {
+        Ok(held_roles_of(self.conn(), subject).await?.unwrap_or_default().permissions)
+    }
+}
+
+/// The roles of a user or service account; `None` if there is none that is active.
+pub(super) async fn held_roles_of(conn: &mut Conn, subject: Subject) -> Result<Option<HeldRoles>, StoreError> {
+    let query = match subject {
+        Subject::User(id) => {
+            sqlx::query_as(concat!("SELECT ", held_by_user!(), " FROM users u WHERE u.id = $1 AND u.state = 'active'"))
+                .bind(*id.as_uuid())
+        }
+        Subject::Service(id) => {
+            sqlx::query_as(concat!("SELECT ", held_by_service!(), " FROM service_accounts a WHERE a.id = $1"))
+                .bind(*id.as_uuid())
+        }
+    };
+    let row: Option<(Json<Vec<HeldRoleRow>>,)> = query.fetch_optional(conn).await?;
+    Ok(row.map(|(held,)| held_roles(held)))
+}

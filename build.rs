@@ -6,14 +6,18 @@ use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 
 use prost_reflect::{DescriptorPool, MethodDescriptor, Value};
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 12] = [
     "vouchsafe/v1/access.proto",
     "vouchsafe/v1/account_service.proto",
     "vouchsafe/v1/auth_service.proto",
     "vouchsafe/v1/error_reason.proto",
+    "vouchsafe/v1/role.proto",
+    "vouchsafe/v1/role_admin_service.proto",
+    "vouchsafe/v1/service_account_admin_service.proto",
     "vouchsafe/v1/session.proto",
     "vouchsafe/v1/token.proto",
     "vouchsafe/v1/user.proto",
+    "vouchsafe/v1/user_admin_service.proto",
     "vouchsafe/v1/verifier_service.proto",
 ];
 

@@ -111,7 +111,10 @@ pub(super) use queries::{Database, Pools};
 
 /// The migrations, compiled in.
 pub(super) fn migrator() -> Migrator {
-    super::connect::migrator([(1, "initial", include_str!("../../migrations/postgres/0001_initial.sql"))])
+    super::connect::migrator([
+        (1, "initial", include_str!("../../migrations/postgres/0001_initial.sql")),
+        (2, "administration", include_str!("../../migrations/postgres/0002_administration.sql")),
+    ])
 }
 
 fn connect_options(url: &SecretString) -> Result<PgConnectOptions, StoreError> {

@@ -101,7 +101,10 @@ pub(super) use queries::{Database, Pools};
 
 /// The migrations, compiled in.
 pub(super) fn migrator() -> Migrator {
-    super::connect::migrator([(1, "initial", include_str!("../../migrations/sqlite/0001_initial.sql"))])
+    super::connect::migrator([
+        (1, "initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
+        (2, "administration", include_str!("../../migrations/sqlite/0002_administration.sql")),
+    ])
 }
 
 /// How often, and after which pause, a connection is tried again that found another switching to the write-ahead log.

@@ -19,14 +19,19 @@ use crate::domain::{
     user::{Credentials, Identifier, PhcString, User},
 };
 
+mod imports;
 mod refresh;
 
+pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
 
 /// The whole store.
-pub trait Store: UserStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug {}
+pub trait Store:
+    UserStore + WarrantStore + ImportStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug
+{
+}
 
-impl<S: UserStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug> Store for S {}
+impl<S: UserStore + WarrantStore + ImportStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug> Store for S {}
 
 /// Told of every revocation right after the commit that made it true and before the verb that made it returns.
 pub trait CommitObserver: Send + Sync + 'static {

@@ -122,7 +122,7 @@ impl Tx {
     }
 }
 
-fn actor(actor: Actor) -> (&'static str, Option<Uuid>) {
+pub(super) fn actor(actor: Actor) -> (&'static str, Option<Uuid>) {
     match actor {
         Actor::Anonymous => ("anonymous", None),
         Actor::User(id) => ("user", Some(*id.as_uuid())),

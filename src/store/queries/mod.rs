@@ -17,6 +17,7 @@ mod audit;
 mod doubt;
 mod families;
 mod feed;
+mod imports;
 mod keys;
 mod refresh;
 mod rows;

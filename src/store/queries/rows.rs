@@ -186,9 +186,16 @@ pub(super) struct HeldRoleRow {
     permissions: Permissions,
 }
 
+impl HeldRoleRow {
+    /// Name and permissions.
+    pub(super) fn into_parts(self) -> (String, Permissions) {
+        (self.name, self.permissions)
+    }
+}
+
 /// What listed roles amount to.
 pub(super) fn held_roles(rows: Json<Vec<HeldRoleRow>>) -> HeldRoles {
-    rows.0.into_iter().map(|role| (role.name, role.permissions)).collect()
+    rows.0.into_iter().map(HeldRoleRow::into_parts).collect()
 }
 
 #[derive(sqlx::FromRow)]

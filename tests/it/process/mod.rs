@@ -7,7 +7,7 @@ pub(crate) mod lines;
 mod own_postgres;
 pub(crate) mod proxy;
 mod tools;
-mod web;
+pub(crate) mod web;
 
 mod admin;
 mod backends_killed;

@@ -3,6 +3,7 @@
 pub(crate) mod client;
 mod commit_proxy;
 pub(crate) mod harness;
+mod impatient;
 pub(crate) mod lines;
 mod own_postgres;
 pub(crate) mod proxy;

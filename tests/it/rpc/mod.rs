@@ -2,7 +2,6 @@
 
 mod access;
 mod canary;
-mod cancellation;
 mod discovery;
 mod edge;
 mod hostile_tokens;

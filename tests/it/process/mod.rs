@@ -6,7 +6,7 @@ pub(crate) mod harness;
 pub(crate) mod lines;
 mod own_postgres;
 pub(crate) mod proxy;
-mod tools;
+pub(crate) mod tools;
 mod web;
 
 mod admin;

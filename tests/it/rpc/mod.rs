@@ -5,6 +5,7 @@ mod canary;
 mod cancellation;
 mod discovery;
 mod edge;
+mod foreign_hashes;
 mod hostile_tokens;
 mod login;
 mod metrics;

@@ -60,11 +60,11 @@ pub(super) fn read(input: Input, rest: &str) -> Result<StoredHash, BadHash> {
 }
 
 impl Recipe {
-    pub(super) fn cost(&self) -> u64 {
+    pub(super) fn cost(self) -> u64 {
         COST_OF_ROUND << self.cost
     }
 
-    pub(in crate::crypto::password_pool) fn compute(&self, password: &[u8], salt: &[u8]) -> Result<Output, HashError> {
+    pub(in crate::crypto::password_pool) fn compute(self, password: &[u8], salt: &[u8]) -> Result<Output, HashError> {
         let salt = salt.try_into().map_err(|_| HashError::Failed)?;
         let mut full = bcrypt::bcrypt(self.cost, salt, &self.key(password));
         // The last byte is not stored: so the first implementation had it.
@@ -74,7 +74,7 @@ impl Recipe {
     }
 
     /// What bcrypt is keyed with: the input and the zero byte that ends it in C, cut to what bcrypt sees.
-    fn key(&self, password: &[u8]) -> Zeroizing<Vec<u8>> {
+    fn key(self, password: &[u8]) -> Zeroizing<Vec<u8>> {
         let mut key = Zeroizing::new(Vec::with_capacity(MAX_KEY_LEN));
         match self.input {
             Input::Password => key.extend_from_slice(&password[..password.len().min(MAX_KEY_LEN)]),

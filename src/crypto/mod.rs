@@ -27,7 +27,8 @@ pub use entropy::SystemEntropy;
 pub use hot_seal::{Foreign, HotSeal};
 pub use identifier_hash::IdentifierHasher;
 pub use password_pool::{
-    Argon2Params, HashError, HashObserver, PasswordPool, PoolConfig, PoolError, QueueStats, Verdict,
+    ACCEPTED_HASHES, Argon2Params, BadHash, HashError, HashObserver, PasswordPool, PoolConfig, PoolError, QueueStats,
+    Verdict, import_hash,
 };
 pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,

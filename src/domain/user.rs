@@ -224,7 +224,8 @@ pub struct Credentials {
     pub password_hash: Option<PhcString>,
 }
 
-/// A password hash in the PHC string format. Not a password, but not for anybody's eyes either.
+/// A password hash as a text: ours in the PHC string format, imported ones as they came. Not a password, but not for
+/// anybody's eyes either.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PhcString(String);
 

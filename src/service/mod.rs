@@ -39,6 +39,7 @@ mod revoke_token;
 mod sessions;
 mod tokens;
 mod verify;
+mod verify_password;
 
 pub use background::Background;
 pub use context::{Principal, RequestContext};

@@ -7,7 +7,7 @@ mod impatient;
 pub(crate) mod lines;
 mod own_postgres;
 pub(crate) mod proxy;
-mod tools;
+pub(crate) mod tools;
 pub(crate) mod web;
 
 mod admin;

@@ -4,6 +4,7 @@ mod access;
 mod canary;
 mod discovery;
 mod edge;
+mod foreign_hashes;
 mod hostile_tokens;
 mod login;
 mod metrics;

@@ -101,7 +101,7 @@ pub struct Attributes(serde_json::Map<String, serde_json::Value>);
 
 /// Why an object cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is too large: keep it within {} bytes as JSON", Attributes::MAX_BYTES)]
+#[error("cannot be kept: use finite numbers, a few levels, and at most {} bytes as JSON", Attributes::MAX_BYTES)]
 pub struct AttributesError;
 
 impl Attributes {

@@ -14,12 +14,16 @@ use crate::{
         session::{DeviceInfo, LAST_USED_GRAIN, Session, SessionPolicy},
         signing_key::KeyState,
         time::Timestamp,
-        user::{Attributes, Label, User, UserState},
+        user::{Label, User, UserState},
     },
     pb::v1,
     service::{Consistency, IssuedTokens, LoginCommand, Policy, PublishedKey, RegisterCommand, ServiceError},
     verifier::Inactive,
 };
+
+mod attributes;
+
+pub(super) use self::attributes::{attributes, structure};
 
 /// The most characters of an identifier that is looked at: longer than any address or name.
 const MAX_IDENTIFIER: usize = 1024;
@@ -239,30 +243,6 @@ pub(super) fn user(user: User) -> v1::User {
 /// What a resource's `etag` is at this revision.
 pub(super) fn etag(revision: i64) -> String {
     format!("r{revision}")
-}
-
-fn structure(attributes: Attributes) -> prost_types::Struct {
-    let fields = attributes.into_map().into_iter().map(|(name, value)| (name, protobuf_value(value))).collect();
-    prost_types::Struct { fields }
-}
-
-fn protobuf_value(value: serde_json::Value) -> prost_types::Value {
-    use prost_types::value::Kind;
-    use serde_json::Value as Json;
-    let kind = match value {
-        Json::Null => Kind::NullValue(0),
-        Json::Bool(value) => Kind::BoolValue(value),
-        // Stored from a `Value`, whose numbers are of this kind.
-        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
-        Json::String(text) => Kind::StringValue(text),
-        Json::Array(values) => {
-            Kind::ListValue(prost_types::ListValue { values: values.into_iter().map(protobuf_value).collect() })
-        }
-        Json::Object(fields) => Kind::StructValue(prost_types::Struct {
-            fields: fields.into_iter().map(|(name, value)| (name, protobuf_value(value))).collect(),
-        }),
-    };
-    prost_types::Value { kind: Some(kind) }
 }
 
 pub(super) fn session(session: Session, policy: &SessionPolicy, current: SessionId) -> v1::Session {

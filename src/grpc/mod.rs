@@ -19,6 +19,7 @@ mod auth;
 mod call;
 mod connections;
 mod convert;
+mod imports;
 mod newcomers;
 mod recording;
 mod server;

@@ -8,6 +8,7 @@ mod audit;
 mod cancellation;
 mod families;
 mod feed;
+mod imports;
 mod keys;
 mod passwords;
 mod refresh;
@@ -85,6 +86,16 @@ suite! {
         an_access_token_is_revoked_once_by_however_many
         a_token_of_an_ended_session_is_revoked_already
         a_longer_life_of_tokens_prolongs_the_life_of_retired_keys
+    }
+    imports {
+        imported_users_are_as_they_were_sent
+        a_row_that_cannot_be_stored_does_not_hold_up_the_others
+        rows_that_were_handled_are_passed_over
+        of_streams_that_send_the_same_rows_at_once_one_stores_them
+        a_rehearsal_says_what_would_happen_and_stores_nothing
+        nobody_gives_by_import_what_they_do_not_hold
+        an_import_belongs_to_whoever_began_it
+        an_import_that_nobody_goes_on_with_is_forgotten
     }
     keys {
         the_first_signing_key_signs_at_once

@@ -21,6 +21,8 @@ use crate::{
     verifier::Inactive,
 };
 
+pub(super) mod users;
+
 /// The most characters of an identifier that is looked at: longer than any address or name.
 const MAX_IDENTIFIER: usize = 1024;
 
@@ -265,7 +267,7 @@ fn protobuf_value(value: serde_json::Value) -> prost_types::Value {
     prost_types::Value { kind: Some(kind) }
 }
 
-pub(super) fn session(session: Session, policy: &SessionPolicy, current: SessionId) -> v1::Session {
+pub(super) fn session(session: Session, policy: &SessionPolicy, current: Option<SessionId>) -> v1::Session {
     // Rounded first: an exact expiry would tell the exact last use.
     let last_used_time = session.last_used_time.rounded_down(LAST_USED_GRAIN).max(session.create_time);
     let expire_time = Session { last_used_time, ..session.clone() }.expire_time(policy);
@@ -279,7 +281,7 @@ pub(super) fn session(session: Session, policy: &SessionPolicy, current: Session
         create_time: Some(timestamp(create_time)),
         last_used_time: Some(timestamp(last_used_time)),
         expire_time: Some(timestamp(expire_time)),
-        current: id == current,
+        current: Some(id) == current,
     }
 }
 

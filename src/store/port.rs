@@ -20,13 +20,21 @@ use crate::domain::{
 };
 
 mod refresh;
+mod users;
 
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
+pub use self::users::{CreateRequest, UserAct, UserAddition, UserAdminStore, UserListing};
 
 /// The whole store.
-pub trait Store: UserStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug {}
+pub trait Store:
+    UserStore + UserAdminStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug
+{
+}
 
-impl<S: UserStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug> Store for S {}
+impl<S: UserStore + UserAdminStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug> Store
+    for S
+{
+}
 
 /// Told of every revocation right after the commit that made it true and before the verb that made it returns.
 pub trait CommitObserver: Send + Sync + 'static {

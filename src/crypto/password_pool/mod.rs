@@ -198,6 +198,11 @@ impl PasswordPool {
         Ok(StoredHash { recipe, salt, output: output.to_vec() }.to_phc())
     }
 
+    /// Whether a hash made elsewhere can be checked here: well-formed, and not too costly.
+    pub fn accepts(stored: &PhcString) -> Result<(), HashError> {
+        StoredHash::parse(stored).map(|_| ())
+    }
+
     /// Checks a password against a stored hash, in constant time. `None` (no such user, or one without a password) costs the
     /// same and is a [`Verdict::Mismatch`].
     pub async fn verify(

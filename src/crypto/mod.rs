@@ -17,6 +17,7 @@ pub mod hot_seal;
 pub mod identifier_hash;
 pub mod password_pool;
 pub mod refresh_token;
+pub mod request_hash;
 pub mod seal;
 
 mod hkdf;
@@ -33,5 +34,6 @@ pub use password_pool::{
 pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,
 };
+pub use request_hash::RequestHasher;
 pub use seal::{DataKey, MasterKey, MasterKeyError, SealContext, SealError};
 pub use vault::Vault;

@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod attributes;
+pub(super) mod users;
 
 pub(super) use self::attributes::{attributes, structure};
 
@@ -245,7 +246,7 @@ pub(super) fn etag(revision: i64) -> String {
     format!("r{revision}")
 }
 
-pub(super) fn session(session: Session, policy: &SessionPolicy, current: SessionId) -> v1::Session {
+pub(super) fn session(session: Session, policy: &SessionPolicy, current: Option<SessionId>) -> v1::Session {
     // Rounded first: an exact expiry would tell the exact last use.
     let last_used_time = session.last_used_time.rounded_down(LAST_USED_GRAIN).max(session.create_time);
     let expire_time = Session { last_used_time, ..session.clone() }.expire_time(policy);
@@ -259,7 +260,7 @@ pub(super) fn session(session: Session, policy: &SessionPolicy, current: Session
         create_time: Some(timestamp(create_time)),
         last_used_time: Some(timestamp(last_used_time)),
         expire_time: Some(timestamp(expire_time)),
-        current: id == current,
+        current: Some(id) == current,
     }
 }
 

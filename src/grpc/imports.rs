@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use prost_types::Timestamp as PbTimestamp;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -12,10 +11,7 @@ use super::{
     convert,
 };
 use crate::{
-    domain::{
-        field::{FieldViolation, FieldViolations},
-        time::Timestamp,
-    },
+    domain::field::{FieldViolation, FieldViolations},
     pb::v1,
     service::{Import, ImportRow, Imported, MAX_ROWS, ServiceError},
     store::port::{ImportProgress, RowError},
@@ -109,8 +105,6 @@ fn row(user: v1::ImportUser) -> ImportRow {
         roles,
         suspended,
         attributes: convert::attributes(attributes.unwrap_or_default()),
-        create_time: create_time.map(|PbTimestamp { seconds, nanos }| {
-            Timestamp::from_seconds(seconds).plus(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
-        }),
+        create_time: create_time.map(convert::users::moment).transpose(),
     }
 }

@@ -8,7 +8,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::{
     pb::v1::{
         account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
-        verifier_service_server::VerifierServiceServer,
+        user_admin_service_server::UserAdminServiceServer, verifier_service_server::VerifierServiceServer,
     },
     service::Service,
 };
@@ -24,6 +24,7 @@ mod newcomers;
 mod recording;
 mod server;
 mod status;
+mod user_admin;
 mod verifier;
 
 pub use access::{Access, paths};
@@ -61,6 +62,7 @@ fn routes(service: Arc<Service>, health: HealthServer<impl Health>) -> Result<Ro
     routes
         .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(UserAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health.max_decoding_message_size(MAX_NAME_MESSAGE))
         .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_NAME_MESSAGE))

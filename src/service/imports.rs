@@ -47,7 +47,7 @@ pub struct ImportRow {
     /// What is kept of the user.
     pub attributes: Result<Attributes, AttributesError>,
     /// When the account was created elsewhere.
-    pub create_time: Option<Timestamp>,
+    pub create_time: Result<Option<Timestamp>, &'static str>,
 }
 
 /// What has become of an import.
@@ -156,8 +156,8 @@ impl Service {
         };
         let attributes = violations.check("attributes", row.attributes);
         let create_time = match row.create_time {
-            Some(time) if time > now => violations.check("create_time", Err("lies in the future")),
-            time => Some(time.unwrap_or(now)),
+            Ok(Some(time)) if time > now => violations.check("create_time", Err("lies in the future")),
+            time => violations.check("create_time", time).map(|time| time.unwrap_or(now)),
         };
         let (Some(email), Some(username), Some(display_name), Some(password_hash), Some(attributes), Some(create_time)) =
             (email, username, display_name, hash, attributes, create_time)

@@ -21,17 +21,30 @@ use crate::domain::{
 
 mod imports;
 mod refresh;
+mod users;
 
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
+pub use self::users::{CreateRequest, UserAct, UserAddition, UserAdminStore, UserListing};
 
 /// The whole store.
 pub trait Store:
-    UserStore + WarrantStore + ImportStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug
+    UserStore + UserAdminStore + WarrantStore + ImportStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug
 {
 }
 
-impl<S: UserStore + WarrantStore + ImportStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug> Store for S {}
+impl<S> Store for S where
+    S: UserStore
+        + UserAdminStore
+        + WarrantStore
+        + ImportStore
+        + SessionStore
+        + KeyStore
+        + FeedStore
+        + AuditStore
+        + Debug
+{
+}
 
 /// Told of every revocation right after the commit that made it true and before the verb that made it returns.
 pub trait CommitObserver: Send + Sync + 'static {

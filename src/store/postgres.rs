@@ -77,6 +77,13 @@ macro_rules! held_by_service {
     };
 }
 
+/// Compares a text column byte by byte, as its index does.
+macro_rules! bytewise {
+    () => {
+        " COLLATE \"C\""
+    };
+}
+
 /// The database's own time in microseconds since the epoch.
 macro_rules! database_time {
     () => {

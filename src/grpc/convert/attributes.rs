@@ -10,7 +10,7 @@ const MAX_DEPTH: u32 = 16;
 
 /// What was sent, if it is not too much.
 pub(in crate::grpc) fn attributes(sent: Struct) -> Result<Attributes, AttributesError> {
-    Attributes::new(object(sent, MAX_DEPTH).ok_or(AttributesError)?)
+    Attributes::new(object(sent, MAX_DEPTH).ok_or(AttributesError::Unfit)?)
 }
 
 /// What is kept, as it is sent.
@@ -77,10 +77,10 @@ mod tests {
     fn what_json_cannot_say_or_nobody_needs_is_refused() {
         let with = |kind| Struct { fields: [("a".to_owned(), Value { kind: Some(kind) })].into() };
         for bad in [f64::NAN, f64::INFINITY] {
-            assert_eq!(attributes(with(Kind::NumberValue(bad))), Err(AttributesError));
+            assert_eq!(attributes(with(Kind::NumberValue(bad))), Err(AttributesError::Unfit));
         }
-        assert_eq!(attributes(with(Kind::StringValue("x".repeat(4096)))), Err(AttributesError));
+        assert_eq!(attributes(with(Kind::StringValue("x".repeat(4096)))), Err(AttributesError::TooLarge));
         let deep = (0..20).fold(Kind::BoolValue(true), |kind, _| Kind::StructValue(with(kind)));
-        assert_eq!(attributes(with(deep)), Err(AttributesError));
+        assert_eq!(attributes(with(deep)), Err(AttributesError::Unfit));
     }
 }

@@ -122,6 +122,7 @@ impl Tx {
     }
 }
 
+/// The word for who acted, and their id.
 pub(super) fn actor(actor: Actor) -> (&'static str, Option<Uuid>) {
     match actor {
         Actor::Anonymous => ("anonymous", None),

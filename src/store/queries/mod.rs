@@ -23,6 +23,10 @@ mod refresh;
 mod rows;
 mod sessions;
 mod transaction;
+mod user_admin;
+mod user_creation;
+mod user_listing;
+mod user_roles;
 mod users;
 mod warrants;
 

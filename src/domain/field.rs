@@ -44,6 +44,16 @@ impl FieldViolations {
         result.map_err(|violation| self.0.push(violation)).ok()
     }
 
+    /// Notes what is wrong with a field.
+    pub fn refuse(&mut self, field: &'static str, description: impl fmt::Display) {
+        self.0.push(FieldViolation::new(field, description));
+    }
+
+    /// Whether nothing was noted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What was noted.
     pub fn into_vec(self) -> Vec<FieldViolation> {
         self.0

@@ -8,7 +8,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::{
     pb::v1::{
         account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
-        verifier_service_server::VerifierServiceServer,
+        role_admin_service_server::RoleAdminServiceServer, verifier_service_server::VerifierServiceServer,
     },
     service::Service,
 };
@@ -21,11 +21,12 @@ mod connections;
 mod convert;
 mod newcomers;
 mod recording;
+mod role_admin;
 mod server;
 mod status;
 mod verifier;
 
-pub use access::{Access, paths};
+pub use access::{Access, markdown_table, paths, permissions};
 pub use call::{CallLayer, CallPolicy};
 pub use connections::Peer;
 pub(crate) use connections::descriptors;
@@ -60,6 +61,7 @@ fn routes(service: Arc<Service>, health: HealthServer<impl Health>) -> Result<Ro
     routes
         .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(RoleAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health.max_decoding_message_size(MAX_NAME_MESSAGE))
         .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_NAME_MESSAGE))

@@ -77,6 +77,13 @@ macro_rules! held_by_service {
     };
 }
 
+/// After a text that is compared: by its bytes, whatever the database's locale.
+macro_rules! in_byte_order {
+    () => {
+        " COLLATE \"C\""
+    };
+}
+
 /// The database's own time in microseconds since the epoch.
 macro_rules! database_time {
     () => {

@@ -19,6 +19,7 @@ mod families;
 mod feed;
 mod keys;
 mod refresh;
+mod roles;
 mod rows;
 mod sessions;
 mod transaction;

@@ -45,8 +45,9 @@ fn variant(method: &MethodDescriptor, value: &Value, permission: &str) -> Result
     }
 }
 
-/// `things:act` in lower case, as roles can hold it.
+/// `things:act` as roles can hold it.
 fn is_permission(text: &str) -> bool {
-    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
-    text.split_once(':').is_some_and(|(things, act)| word(things) && word(act))
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(is_plain);
+    text.split_once(':').is_some_and(|(things, act)| is_word(things) && is_word(act))
 }

@@ -15,3 +15,4 @@ mod nodes_killed;
 mod races;
 mod redis_silent;
 mod revocation;
+mod roles;

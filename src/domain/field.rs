@@ -49,6 +49,11 @@ impl FieldViolations {
         self.0.extend(others.0);
     }
 
+    /// Notes what is wrong with a field.
+    pub fn refuse(&mut self, field: &'static str, description: impl fmt::Display) {
+        self.0.push(FieldViolation::new(field, description));
+    }
+
     /// Whether nothing was noted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -29,6 +29,8 @@ pub(super) use self::attributes::{attributes, structure};
 /// The most characters of an identifier that is looked at: longer than any address or name.
 const MAX_IDENTIFIER: usize = 1024;
 
+pub(super) mod role;
+
 pub(super) fn timestamp(time: Timestamp) -> PbTimestamp {
     // Below 10^9 by construction.
     let nanos = i32::try_from(time.subsec_micros() * 1_000).unwrap_or_default();
@@ -111,15 +113,20 @@ pub(super) fn change_password(request: v1::ChangePasswordRequest) -> Result<(Pas
     }
 }
 
+/// How long a page is.
+fn page_size(asked: i32) -> Result<u32, FieldViolation> {
+    match u32::try_from(asked) {
+        Ok(0) => Ok(20),
+        Ok(size) => Ok(size.min(100)),
+        Err(_) => Err(FieldViolation::new("page_size", "is negative: use 1 to 100, or 0 for 20")),
+    }
+}
+
 /// Where a page begins and how long it is.
 pub(super) fn page(request: v1::ListSessionsRequest) -> Result<(Option<SessionId>, u32), FieldViolations> {
     let v1::ListSessionsRequest { page_size, page_token } = request;
     let mut violations = FieldViolations::new();
-    let size = match u32::try_from(page_size) {
-        Ok(0) => Some(20),
-        Ok(size) => Some(size.min(100)),
-        Err(_) => violations.check("page_size", Err("is negative: use 1 to 100, or 0 for 20")),
-    };
+    let size = violations.note(self::page_size(page_size));
     let before = if page_token.is_empty() {
         Some(None)
     } else {

@@ -8,7 +8,8 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::{
     pb::v1::{
         account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
-        user_admin_service_server::UserAdminServiceServer, verifier_service_server::VerifierServiceServer,
+        role_admin_service_server::RoleAdminServiceServer, user_admin_service_server::UserAdminServiceServer,
+        verifier_service_server::VerifierServiceServer,
     },
     service::Service,
 };
@@ -22,12 +23,13 @@ mod convert;
 mod imports;
 mod newcomers;
 mod recording;
+mod role_admin;
 mod server;
 mod status;
 mod user_admin;
 mod verifier;
 
-pub use access::{Access, paths};
+pub use access::{Access, markdown_table, paths, permissions};
 pub use call::{CallLayer, CallPolicy};
 pub use connections::Peer;
 pub(crate) use connections::descriptors;
@@ -63,6 +65,7 @@ fn routes(service: Arc<Service>, health: HealthServer<impl Health>) -> Result<Ro
         .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(UserAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(RoleAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health.max_decoding_message_size(MAX_NAME_MESSAGE))
         .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_NAME_MESSAGE))

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::StoreError;
 pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
+    audience::Scope,
     audit::{Actor, AuditEvent, Origin},
     id::{SessionId, Subject, TokenId, UserId},
     refresh::Family,
@@ -21,15 +22,26 @@ use crate::domain::{
 
 mod imports;
 mod refresh;
+mod roles;
 mod users;
 
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
+pub use self::roles::{NewRole, RoleStore};
 pub use self::users::{CreateRequest, UserAct, UserAddition, UserAdminStore, UserListing};
 
 /// The whole store.
 pub trait Store:
-    UserStore + UserAdminStore + WarrantStore + ImportStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug
+    UserStore
+    + UserAdminStore
+    + WarrantStore
+    + RoleStore
+    + ImportStore
+    + SessionStore
+    + KeyStore
+    + FeedStore
+    + AuditStore
+    + Debug
 {
 }
 
@@ -37,6 +49,7 @@ impl<S> Store for S where
     S: UserStore
         + UserAdminStore
         + WarrantStore
+        + RoleStore
         + ImportStore
         + SessionStore
         + KeyStore
@@ -87,6 +100,9 @@ pub enum Change {
 pub trait WarrantStore: Send + Sync + 'static {
     /// What the roles of a user or service account allow at this moment; `None` if there is none that is active.
     async fn held_roles(&self, subject: Subject) -> Result<Option<HeldRoles>, StoreError>;
+
+    /// The scope that a session was begun with, of which its tokens say what roles allow; `None` if there is no such session.
+    async fn session_scope(&self, session: SessionId) -> Result<Option<Scope>, StoreError>;
 }
 
 /// Accounts and their passwords.

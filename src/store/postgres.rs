@@ -77,8 +77,8 @@ macro_rules! held_by_service {
     };
 }
 
-/// Compares a text column byte by byte, as its index does.
-macro_rules! bytewise {
+/// After a text that is compared: by its bytes, whatever the database's locale.
+macro_rules! in_byte_order {
     () => {
         " COLLATE \"C\""
     };

@@ -66,8 +66,8 @@ macro_rules! held_by_service {
     };
 }
 
-/// Texts are compared byte by byte anyway.
-macro_rules! bytewise {
+/// After a text that is compared: by its bytes, as always here.
+macro_rules! in_byte_order {
     () => {
         ""
     };

@@ -56,6 +56,17 @@ fn every_migration_is_recorded() {
     assert_eq!(found, LANDED.map(|(name, _)| name));
 }
 
+/// Who may call what, and for each permission a word of what it is good for.
+#[test]
+fn the_permissions_are_documented_as_the_protos_ask_for_them() {
+    let (document, table) = (read("docs/PERMISSIONS.md"), vouchsafe::grpc::markdown_table());
+    assert!(document.contains(&table), "docs/PERMISSIONS.md should have this table:\n{table}");
+    let explained: Vec<_> = document.lines().filter_map(|line| line.strip_prefix("- `")?.split_once('`')).collect();
+    let names: Vec<_> = explained.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, vouchsafe::grpc::permissions().collect::<Vec<_>>(), "each explained once, in order");
+    assert!(explained.iter().all(|(_, text)| text.len() > 20), "explained");
+}
+
 #[test]
 fn every_metric_is_documented_as_it_is() {
     use vouchsafe::telemetry::{CATALOG, Kind};

@@ -20,6 +20,7 @@ mod feed;
 mod imports;
 mod keys;
 mod refresh;
+mod roles;
 mod rows;
 mod sessions;
 mod transaction;

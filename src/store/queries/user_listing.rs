@@ -31,10 +31,10 @@ pub(super) fn listed(listing: &UserListing) -> QueryBuilder<Db> {
         }
     }
     if let Some(prefix) = email_prefix {
-        within(&mut sql, concat!("u.email_key", bytewise!()), prefix);
+        within(&mut sql, concat!("u.email_key", in_byte_order!()), prefix);
     }
     if let Some(prefix) = username_prefix {
-        within(&mut sql, concat!("u.username", bytewise!()), prefix);
+        within(&mut sql, concat!("u.username", in_byte_order!()), prefix);
     }
     match state {
         // Said in words, because there is an index of those alone.
@@ -56,8 +56,8 @@ pub(super) fn listed(listing: &UserListing) -> QueryBuilder<Db> {
         behind(&mut sql, after);
     }
     sql.push(match order {
-        UserOrder::Email => concat!(" ORDER BY u.email_key", bytewise!()),
-        UserOrder::Username => concat!(" ORDER BY u.username", bytewise!()),
+        UserOrder::Email => concat!(" ORDER BY u.email_key", in_byte_order!()),
+        UserOrder::Username => concat!(" ORDER BY u.username", in_byte_order!()),
         UserOrder::Id => " ORDER BY m.user_id",
         UserOrder::Creation => " ORDER BY u.create_time, u.id",
     });
@@ -74,10 +74,10 @@ fn within(sql: &mut QueryBuilder<Db>, column: &'static str, prefix: &KeyPrefix) 
 fn behind(sql: &mut QueryBuilder<Db>, cursor: &UserCursor) {
     match cursor {
         UserCursor::Email(key) => {
-            sql.push(concat!(" AND u.email_key", bytewise!(), " > ")).push_bind(key.clone());
+            sql.push(concat!(" AND u.email_key", in_byte_order!(), " > ")).push_bind(key.clone());
         }
         UserCursor::Username(name) => {
-            sql.push(concat!(" AND u.username", bytewise!(), " > ")).push_bind(name.clone());
+            sql.push(concat!(" AND u.username", in_byte_order!(), " > ")).push_bind(name.clone());
         }
         UserCursor::Id(id) => {
             sql.push(" AND m.user_id > ").push_bind(*id);

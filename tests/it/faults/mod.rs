@@ -15,6 +15,7 @@ mod nodes_killed;
 mod races;
 mod redis_silent;
 mod revocation;
+mod roles;
 
 /// How many rounds a test makes that counts them: so many, or what `VOUCHSAFE_TEST_ROUNDS` says.
 fn rounds(usual: usize) -> usize {

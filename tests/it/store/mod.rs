@@ -13,6 +13,7 @@ mod keys;
 mod passwords;
 mod refresh;
 mod refresh_races;
+mod roles;
 mod schema;
 mod sessions;
 mod world;
@@ -147,6 +148,25 @@ suite! {
         of_50_late_redeliveries_at_once_one_counts
         nothing_is_granted_after_a_logout_was_acknowledged
         nothing_is_granted_after_a_password_change_was_acknowledged
+    }
+    roles {
+        a_role_is_kept_as_it_was_created
+        roles_are_listed_in_the_order_of_their_bytes
+        nobody_gives_a_role_what_they_do_not_hold
+        nobody_takes_from_a_role_what_they_do_not_hold
+        a_token_s_limit_is_a_limit_here_too
+        who_lacks_the_permission_or_is_suspended_changes_nothing
+        the_built_in_role_stays_as_it_is
+        a_change_of_what_a_role_allows_is_in_the_feed
+        what_is_so_already_is_not_changed_again
+        a_change_of_a_role_that_was_changed_meanwhile_is_refused
+        a_role_that_was_made_again_is_another
+        a_role_that_somebody_has_is_not_deleted
+        of_20_changes_of_one_revision_exactly_one_is_made
+        of_20_creations_of_one_role_exactly_one_succeeds
+        a_role_is_given_or_deleted_and_never_both
+        what_was_taken_from_a_role_its_holder_does_not_put_back
+        a_scope_is_found_by_its_session
     }
     schema {
         a_database_without_schema_is_sent_to_migrate

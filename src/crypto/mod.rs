@@ -7,6 +7,8 @@
 //!   [`DataKey`], [`SealContext`]).
 //! - A refresh token is a pure function of key, session and generation, and nothing in it can be read as true before its
 //!   authenticator was checked ([`refresh_token`]).
+//! - A service account's secret is a function of its id and the master key, so that a lost answer can be given again though
+//!   only a hash of it is stored ([`ServiceSecrets`]).
 //! - No secret shows in `Debug` or in an error, and comparisons of secrets take constant time.
 //!
 //! Nothing here knows a database or a wire.
@@ -18,6 +20,7 @@ pub mod identifier_hash;
 pub mod password_pool;
 pub mod refresh_token;
 pub mod seal;
+pub mod service_secret;
 
 mod hkdf;
 mod vault;
@@ -33,4 +36,5 @@ pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,
 };
 pub use seal::{DataKey, MasterKey, MasterKeyError, SealContext, SealError};
+pub use service_secret::ServiceSecrets;
 pub use vault::Vault;

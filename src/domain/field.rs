@@ -44,6 +44,11 @@ impl FieldViolations {
         result.map_err(|violation| self.0.push(violation)).ok()
     }
 
+    /// Whether nothing was noted.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What was noted.
     pub fn into_vec(self) -> Vec<FieldViolation> {
         self.0

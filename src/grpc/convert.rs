@@ -21,6 +21,8 @@ use crate::{
     verifier::Inactive,
 };
 
+pub(super) mod service_accounts;
+
 /// The most characters of an identifier that is looked at: longer than any address or name.
 const MAX_IDENTIFIER: usize = 1024;
 

@@ -8,6 +8,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::{
     pb::v1::{
         account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
+        service_account_admin_service_server::ServiceAccountAdminServiceServer,
         verifier_service_server::VerifierServiceServer,
     },
     service::Service,
@@ -22,6 +23,7 @@ mod convert;
 mod newcomers;
 mod recording;
 mod server;
+mod service_accounts;
 mod status;
 mod verifier;
 
@@ -60,6 +62,7 @@ fn routes(service: Arc<Service>, health: HealthServer<impl Health>) -> Result<Ro
     routes
         .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(ServiceAccountAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health.max_decoding_message_size(MAX_NAME_MESSAGE))
         .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_NAME_MESSAGE))

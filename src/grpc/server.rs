@@ -106,7 +106,13 @@ impl Server {
 
 /// Sets the health of the server as a whole and of each service.
 async fn announce(health: &HealthReporter, status: tonic_health::ServingStatus) {
-    for service in ["", "vouchsafe.v1.AuthService", "vouchsafe.v1.AccountService", "vouchsafe.v1.VerifierService"] {
+    for service in [
+        "",
+        "vouchsafe.v1.AuthService",
+        "vouchsafe.v1.AccountService",
+        "vouchsafe.v1.VerifierService",
+        "vouchsafe.v1.ServiceAccountAdminService",
+    ] {
         health.set_service_status(service, status).await;
     }
 }

@@ -169,10 +169,13 @@ impl Service {
                 let entries = self.store.purge_feed().await?;
                 let keys = self.store.purge_keys().await?;
                 let sessions = self.store.purge_sessions(forgotten).await?;
-                Ok::<_, crate::store::StoreError>((entries, keys, sessions))
+                let secrets = self.store.purge_service_accounts().await?;
+                Ok::<_, crate::store::StoreError>((entries, keys, sessions, secrets))
             };
             match purged.await {
-                Ok((entries, keys, sessions)) => tracing::debug!(entries, keys, sessions, "expired rows deleted"),
+                Ok((entries, keys, sessions, secrets)) => {
+                    tracing::debug!(entries, keys, sessions, secrets, "expired rows deleted");
+                }
                 Err(error) => tracing::warn!(%error, "expired rows not deleted this time"),
             }
         }

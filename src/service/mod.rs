@@ -12,7 +12,7 @@ use self::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    crypto::{IdentifierHasher, PasswordPool, monotonic_now},
+    crypto::{IdentifierHasher, PasswordPool, ServiceSecrets, monotonic_now},
     domain::{
         secret::{Entropy, random},
         time::Clock,
@@ -36,6 +36,8 @@ mod policy;
 mod refresh;
 mod register;
 mod revoke_token;
+mod service_accounts;
+mod service_tokens;
 mod sessions;
 mod tokens;
 mod verify;
@@ -49,6 +51,8 @@ pub use keys::{KeyChain, KeyError, PublishedKey};
 pub use login::LoginCommand;
 pub use policy::Policy;
 pub use register::{RegisterCommand, new_user};
+pub use service_accounts::{CreateServiceAccountCommand, ServiceAccountList};
+pub use service_tokens::{ServiceToken, ServiceTokenCommand};
 pub use sessions::SessionList;
 pub use tokens::IssuedTokens;
 pub use verify::{Consistency, Verification};
@@ -67,6 +71,7 @@ pub struct Service {
     hot: Option<HotRefresh>,
     passwords: PasswordPool,
     identifiers: IdentifierHasher,
+    secrets: ServiceSecrets,
     verifier: RememberingVerifier,
     policy: Policy,
     clock: Arc<dyn Clock>,
@@ -94,6 +99,8 @@ pub struct Parts {
     pub passwords: PasswordPool,
     /// Hides identifiers that belong to nobody.
     pub identifiers: IdentifierHasher,
+    /// Makes secrets of service accounts.
+    pub secrets: ServiceSecrets,
     /// The operator's decisions.
     pub policy: Policy,
     /// Tells the time.
@@ -110,7 +117,7 @@ impl Service {
     /// # Errors
     /// If the issuer is empty.
     pub fn new(parts: Parts) -> Result<Self, PolicyError> {
-        let Parts { store, keys, feed, hot, passwords, identifiers, policy, clock, entropy, metrics } = parts;
+        let Parts { store, keys, feed, hot, passwords, identifiers, secrets, policy, clock, entropy, metrics } = parts;
         let verifier = TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked)?;
         let verifier = RememberingVerifier::new(verifier, REMEMBERED_TOKENS);
         let hot = hot.map(|hot| HotRefresh {
@@ -119,7 +126,7 @@ impl Service {
             behind: WriteBehind::default(),
             tasks: TaskTracker::new(),
         });
-        Ok(Self { store, keys, feed, hot, passwords, identifiers, verifier, policy, clock, entropy, metrics })
+        Ok(Self { store, keys, feed, hot, passwords, identifiers, secrets, verifier, policy, clock, entropy, metrics })
     }
 
     /// The operator's decisions.

@@ -20,13 +20,23 @@ use crate::domain::{
 };
 
 mod refresh;
+mod service_accounts;
 
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
+pub use self::service_accounts::{
+    CreateRequest, KnownService, NewSecret, NewServiceAccount, ServiceAccountChange, ServiceAccountStore,
+};
 
 /// The whole store.
-pub trait Store: UserStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug {}
+pub trait Store:
+    UserStore + WarrantStore + ServiceAccountStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug
+{
+}
 
-impl<S: UserStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug> Store for S {}
+impl<S> Store for S where
+    S: UserStore + WarrantStore + ServiceAccountStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug
+{
+}
 
 /// Told of every revocation right after the commit that made it true and before the verb that made it returns.
 pub trait CommitObserver: Send + Sync + 'static {

@@ -14,12 +14,15 @@ use crate::store::{
 };
 
 mod audit;
+mod create_requests;
 mod doubt;
 mod families;
 mod feed;
 mod keys;
 mod refresh;
 mod rows;
+mod service_accounts;
+mod service_tokens;
 mod sessions;
 mod transaction;
 mod users;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{IdentifierHasher, MasterKey, PasswordPool, PoolConfig, RequestHasher},
+    crypto::{IdentifierHasher, MasterKey, PasswordPool, PoolConfig, RequestHasher, ServiceSecrets},
     domain::{secret::Entropy, time::Clock},
     grpc::{CallLayer, CallPolicy, Limits, Server},
     http,
@@ -128,6 +128,7 @@ impl Node {
             passwords: PasswordPool::start_observed(pool_config(&settings), &(Arc::clone(&metrics) as Arc<_>))?,
             identifiers: IdentifierHasher::new(&master),
             requests: RequestHasher::new(&master),
+            secrets: ServiceSecrets::new(&master),
             policy,
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),

@@ -20,6 +20,7 @@ mod call;
 mod connections;
 mod convert;
 mod newcomers;
+mod operator;
 mod recording;
 mod server;
 mod status;
@@ -30,6 +31,7 @@ pub use call::{CallLayer, CallPolicy};
 pub use connections::Peer;
 pub(crate) use connections::descriptors;
 pub(crate) use newcomers::Newcomers;
+pub use operator::Operator;
 pub use server::{Limits, Server};
 
 /// Largest message a caller may send. A registration or a token is a few KiB.
@@ -44,23 +46,30 @@ struct Handlers {
     service: Arc<Service>,
 }
 
+/// Our services.
+fn own_routes(service: Arc<Service>) -> RoutesBuilder {
+    let handlers = Handlers { service };
+    let mut routes = RoutesBuilder::default();
+    routes
+        .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE));
+    routes
+}
+
 /// Our services, health and reflection.
 ///
 /// # Errors
 /// If the compiled-in descriptors cannot be read, which a build that passed its tests does not have.
 fn routes(service: Arc<Service>, health: HealthServer<impl Health>) -> Result<Routes, tonic_reflection::server::Error> {
-    let handlers = Handlers { service };
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let mut routes = RoutesBuilder::default();
+    let mut routes = own_routes(service);
     routes
-        .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health.max_decoding_message_size(MAX_NAME_MESSAGE))
         .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_NAME_MESSAGE))
         // grpcurl before 1.9 knows only the old name.

@@ -5,16 +5,16 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Ambient, StartError, data_dir, hot_state, location, options, policy};
+use super::{Ambient, StartError, data_dir, hot_state, location, options, policy, pool_config};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{HotSeal, MasterKey, Vault, machine_date},
+    crypto::{HotSeal, IdentifierHasher, MasterKey, PasswordPool, PoolConfig, Vault, machine_date},
     domain::{
         audit::Actor,
         secret::{Entropy, SecretString},
     },
     grpc,
-    service::{Feed, Hot, KeyChain, KeyError, Observer, Policy, PublishedKey},
+    service::{Feed, Hot, KeyChain, KeyError, Observer, Parts, Policy, PublishedKey, Service},
     state::HotState,
     store::{
         self, Surroundings,
@@ -121,6 +121,22 @@ impl OpenStore {
     /// See [`StartError`].
     pub async fn revoke_key(&self, kid: &str) -> Result<RevokeKey, StartError> {
         Ok(self.open_keys().await?.revoke(&*self.store, &self.policy, kid, Actor::Operator).await?)
+    }
+
+    /// The use cases on this store, without calls from outside and without a background: for acts of the operator's, one at a
+    /// time. Running servers hear of what they do from the revocation feed, which they read each second.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn into_service(self, settings: &Settings) -> Result<Arc<Service>, StartError> {
+        let keys = Arc::new(self.open_keys().await?);
+        let Self { store, feed, hot, policy, master, ambient, metrics } = self;
+        let Ambient { clock, entropy } = ambient;
+        let one_at_a_time = PoolConfig { threads: 1, queue: 1, niceness: 0, ..pool_config(settings) };
+        let passwords = PasswordPool::start(one_at_a_time)?;
+        let identifiers = IdentifierHasher::new(&master);
+        let parts = Parts { store, keys, feed, hot, passwords, identifiers, policy, clock, entropy, metrics };
+        Ok(Arc::new(Service::new(parts)?))
     }
 
     /// Opens every key, which tells as well whether the master key is the right one.

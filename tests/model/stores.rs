@@ -13,8 +13,8 @@ use crate::domain::{
     hot::{FeedHead, FeedPosition, HotRecord},
     id::{SessionId, UserId},
     refresh::Family,
-    role::{HeldRoles, Permissions},
     revocation::{FeedEntry, Revocation},
+    role::{HeldRoles, Permissions},
     session::Grant,
     time::Timestamp,
 };

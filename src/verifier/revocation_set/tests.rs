@@ -5,7 +5,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{audience::Scope, claims::SignIn, id::{ServiceAccountId, UserId}};
+use crate::domain::{
+    audience::Scope,
+    claims::SignIn,
+    id::{ServiceAccountId, UserId},
+};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_000);
 

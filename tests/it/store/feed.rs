@@ -178,7 +178,8 @@ pub(super) async fn an_access_token_is_revoked_once_by_however_many(w: Arc<World
     let nodes = [Arc::clone(&w.store), w.another_node().await];
     for round in 1..=3 {
         let token = TokenId::new(w.clock.now(), &[round; 10]);
-        let revocation = TokenRevocation { token, session: Some(session), subject: ada.into(), issue_time: w.clock.now() };
+        let revocation =
+            TokenRevocation { token, session: Some(session), subject: ada.into(), issue_time: w.clock.now() };
         let done = at_once(20, |i| {
             let (w, node) = (Arc::clone(&w), Arc::clone(&nodes[i % 2]));
             async move {

@@ -190,7 +190,12 @@ impl World {
     /// An event as a request would cause it.
     #[expect(clippy::unused_self, reason = "reads better where it is used")]
     pub(super) fn event(&self, subject: Option<UserId>, act: Act) -> AuditEvent {
-        AuditEvent { actor: subject.map_or(Actor::Anonymous, Actor::User), subject: subject.map(Subject::User), act, origin: origin() }
+        AuditEvent {
+            actor: subject.map_or(Actor::Anonymous, Actor::User),
+            subject: subject.map(Subject::User),
+            act,
+            origin: origin(),
+        }
     }
 
     /// A session to begin; its id is later than every one before if the clock has moved on a millisecond.

@@ -76,3 +76,93 @@ pub struct EtagArgs {
     #[arg(long, value_name = "ETAG")]
     pub etag: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Parser as _, error::ErrorKind};
+
+    use crate::cli::args::{Args, Command, RoleCommand, ServiceAccountCommand, UserCommand};
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Args::try_parse_from(std::iter::once("vouchsafe").chain(line.split_whitespace())).map(|args| args.command)
+    }
+
+    #[track_caller]
+    fn refused(line: &str, kind: ErrorKind) {
+        assert_eq!(parse(line).err().unwrap_or_else(|| panic!("{line} is taken")).kind(), kind, "{line}");
+    }
+
+    #[test]
+    fn a_server_is_asked_with_a_token_that_is_not_on_the_command_line() {
+        for line in [
+            "user list --server http://h --token-file f",
+            "role get x --server https://h --token-stdin --ca-file c --client-cert a --client-key b",
+            "service-account list --server http://h --token-stdin --allow-plaintext --output json",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        for flags in ["--token-file f", "--token-stdin", "--ca-file c", "--allow-plaintext"] {
+            refused(&format!("user list {flags}"), ErrorKind::MissingRequiredArgument);
+        }
+        refused("user list --server http://h --client-cert c", ErrorKind::MissingRequiredArgument);
+        refused("user list --server http://h --token t", ErrorKind::UnknownArgument);
+        refused("user list --server http://h --token-file f --token-stdin", ErrorKind::ArgumentConflict);
+        // Standard input holds one of the two.
+        let both = "user set-password ada --password-stdin --server http://h --token-stdin";
+        refused(both, ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn settings_flags_stand_anywhere() {
+        for line in [
+            "--set a=1 user --set b=2 list --set c=3",
+            "--set a=1 role --set b=2 get x --set c=3",
+            "--set a=1 service-account --set b=2 delete svc_x --yes --set c=3",
+        ] {
+            let args = Args::try_parse_from(std::iter::once("vouchsafe").chain(line.split_whitespace()));
+            assert_eq!(args.unwrap_or_else(|e| panic!("{line}: {e}")).settings().sets, ["a=1", "b=2", "c=3"], "{line}");
+        }
+    }
+
+    #[test]
+    fn a_change_changes_something_and_one_thing_one_way() {
+        for line in ["user update ada", "role update x", "service-account update svc_x"] {
+            refused(line, ErrorKind::MissingRequiredArgument);
+        }
+        for line in [
+            "role update x --permission a:b --add-permission c:d",
+            "role update x --no-permissions --remove-permission c:d",
+            "service-account update svc_x --role r --no-roles",
+            "user create --email a@b.example --no-password --password-stdin",
+            "user create --email a@b.example --password-hash-file f --password-file f",
+            "user list --limit 5 --all",
+        ] {
+            refused(line, ErrorKind::ArgumentConflict);
+        }
+        refused("service-account create --display-name n --no-secret", ErrorKind::MissingRequiredArgument);
+        refused("user list --limit 0", ErrorKind::ValueValidation);
+        let UserCommand::Update(update) = user("user update ada --email-verified=false --username=") else {
+            panic!("another command");
+        };
+        assert_eq!((update.changes.email_verified, update.changes.username.as_deref()), (Some(false), Some("")));
+        let Command::Role { command: RoleCommand::Update(update), .. } =
+            parse("role update x --add-permission a:b --add-permission c:d --remove-permission e:f").unwrap()
+        else {
+            panic!("another command");
+        };
+        assert_eq!((update.changes.added.len(), update.changes.removed.len()), (2, 1));
+        let Command::ServiceAccount { command: ServiceAccountCommand::RotateSecret(rotate), .. } =
+            parse("service-account rotate-secret svc_x").unwrap()
+        else {
+            panic!("another command");
+        };
+        assert_eq!(rotate.keep_previous, std::time::Duration::from_hours(24));
+    }
+
+    fn user(line: &str) -> UserCommand {
+        match parse(line).unwrap() {
+            Command::User { command, .. } => command,
+            _ => panic!("another command"),
+        }
+    }
+}

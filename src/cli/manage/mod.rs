@@ -95,11 +95,12 @@ async fn answer<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> R
 /// A refusal in words, with the reason that the API names, by which scripts can tell.
 fn refusal(status: &Status) -> Failure {
     let details = status.get_error_details();
-    let code = format!("{:?}", status.code());
-    let reason = details.error_info().map_or(code.as_str(), |info| info.reason.as_str());
+    let reason = details.error_info().map_or_else(|| name_of(status.code()), |info| info.reason.clone());
     let message = match std::error::Error::source(status) {
         // The connection, not the server.
         Some(cause) => format!("{}: {}", status.message(), link::causes(cause)),
+        // A server that knows no such RPC says nothing else.
+        None if status.message().is_empty() => status.code().to_string(),
         None => status.message().to_owned(),
     };
     let request = match status.metadata().get("x-request-id").and_then(|id| id.to_str().ok()) {
@@ -108,6 +109,18 @@ fn refusal(status: &Status) -> Failure {
     };
     // All of it comes from whoever the server is.
     Failure(text::on_one_line(&format!("{message} ({reason}{request})")))
+}
+
+/// The code as gRPC spells it.
+fn name_of(code: Code) -> String {
+    let mut name = String::new();
+    for c in format!("{code:?}").chars() {
+        if c.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_uppercase());
+    }
+    name
 }
 
 /// Reads a list page by page and prints it as far as is wanted. `page` gets the size of the page, at most `largest`, and the
@@ -174,4 +187,20 @@ fn write(text: &str) -> Result<(), Failure> {
 /// The part of an answer that the API promises.
 fn promised<T>(part: Option<T>) -> Result<T, Failure> {
     part.ok_or_else(|| Failure("the server's answer is empty: is it a Vouchsafe of this version?".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_its_reason_and_does_nothing_to_the_terminal() {
+        let bare = Status::new(Code::Unimplemented, "");
+        assert!(refusal(&bare).0.ends_with(" (UNIMPLEMENTED)") && refusal(&bare).0.len() > 20, "{}", refusal(&bare).0);
+        let hostile = Status::new(Code::DeadlineExceeded, "too\nlate\u{1b}[2J");
+        assert_eq!(refusal(&hostile).0, "too\\u{a}late\\u{1b}[2J (DEADLINE_EXCEEDED)");
+        let mut internal = Status::new(Code::Internal, "oops");
+        internal.metadata_mut().insert("x-request-id", "42".parse().unwrap());
+        assert_eq!(refusal(&internal).0, "oops (INTERNAL, x-request-id 42)");
+    }
 }

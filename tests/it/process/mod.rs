@@ -10,6 +10,7 @@ mod tools;
 mod web;
 
 mod admin;
+mod admin_cli;
 mod backends_killed;
 mod cancelled;
 mod commit_in_doubt;

@@ -2,9 +2,10 @@
 //!
 //! An RPC without `option (vouchsafe.v1.access)` fails the build: nobody can forget to say who may call it.
 
-use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
+use std::{env, error::Error, fs, path::PathBuf};
 
-use prost_reflect::{DescriptorPool, MethodDescriptor, Value};
+#[path = "src/grpc/access/table.rs"]
+mod table;
 
 const PROTOS: [&str; 12] = [
     "vouchsafe/v1/access.proto",
@@ -39,52 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_fds(compiler.file_descriptor_set())?;
 
     if server {
-        fs::write(out.join("access.rs"), access_table(&compiler.descriptor_pool())?)?;
+        fs::write(out.join("access.rs"), table::access_table(&compiler.descriptor_pool())?)?;
     }
     Ok(())
-}
-
-/// A Rust slice of (path, access) for every RPC of `vouchsafe.v1`.
-fn access_table(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
-    let extension = pool
-        .get_extension_by_name("vouchsafe.v1.access")
-        .ok_or("access.proto does not define the option vouchsafe.v1.access")?;
-    let permission = pool
-        .get_extension_by_name("vouchsafe.v1.permission")
-        .ok_or("access.proto does not define the option vouchsafe.v1.permission")?;
-    let mut table = String::from("&[\n");
-    for service in pool.services().filter(|s| s.package_name() == "vouchsafe.v1") {
-        for method in service.methods() {
-            let options = method.options();
-            let value = options.get_extension(&extension);
-            let permission = options.get_extension(&permission);
-            writeln!(
-                table,
-                "    (\"/{}/{}\", Access::{}),",
-                service.full_name(),
-                method.name(),
-                variant(&method, &value, permission.as_str().unwrap_or_default())?
-            )?;
-        }
-    }
-    table.push_str("]\n");
-    Ok(table)
-}
-
-/// The Rust variant for an `Access` number; unspecified and unknown ones are refused.
-fn variant(method: &MethodDescriptor, value: &Value, permission: &str) -> Result<String, String> {
-    match value.as_enum_number() {
-        Some(1) if permission.is_empty() => Ok("Open".to_owned()),
-        Some(2) if permission.is_empty() => Ok("Verifier".to_owned()),
-        Some(3) if permission.is_empty() => Ok("Account".to_owned()),
-        Some(4) if permission.contains(':') => Ok(format!("Permission({permission:?})")),
-        Some(1..=4) => Err(format!(
-            "{} must say `option (vouchsafe.v1.permission)` with ACCESS_PERMISSION, and with no other access",
-            method.full_name()
-        )),
-        _ => Err(format!(
-            "{} says nobody may call it: add `option (vouchsafe.v1.access) = …;` to the proto",
-            method.full_name()
-        )),
-    }
 }

@@ -31,7 +31,7 @@ check() {
     echo "feature $feature: $(printf '%s\n' "$crates" | cut -d' ' -f1 | sort -u | wc -l) crates"
 }
 
-stores='^(sqlx[a-z_-]*|libsqlite3[-_]sys|redis|argon2) '
+stores='^(sqlx[a-z_-]*|libsqlite3[-_]sys|redis|argon2|bcrypt|scrypt) '
 check verifier "$stores" '^axum[a-z_-]* ' '^tonic (.*,)?(server|router)(,|$)'
 check sidecar "$stores"
 [ -z "$failed" ]

@@ -174,7 +174,7 @@ show_versions() {
     echo "buf $("$VOUCHSAFE_TEST_TOOLS/buf" --version)"
     "$VOUCHSAFE_TEST_TOOLS/grpcurl" --version 2>&1
     "$VOUCHSAFE_TEST_TOOLS/cargo-deny" --version
-    "$VOUCHSAFE_TEST_TOOLS/python" -m pip list --disable-pip-version-check --format=freeze | grep -i -E 'jwt|joserfc|crypto'
+    "$VOUCHSAFE_TEST_TOOLS/python" -m pip list --disable-pip-version-check --format=freeze | grep -i -E 'jwt|joserfc|crypto|django|bcrypt|argon2|passlib'
 }
 
 mode=${1:-all}

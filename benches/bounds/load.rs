@@ -8,12 +8,13 @@ use std::{
 
 use tokio::{runtime::Handle, sync::mpsc, task::JoinSet};
 use tonic::{
-    Code,
+    Code, Request,
+    metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
 use vouchsafe::pb::v1::{
-    LoginRequest, RefreshRequest, RegisterRequest, TokenPair, VerifyRequest, auth_service_client::AuthServiceClient,
-    login_response::Outcome,
+    ListUsersRequest, LoginRequest, RefreshRequest, RegisterRequest, TokenPair, VerifyRequest,
+    auth_service_client::AuthServiceClient, login_response::Outcome, user_admin_service_client::UserAdminServiceClient,
 };
 
 use crate::{proc, process::Process, stats::Paired};
@@ -84,6 +85,17 @@ enum Ask {
     /// The same token each time, of a constant handler.
     Refresh(String),
     Login(String),
+    /// Somebody else of so many each time.
+    LoginAnybody {
+        users: usize,
+        last: usize,
+    },
+    /// Page after page, with an administrator's token.
+    ListUsers {
+        client: UserAdminServiceClient<Channel>,
+        authorization: MetadataValue<Ascii>,
+        page: String,
+    },
 }
 
 impl Caller {
@@ -103,6 +115,18 @@ impl Caller {
             Ask::Refresh(token) => {
                 let answer = client.refresh(RefreshRequest { refresh_token: token.clone() }).await.unwrap();
                 assert!(answer.into_inner().tokens.is_some());
+            }
+            Ask::LoginAnybody { users, last } => {
+                // A prime far from powers of two: everybody comes once before anybody comes twice.
+                *last = (*last + 611_953) % *users;
+                login(client, &format!("user-{last}"), PASSWORD).await.unwrap();
+            }
+            Ask::ListUsers { client, authorization, page } => {
+                let mut request = Request::new(ListUsersRequest { page_token: page.clone(), ..Default::default() });
+                request.metadata_mut().insert("authorization", authorization.clone());
+                let answer = client.list_users(request).await.unwrap().into_inner();
+                assert!(!answer.users.is_empty());
+                *page = answer.next_page_token;
             }
             Ask::Login(user) => {
                 login(client, user, PASSWORD).await.unwrap();
@@ -144,6 +168,25 @@ impl Side {
     pub(crate) async fn login(server: &Process, users: usize, callers: usize) -> Self {
         let users: Vec<_> = (0..callers).map(|caller| format!("user-{}", caller % users)).collect();
         Self::new(server, &users, |user| Ask::Login(user.clone())).await
+    }
+
+    /// Signs in one of so many users after the other, so many at a time.
+    pub(crate) async fn login_anybody(server: &Process, users: usize, callers: usize) -> Self {
+        let starts: Vec<_> = (0..callers).map(|caller| caller * users / callers).collect();
+        Self::new(server, &starts, |last| Ask::LoginAnybody { users, last: *last }).await
+    }
+
+    /// Lists users, so many callers at a time.
+    pub(crate) async fn list_users(server: &Process, token: &str, callers: usize) -> Self {
+        let endpoint = Endpoint::try_from(format!("http://{}", server.address)).unwrap();
+        let client = UserAdminServiceClient::new(endpoint.connect().await.unwrap());
+        let authorization: MetadataValue<Ascii> = format!("Bearer {token}").parse().unwrap();
+        let ask = |(): &()| Ask::ListUsers {
+            client: client.clone(),
+            authorization: authorization.clone(),
+            page: String::new(),
+        };
+        Self::new(server, &vec![(); callers], ask).await
     }
 
     async fn new<T>(server: &Process, over: &[T], ask: impl Fn(&T) -> Ask) -> Self {

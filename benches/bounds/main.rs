@@ -17,13 +17,14 @@ mod report;
 mod rpc;
 mod stats;
 mod storm;
+mod users;
 
 use std::{env, path::Path, time::Duration};
 
 use report::{Bound, Report};
 
 /// What can be asked for.
-const PARTS: [&str; 7] = ["embedded", "verify", "refresh", "sqlite", "login", "storm", "memory"];
+const PARTS: [&str; 8] = ["embedded", "verify", "refresh", "sqlite", "login", "storm", "memory", "users"];
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -68,7 +69,12 @@ fn bench() {
     }
     if PARTS[1..].iter().any(|part| plan.has(part)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(rpc::run(&plan, &mut report));
+        runtime.block_on(async {
+            rpc::run(&plan, &mut report).await;
+            if plan.has("users") {
+                users::run(&plan, &mut report).await;
+            }
+        });
     }
     report.write(&Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench.md"));
 }

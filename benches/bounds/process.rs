@@ -17,7 +17,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{constant::Answers, proc};
+use vouchsafe::pb::v1::TokenPair;
+
+use crate::{
+    constant::Answers,
+    load::{PASSWORD, connect, login},
+    proc,
+};
 
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
@@ -44,6 +50,8 @@ pub(crate) struct Process {
     pub(crate) pid: u32,
     /// Processes that work for it, by name.
     pub(crate) helpers: Vec<(&'static str, u32)>,
+    /// The variables of its settings.
+    environment: Vec<(String, String)>,
     held: Held,
 }
 
@@ -81,18 +89,18 @@ impl Process {
 
     /// The program with these settings, everything else as it is by default.
     async fn vouchsafe(settings: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vouchsafe"));
         let own = [
             ("issuer", "http://localhost:50052"),
             ("grpc.listen", "127.0.0.1:0"),
             ("http.listen", "127.0.0.1:0"),
             ("log.format", "json"),
         ];
-        command.arg("serve").env_clear();
-        for (key, value) in own.iter().chain(settings) {
+        let variable = |(key, value): &(&str, &str)| {
             let separator = if key.contains('.') { "" } else { "_" };
-            command.env(format!("VOUCHSAFE_{separator}{}", key.to_ascii_uppercase().replace('.', "__")), value);
-        }
+            (format!("VOUCHSAFE_{separator}{}", key.to_ascii_uppercase().replace('.', "__")), (*value).to_owned())
+        };
+        let environment: Vec<_> = own.iter().chain(settings).map(variable).collect();
+        let mut command = program("serve", &environment);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -102,7 +110,17 @@ impl Process {
         })
         .await;
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self::new(child, address)
+        Self { environment, ..Self::new(child, address) }
+    }
+
+    /// Creates an administrator and signs in.
+    pub(crate) async fn admin(&self) -> TokenPair {
+        let mut command = program("admin", &self.environment);
+        command.args(["create", "--email", "root@example.com", "--username", "root", "--password-stdin"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(format!("{PASSWORD}\n").as_bytes()).await.unwrap();
+        assert!(child.wait().await.unwrap().success());
+        login(&mut connect(self).await[0], "root", PASSWORD).await.unwrap()
     }
 
     /// The constant handler: this program again.
@@ -122,7 +140,13 @@ impl Process {
 
     fn new(child: Child, address: SocketAddr) -> Self {
         let pid = child.id().unwrap();
-        Self { address, pid, helpers: Vec::new(), held: Held { child: Some(child), ..Held::default() } }
+        Self {
+            address,
+            pid,
+            helpers: Vec::new(),
+            environment: Vec::new(),
+            held: Held { child: Some(child), ..Held::default() },
+        }
     }
 
     /// Resident memory in MiB, once it has stopped to grow.
@@ -138,6 +162,13 @@ impl Process {
             sleep(Duration::from_secs(2)).await;
         }
     }
+}
+
+/// A command of the program with these settings and no others.
+fn program(command: &str, environment: &[(String, String)]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_vouchsafe"));
+    program.arg(command).env_clear().envs(environment.iter().cloned());
+    program
 }
 
 /// The first line that says what is looked for.

@@ -114,7 +114,7 @@ async fn answers(server: &Process, pair: &TokenPair) -> Answers {
 }
 
 /// The same sessions with new tokens: access tokens do not live for long.
-async fn refreshed(server: &Process, pairs: &[TokenPair]) -> Vec<TokenPair> {
+pub(crate) async fn refreshed(server: &Process, pairs: &[TokenPair]) -> Vec<TokenPair> {
     let endpoint = Endpoint::try_from(format!("http://{}", server.address)).unwrap();
     let mut client = AuthServiceClient::new(endpoint.connect().await.unwrap());
     let mut fresh = Vec::new();

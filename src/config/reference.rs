@@ -73,7 +73,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("tokens.access_ttl", "5m", "How long an access token is valid, 30s to 24h in whole seconds."),
     fixed("tokens.audiences", "vouchsafe", "The audiences a login may ask for. Must include `vouchsafe`, the audience of Vouchsafe's own API."),
     fixed("tokens.default_audience", "vouchsafe", "The audiences of a token when the login names none. Each must be in `tokens.audiences`; must include `vouchsafe`."),
-    fixed("tokens.scopes", "", "The scopes a login may ask for. One with a colon names a permission, and a token gets it only as far as roles hold it."),
+    fixed("tokens.scopes", "", "The scopes a login may ask for. One with a colon, or `*`, names a permission, and a token gets it only as far as roles hold it."),
     fixed("tokens.permissions", "false", "Say in tokens what the roles allow, as the claim `permissions`."),
     fixed("tokens.client_id", "vouchsafe-password", "The `client_id` of tokens from a login with a password."),
     fixed("tokens.max_staleness", "1m", "With the database away, `Verify` goes on from memory for this long and then answers UNAVAILABLE, because revocations could be missing, 2s to 1h. With Redis there, for `sessions.database_grace` if that is longer."),

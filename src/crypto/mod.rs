@@ -17,6 +17,7 @@ pub mod hot_seal;
 pub mod identifier_hash;
 pub mod password_pool;
 pub mod refresh_token;
+pub mod request_hash;
 pub mod seal;
 
 mod hkdf;
@@ -27,10 +28,12 @@ pub use entropy::SystemEntropy;
 pub use hot_seal::{Foreign, HotSeal};
 pub use identifier_hash::IdentifierHasher;
 pub use password_pool::{
-    Argon2Params, HashError, HashObserver, PasswordPool, PoolConfig, PoolError, QueueStats, Verdict,
+    ACCEPTED_HASHES, Argon2Params, BadHash, HashError, HashObserver, PasswordPool, PoolConfig, PoolError, QueueStats,
+    Verdict, import_hash,
 };
 pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,
 };
+pub use request_hash::RequestHasher;
 pub use seal::{DataKey, MasterKey, MasterKeyError, SealContext, SealError};
 pub use vault::Vault;

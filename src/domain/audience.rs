@@ -30,9 +30,9 @@ fn is_name(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
 
-/// Whether a scope token is bound to what roles hold.
+/// Whether a scope token is bound to what roles hold. What only looks like a permission nobody holds but who may do everything.
 fn names_permission(token: &str) -> bool {
-    token.contains(':')
+    token.contains(':') || token == Permission::ALL
 }
 
 /// Whom a token is meant for: one `aud` value.
@@ -78,7 +78,7 @@ impl Scope {
         self.0.iter().map(String::as_str)
     }
 
-    /// What of it the holder of `permissions` gets: of the scope tokens that name a permission (they have a colon) those that
+    /// What of it the holder of `permissions` gets: of the scope tokens that name a permission (they have a colon, or are `*`) those that
     /// are held, and every other.
     #[must_use]
     pub fn granted_by(&self, permissions: &Permissions) -> Self {
@@ -148,6 +148,11 @@ mod tests {
         assert_eq!(asked.granted_by(&Permissions::default()), scope("openid"));
         let all: Permissions = [Permission::parse("*").unwrap()].into_iter().collect();
         assert_eq!(asked.granted_by(&all), asked);
+
+        let wide = scope("* Orders:Read orders:*");
+        assert!(wide.granted_by(&held).is_empty(), "neither everything, nor in another case, nor by a pattern");
+        assert_eq!(wide.granted_by(&all), wide);
+        assert_eq!(scope("*").limit(), Some(all));
 
         assert_eq!(scope("openid").limit(), None);
         assert_eq!(scope("openid orders:read").limit(), Some(held));

@@ -77,7 +77,7 @@ pub enum Act {
     ReauthenticationFailed,
     /// A password was set for the first time or replaced.
     PasswordChanged,
-    /// The hash of an unchanged password was renewed with today's parameters.
+    /// The hash of an unchanged password was renewed as hashes are made today; it may have been imported.
     PasswordRehashed,
     /// A session ended before its time.
     SessionEnded {
@@ -202,7 +202,7 @@ pub enum Act {
 pub enum LoginFailure {
     /// No account has this identifier.
     UnknownIdentifier,
-    /// The password is wrong, or the account has none.
+    /// The password is wrong, or the account has none, or a hash that cannot be checked, which the log tells.
     WrongPassword,
     /// The account is suspended.
     Suspended,

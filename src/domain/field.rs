@@ -44,6 +44,21 @@ impl FieldViolations {
         result.map_err(|violation| self.0.push(violation)).ok()
     }
 
+    /// Adds what was noted elsewhere.
+    pub fn add(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// Notes what is wrong with a field.
+    pub fn refuse(&mut self, field: &'static str, description: impl fmt::Display) {
+        self.0.push(FieldViolation::new(field, description));
+    }
+
+    /// Whether nothing was noted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What was noted.
     pub fn into_vec(self) -> Vec<FieldViolation> {
         self.0

@@ -29,4 +29,6 @@ pub mod session;
 #[cfg(feature = "server")]
 pub mod user;
 #[cfg(feature = "server")]
+pub mod users;
+#[cfg(feature = "server")]
 pub mod warrant;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// The fewest characters of a password that is the only authenticator.
@@ -27,8 +27,12 @@ pub enum PasswordError {
 
 /// A password ready to be hashed or compared: Unicode in NFC, so that two keyboards that write the same characters
 /// differently mean the same password.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct Password(String);
+#[derive(Clone, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct Password {
+    text: String,
+    /// What was sent, if it was not in NFC.
+    typed: Option<String>,
+}
 
 impl Password {
     /// A password somebody signs in with. It may be older than today's rules, so only its size is checked.
@@ -39,13 +43,14 @@ impl Password {
         if text.len() > MAX_BYTES {
             return Err(PasswordError::TooLong);
         }
-        Ok(Self(text.nfc().collect()))
+        let typed = (!is_nfc(text)).then(|| text.to_owned());
+        Ok(Self { text: text.nfc().collect(), typed })
     }
 
     /// A password somebody chooses: [`MIN_CHARS`] code points or more after normalisation.
     pub fn chosen(text: &str) -> Result<Self, PasswordError> {
         let password = Self::presented(text)?;
-        if password.0.chars().count() < MIN_CHARS {
+        if password.text.chars().count() < MIN_CHARS {
             return Err(PasswordError::TooShort);
         }
         Ok(password)
@@ -53,7 +58,18 @@ impl Password {
 
     /// The bytes to hash.
     pub fn expose(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.text.as_bytes()
+    }
+
+    /// The password byte for byte as it was sent, if that differs: what a system hashed that does not normalise.
+    pub fn as_typed(&self) -> Option<Self> {
+        self.typed.clone().map(|text| Self { text, typed: None })
+    }
+}
+
+impl PartialEq for Password {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
     }
 }
 
@@ -79,6 +95,9 @@ mod tests {
         let composed = Password::chosen("caf\u{e9} caf\u{e9} caf\u{e9}!").unwrap();
         let decomposed = Password::chosen("cafe\u{301} cafe\u{301} cafe\u{301}!").unwrap();
         assert_eq!(composed.expose(), decomposed.expose());
+        assert_eq!(composed, decomposed);
+        assert_eq!(composed.as_typed(), None);
+        assert_eq!(decomposed.as_typed().unwrap().expose(), "cafe\u{301} cafe\u{301} cafe\u{301}!".as_bytes());
         assert_eq!(
             Password::chosen(&"e\u{301}".repeat(14)),
             Err(PasswordError::TooShort),

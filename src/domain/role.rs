@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use super::{time::Timestamp, user::Label};
+
 /// What may be done: `things:act`, or [`Self::ALL`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -67,6 +69,9 @@ impl Permissions {
         Self(BTreeSet::from([Permission(Permission::ALL.to_owned())]))
     }
 
+    /// How many a role may hold: enough for any service, and little enough for a token that says them all.
+    pub const MAX_PER_ROLE: usize = 200;
+
     /// Whether `permission` is among them, by name or because everything is.
     pub fn allow(&self, permission: &str) -> bool {
         self.0.iter().any(|held| held.as_str() == Permission::ALL || held.as_str() == permission)
@@ -89,6 +94,11 @@ impl Permissions {
         self.0.iter()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -104,6 +114,66 @@ impl FromIterator<Permission> for Permissions {
     fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
         Self(permissions.into_iter().collect())
     }
+}
+
+/// The name of a role, which is what tokens carry. It has one spelling, and never changes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoleName(String);
+
+/// Why a text is no role's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a role's name: use 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning and ending with a letter or digit")]
+pub struct RoleNameError;
+
+impl RoleName {
+    /// Parses a name. Nothing is folded: whoever writes `Admin` does not mean `admin` for sure.
+    pub fn parse(text: &str) -> Result<Self, RoleNameError> {
+        let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = text.as_bytes();
+        let valid = bytes.len() <= 64
+            && bytes.iter().all(|b| alphanumeric(b) || b"._-".contains(b))
+            && bytes.first().is_some_and(alphanumeric)
+            && bytes.last().is_some_and(alphanumeric);
+        if valid { Ok(Self(text.to_owned())) } else { Err(RoleNameError) }
+    }
+
+    /// A name that was parsed before it was stored.
+    pub const fn stored(name: String) -> Self {
+        Self(name)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A role as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Its name.
+    pub name: RoleName,
+    /// What it is for.
+    pub description: Label,
+    /// What it allows.
+    pub permissions: Permissions,
+    /// Whether it came with the program: then it stays as it is.
+    pub built_in: bool,
+    /// Another number whenever the role changes, and another one than any that a deleted role of this name had.
+    pub revision: i64,
+    /// When it was created.
+    pub create_time: Timestamp,
+    /// When it was last changed.
+    pub update_time: Timestamp,
+}
+
+/// What is to become of a role. `None`: it stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleChange {
+    /// What it is for.
+    pub description: Option<Label>,
+    /// What it allows.
+    pub permissions: Option<Permissions>,
 }
 
 /// The roles that somebody has, and what they allow, at one moment.
@@ -163,6 +233,18 @@ mod tests {
         assert_eq!(all.limited_to(&limit), limit);
         assert_eq!(some.limited_to(&all), some);
         assert!(some.limited_to(&Permissions::default()).is_empty());
+    }
+
+    #[test]
+    fn a_role_s_name_has_one_spelling() {
+        let longest = "a".repeat(64);
+        for good in ["a", "7", "admin", "on-call.eu_2", &longest] {
+            assert_eq!(RoleName::parse(good).unwrap().as_str(), good);
+        }
+        let too_long = "a".repeat(65);
+        for bad in ["", "Admin", " admin", "admin ", "-a", "a-", ".", "a b", "a:b", "*", "ä", "a\n", &too_long] {
+            assert_eq!(RoleName::parse(bad), Err(RoleNameError), "{bad:?}");
+        }
     }
 
     #[test]

@@ -101,8 +101,17 @@ pub struct Attributes(serde_json::Map<String, serde_json::Value>);
 
 /// Why an object cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is too large: keep it within {} bytes as JSON", Attributes::MAX_BYTES)]
-pub struct AttributesError;
+pub enum AttributesError {
+    /// More than [`Attributes::MAX_BYTES`].
+    #[error("is too large: keep it within {} bytes as JSON", Attributes::MAX_BYTES)]
+    TooLarge,
+    /// Not every database can hold it.
+    #[error("has a text with the character U+0000, which cannot be stored: leave it out")]
+    Nul,
+    /// JSON does not know it, or nobody needs it.
+    #[error("cannot be kept: use finite numbers, and objects within each other at most 16 deep")]
+    Unfit,
+}
 
 impl Attributes {
     /// How long the object may be as JSON, in bytes.
@@ -112,7 +121,10 @@ impl Attributes {
     pub fn new(map: serde_json::Map<String, serde_json::Value>) -> Result<Self, AttributesError> {
         // Writing to a string cannot fail, and a map of JSON values is one that can be written.
         let bytes = serde_json::to_vec(&map).map_or(usize::MAX, |json| json.len());
-        if bytes <= Self::MAX_BYTES { Ok(Self(map)) } else { Err(AttributesError) }
+        if bytes > Self::MAX_BYTES {
+            return Err(AttributesError::TooLarge);
+        }
+        if has_nul(&map) { Err(AttributesError::Nul) } else { Ok(Self(map)) }
     }
 
     /// The object.
@@ -124,6 +136,19 @@ impl Attributes {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Whether a key or a text of the object has the character U+0000.
+fn has_nul(map: &serde_json::Map<String, serde_json::Value>) -> bool {
+    fn within(value: &serde_json::Value) -> bool {
+        match value {
+            serde_json::Value::String(text) => text.contains('\0'),
+            serde_json::Value::Array(values) => values.iter().any(within),
+            serde_json::Value::Object(map) => has_nul(map),
+            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => false,
+        }
+    }
+    map.iter().any(|(name, value)| name.contains('\0') || within(value))
 }
 
 impl Eq for Attributes {}
@@ -224,7 +249,8 @@ pub struct Credentials {
     pub password_hash: Option<PhcString>,
 }
 
-/// A password hash in the PHC string format. Not a password, but not for anybody's eyes either.
+/// A password hash as a text: ours in the PHC string format, imported ones as they came. Not a password, but not for
+/// anybody's eyes either.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PhcString(String);
 

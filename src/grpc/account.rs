@@ -28,7 +28,7 @@ impl AccountService for Handlers {
         let (before, size) = convert::page(request.into_inner()).map_err(ServiceError::from)?;
         let list = self.service.list_sessions(caller, before, size).await?;
         let policy = &self.service.policy().sessions;
-        let sessions = list.sessions.into_iter().map(|s| convert::session(s, policy, caller.session)).collect();
+        let sessions = list.sessions.into_iter().map(|s| convert::session(s, policy, Some(caller.session))).collect();
         let next_page_token = list.next.map(|id| id.to_string()).unwrap_or_default();
         Ok(Response::new(v1::ListSessionsResponse { sessions, next_page_token }))
     }

@@ -14,15 +14,22 @@ use crate::{
         session::{DeviceInfo, LAST_USED_GRAIN, Session, SessionPolicy},
         signing_key::KeyState,
         time::Timestamp,
-        user::{Attributes, Label, User, UserState},
+        user::{Label, User, UserState},
     },
     pb::v1,
     service::{Consistency, IssuedTokens, LoginCommand, Policy, PublishedKey, RegisterCommand, ServiceError},
     verifier::Inactive,
 };
 
+mod attributes;
+pub(super) mod users;
+
+pub(super) use self::attributes::{attributes, structure};
+
 /// The most characters of an identifier that is looked at: longer than any address or name.
 const MAX_IDENTIFIER: usize = 1024;
+
+pub(super) mod role;
 
 pub(super) fn timestamp(time: Timestamp) -> PbTimestamp {
     // Below 10^9 by construction.
@@ -106,15 +113,20 @@ pub(super) fn change_password(request: v1::ChangePasswordRequest) -> Result<(Pas
     }
 }
 
+/// How long a page is.
+fn page_size(asked: i32) -> Result<u32, FieldViolation> {
+    match u32::try_from(asked) {
+        Ok(0) => Ok(20),
+        Ok(size) => Ok(size.min(100)),
+        Err(_) => Err(FieldViolation::new("page_size", "is negative: use 1 to 100, or 0 for 20")),
+    }
+}
+
 /// Where a page begins and how long it is.
 pub(super) fn page(request: v1::ListSessionsRequest) -> Result<(Option<SessionId>, u32), FieldViolations> {
     let v1::ListSessionsRequest { page_size, page_token } = request;
     let mut violations = FieldViolations::new();
-    let size = match u32::try_from(page_size) {
-        Ok(0) => Some(20),
-        Ok(size) => Some(size.min(100)),
-        Err(_) => violations.check("page_size", Err("is negative: use 1 to 100, or 0 for 20")),
-    };
+    let size = violations.note(self::page_size(page_size));
     let before = if page_token.is_empty() {
         Some(None)
     } else {
@@ -241,31 +253,7 @@ pub(super) fn etag(revision: i64) -> String {
     format!("r{revision}")
 }
 
-fn structure(attributes: Attributes) -> prost_types::Struct {
-    let fields = attributes.into_map().into_iter().map(|(name, value)| (name, protobuf_value(value))).collect();
-    prost_types::Struct { fields }
-}
-
-fn protobuf_value(value: serde_json::Value) -> prost_types::Value {
-    use prost_types::value::Kind;
-    use serde_json::Value as Json;
-    let kind = match value {
-        Json::Null => Kind::NullValue(0),
-        Json::Bool(value) => Kind::BoolValue(value),
-        // Stored from a `Value`, whose numbers are of this kind.
-        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
-        Json::String(text) => Kind::StringValue(text),
-        Json::Array(values) => {
-            Kind::ListValue(prost_types::ListValue { values: values.into_iter().map(protobuf_value).collect() })
-        }
-        Json::Object(fields) => Kind::StructValue(prost_types::Struct {
-            fields: fields.into_iter().map(|(name, value)| (name, protobuf_value(value))).collect(),
-        }),
-    };
-    prost_types::Value { kind: Some(kind) }
-}
-
-pub(super) fn session(session: Session, policy: &SessionPolicy, current: SessionId) -> v1::Session {
+pub(super) fn session(session: Session, policy: &SessionPolicy, current: Option<SessionId>) -> v1::Session {
     // Rounded first: an exact expiry would tell the exact last use.
     let last_used_time = session.last_used_time.rounded_down(LAST_USED_GRAIN).max(session.create_time);
     let expire_time = Session { last_used_time, ..session.clone() }.expire_time(policy);
@@ -279,7 +267,7 @@ pub(super) fn session(session: Session, policy: &SessionPolicy, current: Session
         create_time: Some(timestamp(create_time)),
         last_used_time: Some(timestamp(last_used_time)),
         expire_time: Some(timestamp(expire_time)),
-        current: id == current,
+        current: Some(id) == current,
     }
 }
 

@@ -8,6 +8,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::{
     pb::v1::{
         account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
+        role_admin_service_server::RoleAdminServiceServer, user_admin_service_server::UserAdminServiceServer,
         verifier_service_server::VerifierServiceServer,
     },
     service::Service,
@@ -19,14 +20,17 @@ mod auth;
 mod call;
 mod connections;
 mod convert;
+mod imports;
 mod newcomers;
 mod operator;
 mod recording;
+mod role_admin;
 mod server;
 mod status;
+mod user_admin;
 mod verifier;
 
-pub use access::{Access, paths};
+pub use access::{Access, markdown_table, paths, permissions};
 pub use call::{CallLayer, CallPolicy};
 pub use connections::Peer;
 pub(crate) use connections::descriptors;
@@ -53,6 +57,8 @@ fn own_routes(service: Arc<Service>) -> RoutesBuilder {
     routes
         .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(UserAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(RoleAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE));
     routes
 }

@@ -104,9 +104,19 @@ impl Server {
     }
 }
 
+/// What health tells of: the server as a whole, and each service.
+const SERVICES: [&str; 6] = [
+    "",
+    "vouchsafe.v1.AuthService",
+    "vouchsafe.v1.AccountService",
+    "vouchsafe.v1.UserAdminService",
+    "vouchsafe.v1.RoleAdminService",
+    "vouchsafe.v1.VerifierService",
+];
+
 /// Sets the health of the server as a whole and of each service.
 async fn announce(health: &HealthReporter, status: tonic_health::ServingStatus) {
-    for service in ["", "vouchsafe.v1.AuthService", "vouchsafe.v1.AccountService", "vouchsafe.v1.VerifierService"] {
+    for service in SERVICES {
         health.set_service_status(service, status).await;
     }
 }

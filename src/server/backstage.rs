@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{Ambient, StartError, data_dir, hot_state, location, options, policy, pool_config};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{HotSeal, IdentifierHasher, MasterKey, PasswordPool, PoolConfig, Vault, machine_date},
+    crypto::{HotSeal, IdentifierHasher, MasterKey, PasswordPool, PoolConfig, RequestHasher, Vault, machine_date},
     domain::{
         audit::Actor,
         secret::{Entropy, SecretString},
@@ -21,6 +21,7 @@ use crate::{
         port::{RevokeKey, Store},
     },
     telemetry::Metrics,
+    verifier::PolicyError,
 };
 
 /// The store, opened under the master key it was made with. Opening it made no key and told the servers nothing.
@@ -131,12 +132,11 @@ impl OpenStore {
     pub async fn into_service(self, settings: &Settings) -> Result<Arc<Service>, StartError> {
         let keys = Arc::new(self.open_keys().await?);
         let Self { store, feed, hot, policy, master, ambient, metrics } = self;
-        let Ambient { clock, entropy } = ambient;
         let one_at_a_time = PoolConfig { threads: 1, queue: 1, niceness: 0, ..pool_config(settings) };
         let passwords = PasswordPool::start(one_at_a_time)?;
-        let identifiers = IdentifierHasher::new(&master);
-        let parts = Parts { store, keys, feed, hot, passwords, identifiers, policy, clock, entropy, metrics };
-        Ok(Arc::new(Service::new(parts)?))
+        let service =
+            Backstage { store, keys, feed, hot, policy, metrics, master }.into_service(passwords, &ambient)?;
+        Ok(Arc::new(service))
     }
 
     /// Opens every key, which tells as well whether the master key is the right one.
@@ -177,6 +177,25 @@ impl Backstage {
         keys.rotate_if_due(&*opened.store, &opened.policy, Actor::System).await?;
         let OpenStore { store, feed, hot, policy, master, metrics, ambient: _ } = opened;
         Ok(Self { store, keys, feed, hot, policy, metrics, master })
+    }
+
+    /// The use cases on it, with these hashing threads.
+    pub(super) fn into_service(self, passwords: PasswordPool, ambient: &Ambient) -> Result<Service, PolicyError> {
+        let Self { store, keys, feed, hot, policy, metrics, master } = self;
+        let Ambient { clock, entropy } = ambient.clone();
+        Service::new(Parts {
+            store,
+            keys,
+            feed,
+            hot,
+            passwords,
+            identifiers: IdentifierHasher::new(&master),
+            requests: RequestHasher::new(&master),
+            policy,
+            clock,
+            entropy,
+            metrics,
+        })
     }
 }
 

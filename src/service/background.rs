@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Service,
     hot::{behind, rows::READERS},
+    users::REQUEST_RETENTION,
 };
 use crate::domain::audit::Actor;
 
@@ -169,10 +170,13 @@ impl Service {
                 let entries = self.store.purge_feed().await?;
                 let keys = self.store.purge_keys().await?;
                 let sessions = self.store.purge_sessions(forgotten).await?;
-                Ok::<_, crate::store::StoreError>((entries, keys, sessions))
+                let requests = self.store.purge_create_requests(self.clock.now().minus(REQUEST_RETENTION)).await?;
+                Ok::<_, crate::store::StoreError>((entries, keys, sessions, requests))
             };
             match purged.await {
-                Ok((entries, keys, sessions)) => tracing::debug!(entries, keys, sessions, "expired rows deleted"),
+                Ok((entries, keys, sessions, requests)) => {
+                    tracing::debug!(entries, keys, sessions, requests, "expired rows deleted");
+                }
                 Err(error) => tracing::warn!(%error, "expired rows not deleted this time"),
             }
         }

@@ -19,8 +19,8 @@ impl Service {
         let Some(found) = self.store.get_credentials(caller.user).await? else {
             return Err(ServiceError::AccessTokenInvalid);
         };
-        if self.passwords.verify(current, found.password_hash, self.hash_deadline(context)).await? == Verdict::Mismatch
-        {
+        let verdict = self.verify_password(Some(caller.user), current, found.password_hash, context).await?;
+        if verdict == Verdict::Mismatch {
             self.store.record(own_act(caller, Act::ReauthenticationFailed, context)).await?;
             return Err(ServiceError::InvalidCredentials);
         }

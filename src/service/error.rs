@@ -113,7 +113,7 @@ impl From<HashError> for ServiceError {
         match error {
             HashError::Overloaded { retry_after } => Self::Overloaded { retry_after },
             HashError::Stopped => Self::Unavailable { cause: error.to_string() },
-            HashError::Malformed(_) | HashError::TooCostly | HashError::Failed => Self::internal(error),
+            HashError::Stored(_) | HashError::Failed => Self::internal(error),
         }
     }
 }

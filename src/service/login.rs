@@ -87,8 +87,8 @@ impl Service {
             None => None,
         };
         let stored = credentials.as_ref().and_then(|c| c.password_hash.clone());
-        let deadline = self.hash_deadline(context);
-        let verdict = self.passwords.verify(command.password.clone(), stored.clone(), deadline).await?;
+        let user = credentials.as_ref().map(|c| c.user);
+        let verdict = self.verify_password(user, command.password.clone(), stored.clone(), context).await?;
         let cause = match (&credentials, stored, verdict) {
             (None, ..) => LoginFailure::UnknownIdentifier,
             (Some(found), Some(hash), Verdict::Match { outdated }) => match found.state {
@@ -118,7 +118,7 @@ impl Service {
         }
     }
 
-    /// Renews a hash that was made with other parameters than today's, after its owner has been answered.
+    /// Renews a hash that was made otherwise than today's, perhaps by others, after its owner has been answered.
     async fn rehash(self: Arc<Self>, password: Password, checked: Checked, context: RequestContext) {
         let deadline = monotonic_now() + self.policy.hash_wait;
         let new = match self.passwords.hash(password, self.random(), deadline).await {

@@ -12,7 +12,7 @@ use self::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    crypto::{IdentifierHasher, PasswordPool, monotonic_now},
+    crypto::{IdentifierHasher, PasswordPool, RequestHasher, monotonic_now},
     domain::{
         secret::{Entropy, random},
         time::Clock,
@@ -29,6 +29,7 @@ mod error;
 mod feed;
 mod get_account;
 mod hot;
+mod imports;
 mod keys;
 mod login;
 mod logout;
@@ -36,21 +37,28 @@ mod policy;
 mod refresh;
 mod register;
 mod revoke_token;
+mod roles;
 mod sessions;
 mod tokens;
+mod users;
 mod verify;
+mod verify_password;
 
+pub use crate::crypto::import_hash;
 pub use background::Background;
 pub use context::{Principal, RequestContext};
 pub use error::ServiceError;
 pub use feed::{Feed, Observer};
 pub use hot::Hot;
+pub use imports::{Import, ImportRow, Imported, MAX_ROWS};
 pub use keys::{KeyChain, KeyError, PublishedKey};
 pub use login::LoginCommand;
 pub use policy::Policy;
 pub use register::{RegisterCommand, new_user};
+pub use roles::RoleList;
 pub use sessions::SessionList;
 pub use tokens::IssuedTokens;
+pub use users::{CreateUserCommand, NewSecret, PageToken, UserKey, UserPage};
 pub use verify::{Consistency, Verification};
 
 /// A node that has not read the feed for this long should get no calls. The feed is read each second.
@@ -67,6 +75,7 @@ pub struct Service {
     hot: Option<HotRefresh>,
     passwords: PasswordPool,
     identifiers: IdentifierHasher,
+    requests: RequestHasher,
     verifier: RememberingVerifier,
     policy: Policy,
     clock: Arc<dyn Clock>,
@@ -94,6 +103,8 @@ pub struct Parts {
     pub passwords: PasswordPool,
     /// Hides identifiers that belong to nobody.
     pub identifiers: IdentifierHasher,
+    /// Recognises requests that are sent again.
+    pub requests: RequestHasher,
     /// The operator's decisions.
     pub policy: Policy,
     /// Tells the time.
@@ -110,7 +121,7 @@ impl Service {
     /// # Errors
     /// If the issuer is empty.
     pub fn new(parts: Parts) -> Result<Self, PolicyError> {
-        let Parts { store, keys, feed, hot, passwords, identifiers, policy, clock, entropy, metrics } = parts;
+        let Parts { store, keys, feed, hot, passwords, identifiers, requests, policy, clock, entropy, metrics } = parts;
         let verifier = TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked)?;
         let verifier = RememberingVerifier::new(verifier, REMEMBERED_TOKENS);
         let hot = hot.map(|hot| HotRefresh {
@@ -119,7 +130,7 @@ impl Service {
             behind: WriteBehind::default(),
             tasks: TaskTracker::new(),
         });
-        Ok(Self { store, keys, feed, hot, passwords, identifiers, verifier, policy, clock, entropy, metrics })
+        Ok(Self { store, keys, feed, hot, passwords, identifiers, requests, verifier, policy, clock, entropy, metrics })
     }
 
     /// The operator's decisions.

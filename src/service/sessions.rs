@@ -4,7 +4,7 @@ use super::{Principal, RequestContext, Service, ServiceError};
 use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent},
-        id::SessionId,
+        id::{SessionId, UserId},
         session::{EndReason, Session},
     },
     store::port::{Change, SessionPage},
@@ -27,8 +27,18 @@ impl Service {
         before: Option<SessionId>,
         limit: u32,
     ) -> Result<SessionList, ServiceError> {
+        self.sessions_of(caller.user, before, limit).await
+    }
+
+    /// The same of any user.
+    pub(super) async fn sessions_of(
+        &self,
+        user: UserId,
+        before: Option<SessionId>,
+        limit: u32,
+    ) -> Result<SessionList, ServiceError> {
         // One more than asked for tells whether there is another page.
-        let page = SessionPage { user: caller.user, before, limit: limit + 1, policy: self.policy.sessions };
+        let page = SessionPage { user, before, limit: limit + 1, policy: self.policy.sessions };
         let mut sessions = self.store.list_sessions(page).await?;
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = sessions.len() > wanted;

@@ -3,6 +3,7 @@
 use super::{Service, ServiceError};
 use crate::{
     domain::{
+        audience::Scope,
         claims::{AccessClaims, SignIn},
         id::{SessionId, TokenId},
         role::{HeldRoles, Permission},
@@ -52,13 +53,16 @@ impl Service {
         })
     }
 
-    /// The `permissions` claim, where it is wanted.
-    pub(super) fn permissions_said(&self, held: &HeldRoles) -> Vec<String> {
-        if self.policy.token_permissions {
-            held.permissions.iter().map(Permission::to_string).collect()
-        } else {
-            Vec::new()
+    /// The `permissions` claim, where it is wanted: what the roles allow, as far as the scope that was asked for goes.
+    pub(super) fn permissions_said(&self, held: &HeldRoles, asked: &Scope) -> Vec<String> {
+        if !self.policy.token_permissions {
+            return Vec::new();
         }
+        let said = match asked.limit() {
+            Some(limit) => held.permissions.limited_to(&limit),
+            None => held.permissions.clone(),
+        };
+        said.iter().map(Permission::to_string).collect()
     }
 
     fn claims(&self, live: &LiveSession, now: Timestamp) -> AccessClaims {
@@ -74,7 +78,7 @@ impl Service {
             client_id: grant.client_id.clone(),
             scope: grant.scope.granted_by(&live.held.permissions),
             roles: live.held.names.clone(),
-            permissions: self.permissions_said(&live.held),
+            permissions: self.permissions_said(&live.held, &grant.scope),
             epoch: grant.epoch,
             sign_in: Some(SignIn {
                 session_id: live.session.id,

@@ -8,6 +8,7 @@ use crate::{
         audience::{Audience, OWN_AUDIENCE},
         claims::AccessClaims,
         id::Subject,
+        role::Permissions,
         secret::SecretString,
         warrant::Warrant,
     },
@@ -63,13 +64,25 @@ impl Service {
     /// In whose name the caller manages, if its roles allow that at this moment, wherever and whenever they were changed.
     pub async fn warrant(&self, token: &SecretString, needs: &'static str) -> Result<Warrant, ServiceError> {
         let claims = self.authenticate(token).await?;
-        let warrant = Warrant { actor: claims.subject.into(), needs, limit: claims.scope.limit() };
+        let limit = self.limit(&claims).await?;
+        let warrant = Warrant { actor: claims.subject.into(), needs, limit };
         // Of a subject that is gone, or suspended, the token is revoked as well, which this node may not have heard of yet.
         let held = self.store.held_roles(claims.subject).await?.ok_or(ServiceError::AccessTokenInvalid)?;
         match warrant.draw_on(&held.permissions) {
             Some(_) => Ok(warrant),
             None => Err(Refused::NotPermitted.into()),
         }
+    }
+
+    /// The permissions that the token is limited to, if it is. One whose session was begun for some of them goes on being
+    /// limited when the roles allow none of those any more, and its scope therefore names none.
+    async fn limit(&self, claims: &AccessClaims) -> Result<Option<Permissions>, ServiceError> {
+        if let Some(named) = claims.scope.limit() {
+            return Ok(Some(named));
+        }
+        let Some(session) = claims.session_id() else { return Ok(None) };
+        let begun_with = self.store.session_scope(session).await?.ok_or(ServiceError::AccessTokenInvalid)?;
+        Ok(begun_with.limit().map(|_| Permissions::default()))
     }
 
     /// How old the list may be. For longer than otherwise while the hot state confirms that no node that reaches it knows of

@@ -40,6 +40,9 @@ pub enum Refused {
     /// There is no such user.
     #[error("no such user")]
     NoUser,
+    /// The user has no such live session.
+    #[error("no such session")]
+    NoSession,
     /// There is no such role.
     #[error("no such role")]
     NoRole,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::StoreError;
 pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
+    audience::Scope,
     audit::{Actor, AuditEvent, Origin},
     id::{SessionId, Subject, TokenId, UserId},
     refresh::Family,
@@ -19,14 +20,44 @@ use crate::domain::{
     user::{Credentials, Identifier, PhcString, User},
 };
 
+mod imports;
 mod refresh;
+mod roles;
+mod users;
 
+pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
+pub use self::roles::{NewRole, RoleStore};
+pub use self::users::{CreateRequest, UserAct, UserAddition, UserAdminStore, UserListing};
 
 /// The whole store.
-pub trait Store: UserStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug {}
+pub trait Store:
+    UserStore
+    + UserAdminStore
+    + WarrantStore
+    + RoleStore
+    + ImportStore
+    + SessionStore
+    + KeyStore
+    + FeedStore
+    + AuditStore
+    + Debug
+{
+}
 
-impl<S: UserStore + WarrantStore + SessionStore + KeyStore + FeedStore + AuditStore + Debug> Store for S {}
+impl<S> Store for S where
+    S: UserStore
+        + UserAdminStore
+        + WarrantStore
+        + RoleStore
+        + ImportStore
+        + SessionStore
+        + KeyStore
+        + FeedStore
+        + AuditStore
+        + Debug
+{
+}
 
 /// Told of every revocation right after the commit that made it true and before the verb that made it returns.
 pub trait CommitObserver: Send + Sync + 'static {
@@ -69,6 +100,9 @@ pub enum Change {
 pub trait WarrantStore: Send + Sync + 'static {
     /// What the roles of a user or service account allow at this moment; `None` if there is none that is active.
     async fn held_roles(&self, subject: Subject) -> Result<Option<HeldRoles>, StoreError>;
+
+    /// The scope that a session was begun with, of which its tokens say what roles allow; `None` if there is no such session.
+    async fn session_scope(&self, session: SessionId) -> Result<Option<Scope>, StoreError>;
 }
 
 /// Accounts and their passwords.

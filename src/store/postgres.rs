@@ -77,6 +77,13 @@ macro_rules! held_by_service {
     };
 }
 
+/// After a text that is compared: by its bytes, whatever the database's locale.
+macro_rules! in_byte_order {
+    () => {
+        " COLLATE \"C\""
+    };
+}
+
 /// The database's own time in microseconds since the epoch.
 macro_rules! database_time {
     () => {
@@ -100,6 +107,53 @@ macro_rules! listed_families {
             ") AS w(id uuid, generation bigint, generation_time bigint, refresh_key bigint, late_streak bigint, \
              late_now boolean)"
         )
+    };
+}
+
+/// A role `r` as a JSON object.
+macro_rules! role_object {
+    () => {
+        "json_build_object('name', r.name, 'permissions', r.permissions)"
+    };
+}
+
+/// Whether a column is among the texts of a parameter, a JSON list.
+macro_rules! is_among {
+    ($column:literal, $texts:literal) => {
+        concat!($column, " = ANY(ARRAY(SELECT jsonb_array_elements_text(", $texts, ")))")
+    };
+}
+
+/// The texts of a column that is a JSON list, as the column `value` of the table `r`.
+macro_rules! elements {
+    ($list:literal) => {
+        concat!("jsonb_array_elements_text(", $list, ") AS r(value)")
+    };
+}
+
+/// The bytes that a column of hexadecimal digits stands for.
+macro_rules! from_hex {
+    ($column:literal) => {
+        concat!("decode(", $column, ", 'hex')")
+    };
+}
+
+/// The rows of a parameter that is a JSON list of users, as the table `w`.
+macro_rules! listed_users {
+    ($users:literal) => {
+        concat!(
+            "jsonb_to_recordset(",
+            $users,
+            ") AS w(id uuid, email text, email_key text, email_verified_time bigint, username text, display_name text, \
+             password_hash text, state text, epoch bigint, attributes jsonb, create_time bigint)"
+        )
+    };
+}
+
+/// The rows of a parameter that is a JSON list of what goes with new users, as the table `w`.
+macro_rules! listed_followers {
+    ($followers:literal) => {
+        concat!("jsonb_to_recordset(", $followers, ") AS w(id uuid, key text, event uuid, roles jsonb)")
     };
 }
 

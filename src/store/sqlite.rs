@@ -66,6 +66,13 @@ macro_rules! held_by_service {
     };
 }
 
+/// After a text that is compared: by its bytes, as always here.
+macro_rules! in_byte_order {
+    () => {
+        ""
+    };
+}
+
 /// The database's own time in microseconds since the epoch.
 macro_rules! database_time {
     () => {
@@ -88,6 +95,61 @@ macro_rules! listed_families {
              value ->> 'generation_time' AS generation_time, value ->> 'refresh_key' AS refresh_key, \
              value ->> 'late_streak' AS late_streak, value ->> 'late_now' AS late_now FROM json_each(",
             $families,
+            ")) AS w"
+        )
+    };
+}
+
+/// A role `r` as a JSON object.
+macro_rules! role_object {
+    () => {
+        "json_object('name', r.name, 'permissions', json(r.permissions))"
+    };
+}
+
+/// Whether a column is among the texts of a parameter, a JSON list.
+macro_rules! is_among {
+    ($column:literal, $texts:literal) => {
+        concat!($column, " IN (SELECT value FROM json_each(", $texts, "))")
+    };
+}
+
+/// The texts of a column that is a JSON list, as the column `value` of the table `r`.
+macro_rules! elements {
+    ($list:literal) => {
+        concat!("json_each(", $list, ") AS r")
+    };
+}
+
+/// The bytes that a column of hexadecimal digits stands for.
+macro_rules! from_hex {
+    ($column:literal) => {
+        concat!("unhex(", $column, ")")
+    };
+}
+
+/// The rows of a parameter that is a JSON list of users, as the table `w`.
+macro_rules! listed_users {
+    ($users:literal) => {
+        concat!(
+            "(SELECT unhex(value ->> 'id', '-') AS id, value ->> 'email' AS email, value ->> 'email_key' AS email_key, \
+             value ->> 'email_verified_time' AS email_verified_time, value ->> 'username' AS username, \
+             value ->> 'display_name' AS display_name, value ->> 'password_hash' AS password_hash, \
+             value ->> 'state' AS state, value ->> 'epoch' AS epoch, value ->> 'attributes' AS attributes, \
+             value ->> 'create_time' AS create_time FROM json_each(",
+            $users,
+            ")) AS w"
+        )
+    };
+}
+
+/// The rows of a parameter that is a JSON list of what goes with new users, as the table `w`.
+macro_rules! listed_followers {
+    ($followers:literal) => {
+        concat!(
+            "(SELECT unhex(value ->> 'id', '-') AS id, value ->> 'key' AS key, unhex(value ->> 'event', '-') AS event, \
+             value ->> 'roles' AS roles FROM json_each(",
+            $followers,
             ")) AS w"
         )
     };

@@ -20,9 +20,11 @@ fn the_readme_lists_the_settings_as_they_are() {
 
 /// Every migration that has landed, and what it was then. A database remembers the migrations it was made with, and refuses
 /// a program that has them otherwise: a change is a new migration, and a new line here.
-const LANDED: [(&str, &str); 2] = [
+const LANDED: [(&str, &str); 4] = [
     ("postgres/0001_initial.sql", "6ec6c1ba39eb97fe00450e83e377e8334e84908188dbc81aa5db8543f517f8ff"),
+    ("postgres/0002_administration.sql", "959a59c75b6feac85dea10594c359bd9e109a5950a43e28a19cd5aae0c300122"),
     ("sqlite/0001_initial.sql", "61a867be88ce33f99db5305fc46a6d57628c0ab8a25abce036e76d886d18cf5c"),
+    ("sqlite/0002_administration.sql", "6138a04b0d02116c85fbc99e918b5fc90f5e2c145193675f4c3d82b8af09872f"),
 ];
 
 #[test]
@@ -52,6 +54,17 @@ fn every_migration_is_recorded() {
     }
     found.sort();
     assert_eq!(found, LANDED.map(|(name, _)| name));
+}
+
+/// Who may call what, and for each permission a word of what it is good for.
+#[test]
+fn the_permissions_are_documented_as_the_protos_ask_for_them() {
+    let (document, table) = (read("docs/PERMISSIONS.md"), vouchsafe::grpc::markdown_table());
+    assert!(document.contains(&table), "docs/PERMISSIONS.md should have this table:\n{table}");
+    let explained: Vec<_> = document.lines().filter_map(|line| line.strip_prefix("- `")?.split_once('`')).collect();
+    let names: Vec<_> = explained.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, vouchsafe::grpc::permissions().collect::<Vec<_>>(), "each explained once, in order");
+    assert!(explained.iter().all(|(_, text)| text.len() > 20), "explained");
 }
 
 #[test]

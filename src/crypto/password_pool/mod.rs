@@ -1,4 +1,4 @@
-//! Password hashing on a few threads of its own: argon2id (RFC 9106).
+//! Password hashing on a few threads of its own: argon2id (RFC 9106), and checks of hashes that others made.
 //!
 //! Hashing is the one thing here that costs much, and anybody can ask for it by trying to sign in. So it is bounded in
 //! every direction:
@@ -6,15 +6,15 @@
 //!   to the threads that serve everything else.
 //! - **Work ahead**: a bounded queue. Whoever would not be answered by their deadline is sent away at once
 //!   ([`HashError::Overloaded`]) instead of waiting for nothing; a job whose caller has gone is never begun.
-//! - **Work per hash**: a stored hash that asks for too much is refused unread ([`HashError::TooCostly`]).
+//! - **Work per hash**: a stored hash that asks for too much is refused uncomputed ([`BadHash::TooCostly`]).
 //!
 //! An unknown user costs the very same work as a known one, on the same path, so that time tells nobody which accounts
-//! exist. (A stored hash made with other parameters takes another time, until its owner signs in and it is renewed: see
-//! [`Verdict::Match`].)
+//! exist. (A stored hash made with other parameters, or by another function, takes another time, until its owner signs in
+//! and it is renewed: see [`Verdict::Match`].)
 
 mod backlog;
-mod phc;
 mod queue;
+mod stored;
 mod worker;
 
 use std::{
@@ -27,12 +27,18 @@ use std::{
 use subtle::ConstantTimeEq;
 use tokio::{sync::oneshot, time::timeout_at};
 
-pub use self::backlog::QueueStats;
 use self::{
     backlog::Backlog,
-    phc::{MAX_ITERATIONS, MAX_MEMORY_KIB, MAX_PARALLELISM, Recipe, StoredHash},
     queue::Queue,
-    worker::{Job, Output, Trail},
+    stored::{
+        MAX_MEMORY_KIB, Output, Recipe, StoredHash,
+        argon2::{self, MAX_ITERATIONS, MAX_PARALLELISM},
+    },
+    worker::{Job, Trail},
+};
+pub use self::{
+    backlog::QueueStats,
+    stored::{ACCEPTED_HASHES, BadHash, import_hash},
 };
 use crate::domain::{password::Password, user::PhcString};
 
@@ -107,12 +113,9 @@ pub enum HashError {
         /// When the present backlog will be done, between 1 s and 30 s.
         retry_after: Duration,
     },
-    /// The stored string is no argon2 hash. Holds the reason, nothing of the string.
-    #[error("the stored password hash cannot be read: {0}")]
-    Malformed(&'static str),
-    /// The stored hash is well-formed but asks for more than 256 MiB, 16 passes or 8 lanes.
-    #[error("the stored password hash would cost too much to check")]
-    TooCostly,
+    /// The stored string is no hash that can be checked.
+    #[error("the stored password hash {0}")]
+    Stored(#[from] BadHash),
     /// Hashing failed for want of memory or by a defect, which the log tells.
     #[error("hashing failed")]
     Failed,
@@ -126,7 +129,8 @@ pub enum HashError {
 pub enum Verdict {
     /// It is the one.
     Match {
-        /// The hash was not made as today's are (parameters, version, kind, length): hash the password anew and store that.
+        /// The hash was not made as today's are (function, parameters, version, length, spelling of the password): hash the
+        /// password anew and store that.
         outdated: bool,
     },
     /// It is not, or there is no stored hash.
@@ -153,7 +157,7 @@ impl HashObserver for Unobserved {
 pub struct PasswordPool {
     queue: Arc<Queue<Job>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    today: Recipe,
+    today: argon2::Recipe,
     /// What is checked for a user that does not exist.
     nobody: PhcString,
 }
@@ -171,9 +175,9 @@ impl PasswordPool {
         if threads == 0 || queue == 0 {
             return Err(PoolError::Empty);
         }
-        let today = Recipe::today(params);
+        let today = argon2::Recipe::today(params);
         let usual_blocks = today.params().map_err(|_| PoolError::Params(params))?.block_count();
-        let nobody = StoredHash { recipe: today, salt: vec![0; 16], output: vec![0; today.output_len] }.to_phc();
+        let nobody = today.to_phc(&[0; 16], &vec![0; today.output_len]);
         let pool = Self {
             queue: Arc::new(Queue::new(Backlog::new(threads, queue))),
             threads: Mutex::default(),
@@ -193,13 +197,15 @@ impl PasswordPool {
 
     /// Hashes a new password with today's parameters. `salt` must be fresh random bytes.
     pub async fn hash(&self, password: Password, salt: [u8; 16], deadline: Instant) -> Result<PhcString, HashError> {
-        let (recipe, salt) = (self.today, salt.to_vec());
-        let output = self.compute(password, salt.clone(), recipe, deadline).await?;
-        Ok(StoredHash { recipe, salt, output: output.to_vec() }.to_phc())
+        let output = self.compute(password, salt.to_vec(), Recipe::Argon2(self.today), deadline).await?;
+        Ok(self.today.to_phc(&salt, &output))
     }
 
     /// Checks a password against a stored hash, in constant time. `None` (no such user, or one without a password) costs the
     /// same and is a [`Verdict::Mismatch`].
+    ///
+    /// A password that NFC changes is tried a second time as it was typed: others hash what they are sent. That goes for
+    /// every hash and for nobody's, for nothing tells an imported argon2 hash from one of ours.
     pub async fn verify(
         &self,
         password: Password,
@@ -207,14 +213,16 @@ impl PasswordPool {
         deadline: Instant,
     ) -> Result<Verdict, HashError> {
         let StoredHash { recipe, salt, output: expected } = StoredHash::parse(stored.as_ref().unwrap_or(&self.nobody))?;
-        let output = self.compute(password, salt, recipe, deadline).await?;
-        let matches = bool::from(output.ct_eq(expected.as_slice()));
-        // No password hashes to what is checked for nobody, but that shall not be what keeps an attacker out.
-        if matches && stored.is_some() {
-            Ok(Verdict::Match { outdated: recipe != self.today })
-        } else {
-            Ok(Verdict::Mismatch)
+        let as_typed = password.as_typed().map(|typed| (typed, true));
+        let forms = [(password, recipe != Recipe::Argon2(self.today))].into_iter().chain(as_typed);
+        for (form, outdated) in forms {
+            let output = self.compute(form, salt.clone(), recipe, deadline).await?;
+            // No password hashes to what is checked for nobody, but that shall not be what keeps an attacker out.
+            if bool::from(output.ct_eq(expected.as_slice())) && stored.is_some() {
+                return Ok(Verdict::Match { outdated });
+            }
         }
+        Ok(Verdict::Mismatch)
     }
 
     /// What the pool is doing, for metrics.

@@ -36,7 +36,7 @@ impl PasswordPool {
         self.queue.put(Job {
             password: password("probe"),
             salt: SALT.to_vec(),
-            recipe: self.today,
+            recipe: Recipe::Argon2(self.today),
             deadline: later(),
             answer,
             trail: Trail::begin(),
@@ -99,6 +99,87 @@ async fn a_hash_made_otherwise_matches_and_is_outdated() {
 }
 
 #[tokio::test]
+async fn a_hash_of_another_kind_matches_and_is_outdated() {
+    let pool = pool(1, 1);
+    for stored in [
+        // Django 5.2.
+        "pbkdf2_sha256$1000$4y6bI8o54hkr5bQUGC5lSc$SoCcSmR3+BTUGe0tl176YkhPj1GDp0Jf349ad1f+uoE=",
+        "pbkdf2_sha1$1000$i23JHvw0KAAFNL75LxtKyH$j+bctP5speENcbpktGiNXuR5iBU=",
+        "argon2$argon2id$v=19$m=1024,t=2,p=8$eExubFJWZGU3WFgxbTNuakNvSlpzcA$UpwhVh71nii3lHa6A5xcyR+O0u4cjzdaNcp1n5SrUN0",
+        "bcrypt_sha256$$2b$04$Mt4UoeBNGX2a4xuGVUJ6Y.xbuKCq9C09Keus.iKXpauaLMfET407u",
+        "bcrypt$$2b$04$gztg5haP3CllA3nqPkaZL.yPyrqPBQoFDEEa6iR4Lm9ScwapiPRnW",
+        "scrypt$1024$YJdHltNZpfHWuoX7neLpyM$8$5$gi9YbHaW1mhzhMcVpK027/ad7NlMX/Yefa9S3fTy/Ut4sbmsmsH0WNICGiXc/SjQCqhHhE9Fm07S1ORbiLsM4g==",
+        // Python's bcrypt, and crypt(3) of libxcrypt.
+        "$2a$04$TTctKpy8LqHeuyR3wu7j3.gZOXwev4y74khDa.MbES1YODTNnwfi2",
+        "$2b$04$5Ded.wUq7ub9soWdo1dKBOqnkdqdvcw4ZhcgfyRCreQDVjbUodxD6",
+        "$2y$05$abcdefghijklmnopqrstuuFiPhXf1sVd3pCCRO.uVh34H/qI/ZsuS",
+        // passlib 1.7.
+        "$pbkdf2$1000$UwphTImx9p5zDmEMYQxhTA$5o7ktVb7AWoyrnFctlntCllLAQM",
+        "$pbkdf2-sha256$1000$x7i3dk5JaY2xNub8f28NwQ$V/nIWOWmCSwX8U7C3Cn/9aa9z3flpzpXbZms9ivHzs0",
+        "$pbkdf2-sha512$1000$ppRyjhECgJDSeo8xhnCOUQ$AtZ2Knq7vIykHD8PYRHyP74pQfAqYJkDLRVEWJxdvyt7yaRR6Bl9hx4THWTy/pJ0kIk2Up2Tk0gku3wrmHfa7A",
+        "$scrypt$ln=10,r=8,p=1$kDLmHIMwplQKIYSQMsa4Nw$CYz0RVBETvPxK1xWZvMJ7E5GwjK67AH/zE000w00QwE",
+        // RustCrypto.
+        "$pbkdf2-sha256$i=1000,l=32$AAECAwQFBgcICQoLDA0ODw$ppsXnjrdPB4KryJ6DrOqKqhkWrhv7PbKAMF1Eml8cZ4",
+        "$pbkdf2-sha256$i=1000,l=48$AAECAwQFBgcICQoLDA0ODw$ppsXnjrdPB4KryJ6DrOqKqhkWrhv7PbKAMF1Eml8cZ7TX23G+6QgERwdCrtdq7/I",
+        "$pbkdf2-sha512$i=1000,l=64$AAECAwQFBgcICQoLDA0ODw$A6AmFIti7CKlYdoPiV9jf1d9llp37o27Wms8Zx8fwMJGCOigJzAthOW3Pg+XF5PnNiYnsQsIz1N5NtynrEm78w",
+        "$scrypt$ln=10,r=8,p=2$AAECAwQFBgcICQoLDA0ODw$wk79EttC618m617oirShLZuxJkXcX6rXHrrS9rQQ/44",
+    ] {
+        let imported = import_hash(stored).unwrap();
+        let right = pool.verify(password("correct horse battery staple"), Some(imported.clone()), later()).await;
+        assert_eq!(right, Ok(Verdict::Match { outdated: true }), "{stored}");
+        for wrong in ["correct horse battery stapler", "correct horse battery stapl", "correct horse battery staple\0"]
+        {
+            let wrong = pool.verify(password(wrong), Some(imported.clone()), later()).await;
+            assert_eq!(wrong, Ok(Verdict::Mismatch), "{stored}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bcrypt_sees_72_bytes_and_no_zero_byte() {
+    let pool = pool(1, 1);
+    let verify = async |text: &str, stored: &str| pool.verify(password(text), Some(phc(stored)), later()).await;
+    // crypt(3) of libxcrypt and Python's bcrypt agree on this one.
+    let of_100 = "$2b$04$abcdefghijklmnopqrstuubzadhGtS2zEF.gu0yd0opP6cVzb.e0i";
+    assert_eq!(verify(&"x".repeat(100), of_100).await, Ok(Verdict::Match { outdated: true }));
+    assert_eq!(verify(&"x".repeat(72), of_100).await, Ok(Verdict::Match { outdated: true }));
+    assert_eq!(verify(&"x".repeat(71), of_100).await, Ok(Verdict::Mismatch));
+    // On these they do not. The first is of "correct\0horse" and of "correct", the second of "correct\0horse battery".
+    let in_c = "$2b$04$abcdefghijklmnopqrstuu2Vo3TWutZSHUfluiaHt5gekKPzGepHC";
+    let in_python = "$2b$04$abcdefghijklmnopqrstuuSZShKtR2auqutcu4nDY7VoiP1SR/9C2";
+    assert_eq!(verify("correct", in_c).await, Ok(Verdict::Match { outdated: true }));
+    for (text, stored) in [
+        ("correct\0horse", in_c),
+        ("correct\0correct", in_c),
+        ("correct\0", in_c),
+        ("correct\0horse battery", in_python),
+    ] {
+        assert_eq!(verify(text, stored).await, Ok(Verdict::Mismatch), "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_tried_as_typed_too_whoever_it_is_said_to_be_of() {
+    let pool = pool(1, 1);
+    let (composed, decomposed) = ("caf\u{e9}", "cafe\u{301}");
+    let ours = pool.hash(password(decomposed), SALT, later()).await.unwrap();
+    let others = pool.hash(password(decomposed).as_typed().unwrap(), SALT, later()).await.unwrap();
+    assert_ne!(ours, others);
+    let hashed_by = async |text: &str, stored: Option<&PhcString>| {
+        let before = pool.queue_stats().hashed;
+        let verdict = pool.verify(password(text), stored.cloned(), later()).await.unwrap();
+        (verdict, pool.queue_stats().hashed - before)
+    };
+    let matches = |outdated| Verdict::Match { outdated };
+    assert_eq!(hashed_by(composed, Some(&ours)).await, (matches(false), 1));
+    assert_eq!(hashed_by(decomposed, Some(&ours)).await, (matches(false), 1));
+    assert_eq!(hashed_by(decomposed, Some(&others)).await, (matches(true), 2), "to be made ours");
+    assert_eq!(hashed_by(composed, Some(&others)).await, (Verdict::Mismatch, 1), "as it would have been there");
+    assert_eq!(hashed_by("cafe\u{301}s", Some(&ours)).await, (Verdict::Mismatch, 2));
+    assert_eq!(hashed_by("cafe\u{301}s", None).await, (Verdict::Mismatch, 2), "nobody costs what somebody does");
+}
+
+#[tokio::test]
 async fn one_wrong_bit_of_the_hash_is_a_mismatch() {
     let pool = pool(1, 1);
     let hash = pool.hash(password("password"), SALT, later()).await.unwrap();
@@ -106,7 +187,10 @@ async fn one_wrong_bit_of_the_hash_is_a_mismatch() {
     for bit in 0..stored.output.len() * 8 {
         let mut wrong = stored.clone();
         wrong.output[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(pool.verify(password("password"), Some(wrong.to_phc()), later()).await, Ok(Verdict::Mismatch));
+        assert_eq!(
+            pool.verify(password("password"), Some(pool.today.to_phc(&wrong.salt, &wrong.output)), later()).await,
+            Ok(Verdict::Mismatch)
+        );
     }
 }
 
@@ -114,14 +198,18 @@ async fn one_wrong_bit_of_the_hash_is_a_mismatch() {
 async fn a_bad_stored_hash_is_an_error_and_no_work() {
     let pool = pool(1, 1);
     for (stored, expected) in [
-        ("", HashError::Malformed("it does not begin with $")),
-        ("$2b$12$abcdefghijklmnopqrstuu", HashError::Malformed("it is not argon2")),
+        ("", BadHash::Unknown),
+        ("$2b$12$abcdefghijklmnopqrstuu", BadHash::Malformed("its salt or hash has a strange length")),
         (
             "$argon2id$v=19$m=4294967295,t=4294967295,p=1$AAECAwQFBgcICQoLDA0ODw$4cyI7gympc2Syh5lstRTFg",
-            HashError::TooCostly,
+            BadHash::TooCostly("argon2 has at most m=262144 (256 MiB), t=16 and p=8"),
         ),
     ] {
-        assert_eq!(pool.verify(password("password"), Some(phc(stored)), later()).await, Err(expected), "{stored}");
+        assert_eq!(
+            pool.verify(password("password"), Some(phc(stored)), later()).await,
+            Err(HashError::Stored(expected)),
+            "{stored}"
+        );
     }
     assert_eq!(pool.queue_stats(), QueueStats::default());
 }
@@ -129,7 +217,7 @@ async fn a_bad_stored_hash_is_an_error_and_no_work() {
 #[tokio::test]
 async fn nobody_costs_one_hash_with_todays_parameters() {
     let pool = pool(1, 1);
-    assert_eq!(StoredHash::parse(&pool.nobody).unwrap().recipe, Recipe::today(CHEAP));
+    assert_eq!(StoredHash::parse(&pool.nobody).unwrap().recipe, Recipe::Argon2(argon2::Recipe::today(CHEAP)));
     assert_eq!(pool.verify(password("password"), None, later()).await, Ok(Verdict::Mismatch));
     assert_eq!(pool.queue_stats().hashed, 1);
     let hash = pool.hash(password("password"), SALT, later()).await.unwrap();

@@ -1,20 +1,22 @@
-//! A hashing thread: takes jobs from the queue and computes them in memory of its own.
+//! A hashing thread: takes jobs from the queue and computes them, argon2 in memory of its own.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
 
-use argon2::{Argon2, Block};
+use ::argon2::{Argon2, Block};
 use tokio::sync::oneshot;
 use tracing::Span;
 use zeroize::Zeroizing;
 
-use super::{HashError, HashObserver, backlog::Entry, phc::Recipe, queue::Queue};
+use super::{
+    HashError, HashObserver,
+    backlog::Entry,
+    queue::Queue,
+    stored::{Output, Recipe, argon2},
+};
 use crate::{crypto::monotonic_now, domain::password::Password};
-
-/// The bytes that argon2 puts out.
-pub(super) type Output = Zeroizing<Vec<u8>>;
 
 /// A hash to compute.
 pub(super) struct Job {
@@ -89,7 +91,7 @@ pub(super) fn run(queue: &Queue<Job>, observer: &dyn HashObserver, niceness: i32
 
 type Answer = oneshot::Sender<Result<Output, HashError>>;
 
-/// Computes a job. The password is wiped before this returns, also if argon2 panics.
+/// Computes a job. The password is wiped before this returns, also if hashing panics.
 fn compute(
     job: Job,
     started: Instant,
@@ -128,6 +130,23 @@ struct Memory {
 
 impl Memory {
     fn hash(&mut self, password: &Password, salt: &[u8], recipe: &Recipe) -> Result<Output, HashError> {
+        let text = password.expose();
+        let mut output = match recipe {
+            Recipe::Argon2(recipe) => return self.argon2(password, salt, recipe),
+            Recipe::Bcrypt(recipe) => recipe.compute(text, salt)?,
+            Recipe::Pbkdf2(recipe) => recipe.compute(text, salt),
+            Recipe::Scrypt(recipe) => recipe.compute(text, salt)?,
+        };
+        // To all but argon2 a zero byte can be as good as the end: in bcrypt by some implementations and not by others, in
+        // HMAC, on which the rest is built, where only zeros follow. The whole password counts, so such a one is that of no
+        // hash. It takes as long to compute as any other.
+        if text.contains(&0) {
+            output.clear();
+        }
+        Ok(output)
+    }
+
+    fn argon2(&mut self, password: &Password, salt: &[u8], recipe: &argon2::Recipe) -> Result<Output, HashError> {
         let params = recipe.params()?;
         let needed = params.block_count();
         self.reserve(needed)?;
@@ -185,7 +204,7 @@ mod tests {
     use crate::crypto::password_pool::Argon2Params;
 
     fn hash(memory: &mut Memory, memory_kib: u32) -> Output {
-        let recipe = Recipe::today(Argon2Params { memory_kib, iterations: 1, parallelism: 1 });
+        let recipe = Recipe::Argon2(argon2::Recipe::today(Argon2Params { memory_kib, iterations: 1, parallelism: 1 }));
         memory.hash(&Password::presented("password").unwrap(), b"somesalt", &recipe).unwrap()
     }
 

@@ -122,7 +122,8 @@ impl Tx {
     }
 }
 
-fn actor(actor: Actor) -> (&'static str, Option<Uuid>) {
+/// The word for who acted, and their id.
+pub(super) fn actor(actor: Actor) -> (&'static str, Option<Uuid>) {
     match actor {
         Actor::Anonymous => ("anonymous", None),
         Actor::User(id) => ("user", Some(*id.as_uuid())),

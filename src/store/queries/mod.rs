@@ -17,11 +17,17 @@ mod audit;
 mod doubt;
 mod families;
 mod feed;
+mod imports;
 mod keys;
 mod refresh;
+mod roles;
 mod rows;
 mod sessions;
 mod transaction;
+mod user_admin;
+mod user_creation;
+mod user_listing;
+mod user_roles;
 mod users;
 mod warrants;
 

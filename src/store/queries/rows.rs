@@ -9,7 +9,7 @@ use crate::{
         email::Email,
         id::{SessionId, UserId},
         refresh::Family,
-        role::{HeldRoles, Permissions},
+        role::{HeldRoles, Permissions, Role, RoleName},
         session::{DeviceInfo, Grant, Session},
         signing_key::KeyLife,
         time::Timestamp,
@@ -186,9 +186,42 @@ pub(super) struct HeldRoleRow {
     permissions: Permissions,
 }
 
+impl HeldRoleRow {
+    /// Name and permissions.
+    pub(super) fn into_parts(self) -> (String, Permissions) {
+        (self.name, self.permissions)
+    }
+}
+
 /// What listed roles amount to.
 pub(super) fn held_roles(rows: Json<Vec<HeldRoleRow>>) -> HeldRoles {
-    rows.0.into_iter().map(|role| (role.name, role.permissions)).collect()
+    rows.0.into_iter().map(HeldRoleRow::into_parts).collect()
+}
+
+/// A row of `roles`, read by name.
+#[derive(sqlx::FromRow)]
+pub(super) struct RoleRow {
+    name: String,
+    description: String,
+    permissions: Json<Permissions>,
+    built_in: bool,
+    revision: i64,
+    create_time: Timestamp,
+    update_time: Timestamp,
+}
+
+impl From<RoleRow> for Role {
+    fn from(row: RoleRow) -> Self {
+        Self {
+            name: RoleName::stored(row.name),
+            description: Label::stored(row.description),
+            permissions: row.permissions.0,
+            built_in: row.built_in,
+            revision: row.revision,
+            create_time: row.create_time,
+            update_time: row.update_time,
+        }
+    }
 }
 
 #[derive(sqlx::FromRow)]

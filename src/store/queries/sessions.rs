@@ -34,12 +34,17 @@ impl SessionStore for Database {
     ) -> Result<Option<LiveSession>, StoreError> {
         self.transaction("create_session", (new, policy, event), |tx, (new, policy, event)| {
             Box::pin(async move {
+                // A change of password or roles that is under way comes before or after this sign-in, never between its
+                // steps. Locked first and read by a second statement: one that waits for the lock would go on with the new
+                // epoch beside the roles as they were before.
+                sqlx::query(concat!("SELECT u.id FROM users u WHERE u.id = $1", for_update!()))
+                    .bind(new.grant.user)
+                    .execute(tx.conn())
+                    .await?;
                 let user: Option<(String, i64, Option<String>, Json<Vec<HeldRoleRow>>)> = sqlx::query_as(concat!(
                     "SELECT u.state, u.epoch, u.password_hash, ",
                     held_by_user!(),
-                    " FROM users u WHERE u.id = $1",
-                    // A password change that is under way comes before or after this sign-in, never between its steps.
-                    for_update!()
+                    " FROM users u WHERE u.id = $1"
                 ))
                 .bind(new.grant.user)
                 .fetch_optional(tx.conn())
@@ -232,7 +237,7 @@ async fn insert(tx: &mut Tx, session: &Session) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn is_live_session_of(tx: &mut Tx, session: SessionId, owner: UserId) -> Result<bool, StoreError> {
+pub(super) async fn is_live_session_of(tx: &mut Tx, session: SessionId, owner: UserId) -> Result<bool, StoreError> {
     let found: Option<(SessionId,)> = sqlx::query_as(
         "SELECT s.id FROM sessions s JOIN users u ON u.id = s.user_id AND u.epoch = s.epoch \
          WHERE s.id = $1 AND s.user_id = $2 AND s.end_time IS NULL",

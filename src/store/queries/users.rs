@@ -189,21 +189,25 @@ impl Tx {
             .bind(user)
             .fetch_one(self.conn())
             .await?;
-        // Locked in the order in which the write-behind locks them.
-        sqlx::query(concat!(
-            "SELECT id FROM sessions WHERE user_id = $1 AND epoch = $2 - 1 AND end_time IS NULL ORDER BY id",
-            for_update!()
-        ))
-        .bind(user)
-        .bind(epoch)
-        .execute(self.conn())
-        .await?;
+        self.lock_sessions_of(user).await?;
         sqlx::query("UPDATE sessions SET epoch = $2 WHERE user_id = $1 AND epoch = $2 - 1 AND end_time IS NULL")
             .bind(user)
             .bind(epoch)
             .execute(self.conn())
             .await?;
         self.revoke(Revocation::User { user, epoch, spared: None });
+        Ok(())
+    }
+
+    /// Locks the user's sessions, in the order in which the write-behind locks them.
+    pub(super) async fn lock_sessions_of(&mut self, user: UserId) -> Result<(), StoreError> {
+        sqlx::query(concat!(
+            "SELECT id FROM sessions WHERE user_id = $1 AND end_time IS NULL ORDER BY id",
+            for_update!()
+        ))
+        .bind(user)
+        .execute(self.conn())
+        .await?;
         Ok(())
     }
 }
@@ -213,7 +217,7 @@ fn credentials(row: Option<CredentialsRow>) -> Result<Option<Credentials>, Store
 }
 
 /// Whether the row went in; not if a unique key is taken.
-async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, StoreError> {
+pub(super) async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, StoreError> {
     let NewUser { user, password_hash } = new;
     let inserted = sqlx::query(
         "INSERT INTO users (id, email, email_key, email_verified_time, username, display_name, password_hash, \
@@ -237,7 +241,7 @@ async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, StoreError> {
 }
 
 /// Which unique key was in the way.
-async fn which_is_taken(tx: &mut Tx, user: &User) -> Result<CreateUser, StoreError> {
+pub(super) async fn which_is_taken(tx: &mut Tx, user: &User) -> Result<CreateUser, StoreError> {
     let email: Option<(UserId,)> = sqlx::query_as("SELECT id FROM users WHERE email_key = $1")
         .bind(user.email.key())
         .fetch_optional(tx.conn())

@@ -9,8 +9,9 @@ use super::{
 };
 use crate::{
     domain::{
+        audience::Scope,
         audit::Actor,
-        id::Subject,
+        id::{SessionId, Subject},
         role::{HeldRoles, Permissions},
         warrant::Warrant,
     },
@@ -22,6 +23,20 @@ impl WarrantStore for Database {
     async fn held_roles(&self, subject: Subject) -> Result<Option<HeldRoles>, StoreError> {
         self.reading("held_roles", &self.pools.read, subject, |conn, subject| Box::pin(held_roles_of(conn, *subject)))
             .await
+    }
+
+    async fn session_scope(&self, session: SessionId) -> Result<Option<Scope>, StoreError> {
+        self.reading("session_scope", &self.pools.read, session, |conn, session| {
+            Box::pin(async move {
+                let row: Option<(String,)> = sqlx::query_as("SELECT scope FROM sessions WHERE id = $1")
+                    .bind(*session)
+                    .fetch_optional(conn)
+                    .await?;
+                let scope = row.map(|(text,)| Scope::try_from(text)).transpose();
+                scope.map_err(|problem| StoreError::corrupt("sessions", "scope", problem))
+            })
+        })
+        .await
     }
 }
 

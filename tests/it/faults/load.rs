@@ -1,4 +1,4 @@
-//! Callers of both nodes who never rest. None of them may be refused what is theirs, or given what is not.
+//! Callers of both nodes who never rest, or hardly. None of them may be refused what is theirs, or given what is not.
 
 use std::{
     sync::{
@@ -9,7 +9,11 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tonic::Code;
 use vouchsafe::pb::v1;
 
@@ -41,6 +45,7 @@ pub(super) struct Load {
 pub(super) struct Caller {
     nodes: [Client; 2],
     kind: Kind,
+    rest: Duration,
     email: String,
     held: v1::TokenPair,
     left: Vec<v1::TokenPair>,
@@ -48,13 +53,18 @@ pub(super) struct Caller {
 
 impl Load {
     pub(super) async fn start(world: &World, kind: Kind, count: usize) -> Self {
+        Self::with_rest(world, kind, count, Duration::ZERO).await
+    }
+
+    /// One whose callers rest this long between two turns, for a test that lasts.
+    pub(super) async fn with_rest(world: &World, kind: Kind, count: usize, rest: Duration) -> Self {
         let (over, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(watch::Sender::new(0)));
         let mut callers = Vec::new();
         for number in 0..count {
             let email = format!("caller{number}@example.com");
             let held = world.join(&email).await;
             let nodes = world.nodes.each_ref().map(|node| node.client.clone());
-            let caller = Caller { nodes, kind, email, held, left: Vec::new() };
+            let caller = Caller { nodes, kind, rest, email, held, left: Vec::new() };
             callers.push(tokio::spawn(caller.work(number, Arc::clone(&over), Arc::clone(&calls))));
         }
         Self { over, calls, callers }
@@ -116,6 +126,9 @@ impl Caller {
                 self.come_and_go(&here, &there).await;
             }
             calls.send_modify(|count| *count += 1);
+            if !self.rest.is_zero() {
+                sleep(self.rest).await;
+            }
         }
         self
     }

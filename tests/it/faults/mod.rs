@@ -15,3 +15,12 @@ mod nodes_killed;
 mod races;
 mod redis_silent;
 mod revocation;
+mod roles;
+
+/// How many rounds a test makes that counts them: so many, or what `VOUCHSAFE_TEST_ROUNDS` says.
+fn rounds(usual: usize) -> usize {
+    match std::env::var("VOUCHSAFE_TEST_ROUNDS") {
+        Ok(wanted) => wanted.parse().expect("VOUCHSAFE_TEST_ROUNDS is a number"),
+        Err(_) => usual,
+    }
+}

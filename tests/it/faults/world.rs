@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::time::timeout;
 use tonic::Status;
 use vouchsafe::{
@@ -19,6 +18,8 @@ use crate::{
     state::own::{OwnRedis, PASSWORD as REDIS_PASSWORD},
     support::{Backend, PASSWORD, bearer, reason},
 };
+
+pub(super) use crate::process::client::generation;
 
 /// A caller's patience. No call may need it up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,13 +55,6 @@ pub(super) struct World {
 /// The answer to a call. One that takes longer than a caller waits hangs.
 pub(super) async fn ends<T>(call: impl Future<Output = T>) -> T {
     timeout(PATIENCE, call).await.expect("a call hangs")
-}
-
-/// The generation of a refresh token.
-pub(super) fn generation(tokens: &v1::TokenPair) -> i64 {
-    let bytes = URL_SAFE_NO_PAD.decode(tokens.refresh_token.strip_prefix("vrt_").unwrap()).unwrap();
-    // Version, key, session, generation, HMAC.
-    i64::from_be_bytes(bytes[21..29].try_into().unwrap())
 }
 
 impl World {

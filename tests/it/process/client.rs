@@ -111,3 +111,11 @@ pub(crate) fn kid(token: &str) -> String {
     let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
     header["kid"].as_str().unwrap().to_owned()
 }
+
+/// The generation of a refresh token.
+pub(crate) fn generation(tokens: &v1::TokenPair) -> i64 {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let bytes = URL_SAFE_NO_PAD.decode(tokens.refresh_token.strip_prefix("vrt_").unwrap()).unwrap();
+    // Version, key, session, generation, HMAC.
+    i64::from_be_bytes(bytes[21..29].try_into().unwrap())
+}

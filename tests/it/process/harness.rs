@@ -165,7 +165,7 @@ pub(crate) fn variable(key: &str) -> String {
 }
 
 /// Runs a command to its end.
-pub(super) async fn finish(mut command: Command, input: &str) -> Ended {
+pub(crate) async fn finish(mut command: Command, input: &str) -> Ended {
     let name = format!("{:?}", command.as_std());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -3,11 +3,12 @@
 pub(crate) mod client;
 mod commit_proxy;
 pub(crate) mod harness;
+mod impatient;
 pub(crate) mod lines;
 mod own_postgres;
 pub(crate) mod proxy;
-mod tools;
-mod web;
+pub(crate) mod tools;
+pub(crate) mod web;
 
 mod admin;
 mod admin_cli;

@@ -33,7 +33,7 @@ pub(super) async fn call(server: &Server, method: &str, request: &Value) -> Valu
 }
 
 /// A Python script of `tests/peers` with these arguments.
-pub(super) fn python(script: &str, args: &[&str]) -> Command {
+pub(crate) fn python(script: &str, args: &[&str]) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(script);
     let mut command = Command::new(tool("python3"));
     command.arg(script).args(args);

@@ -58,3 +58,11 @@ pub(super) async fn published_kids(server: &Server) -> Vec<String> {
     let kids = jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned());
     kids.collect()
 }
+
+/// What a series of the server's metrics says; 0 if it is not there.
+pub(crate) async fn metric(server: &Server, series: &str) -> f64 {
+    let scrape = get(server, "/metrics").await;
+    assert_eq!(scrape.status, StatusCode::OK);
+    let mut lines = scrape.body.lines().filter_map(|line| line.rsplit_once(' '));
+    lines.find(|(name, _)| *name == series).map_or(0.0, |(_, value)| value.parse().unwrap())
+}

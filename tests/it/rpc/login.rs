@@ -25,11 +25,16 @@ async fn refused_sign_ins_cannot_be_told_apart(backend: Backend) {
     let node = TestNode::start(backend).await;
     let suspended = node.register("suspended@example.com").await;
     let passwordless = node.register("passwordless@example.com").await;
+    let damaged = node.register("damaged@example.com").await;
+    let costly = node.register("costly@example.com").await;
     node.register("ada@example.com").await;
     let id = |user: &v1::User| node.database.id(&user.id.parse().unwrap());
     let change = |what: &str, user| format!("UPDATE users SET {what} WHERE id = {}", id(user));
     node.database.execute(&change("state = 'suspended'", &suspended)).await;
     node.database.execute(&change("password_hash = NULL", &passwordless)).await;
+    node.database.execute(&change("password_hash = '$argon2id$v=19$m=19456,t=2,p=1$nonsense'", &damaged)).await;
+    let hours = "bcrypt$$2b$31$abcdefghijklmnopqrstuuFiPhXf1sVd3pCCRO.uVh34H/qI/ZsuS";
+    node.database.execute(&change(&format!("password_hash = '{hours}'"), &costly)).await;
     let wrong = "another password altogether";
     let mut answers = Vec::new();
     for (identifier, password) in [
@@ -39,6 +44,8 @@ async fn refused_sign_ins_cannot_be_told_apart(backend: Backend) {
         ("suspended@example.com", PASSWORD),
         ("suspended@example.com", wrong),
         ("passwordless@example.com", PASSWORD),
+        ("damaged@example.com", PASSWORD),
+        ("costly@example.com", PASSWORD),
         ("not an @ identifier", PASSWORD),
         ("neither address\nnor name", PASSWORD),
         ("'; DROP TABLE users; --", PASSWORD),
@@ -52,7 +59,7 @@ async fn refused_sign_ins_cannot_be_told_apart(backend: Backend) {
     }
     // The audit trail knows which was which.
     let cause = |cause: &str| format!("act = 'login.failed' AND CAST(detail AS TEXT) LIKE '%{cause}%'");
-    assert_eq!(node.events(&cause("wrong_password")).await, 3);
+    assert_eq!(node.events(&cause("wrong_password")).await, 5);
     assert_eq!(node.events(&cause("unknown_identifier")).await, 5);
     assert_eq!(node.events(&cause("suspended")).await, 1);
     assert_eq!(node.database.integer("SELECT COUNT(*) FROM sessions").await, 0);

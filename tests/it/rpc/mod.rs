@@ -2,18 +2,21 @@
 
 mod access;
 mod canary;
-mod cancellation;
 mod discovery;
 mod edge;
+mod foreign_hashes;
 mod hostile_tokens;
 mod login;
+mod matrix;
 mod metrics;
 mod passwords;
+mod permissions;
 mod races;
 mod refresh;
 mod registration;
 mod revocation;
 mod revoke_token;
+mod roles;
 mod rotation;
 mod rotation_nodes;
 mod sessions;

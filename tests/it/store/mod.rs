@@ -8,10 +8,12 @@ mod audit;
 mod cancellation;
 mod families;
 mod feed;
+mod imports;
 mod keys;
 mod passwords;
 mod refresh;
 mod refresh_races;
+mod roles;
 mod schema;
 mod sessions;
 mod world;
@@ -86,6 +88,16 @@ suite! {
         a_token_of_an_ended_session_is_revoked_already
         a_longer_life_of_tokens_prolongs_the_life_of_retired_keys
     }
+    imports {
+        imported_users_are_as_they_were_sent
+        a_row_that_cannot_be_stored_does_not_hold_up_the_others
+        rows_that_were_handled_are_passed_over
+        of_streams_that_send_the_same_rows_at_once_one_stores_them
+        a_rehearsal_says_what_would_happen_and_stores_nothing
+        nobody_gives_by_import_what_they_do_not_hold
+        an_import_belongs_to_whoever_began_it
+        an_import_that_nobody_goes_on_with_is_forgotten
+    }
     keys {
         the_first_signing_key_signs_at_once
         a_successor_is_published_one_lead_before_the_period_ends
@@ -136,6 +148,25 @@ suite! {
         of_50_late_redeliveries_at_once_one_counts
         nothing_is_granted_after_a_logout_was_acknowledged
         nothing_is_granted_after_a_password_change_was_acknowledged
+    }
+    roles {
+        a_role_is_kept_as_it_was_created
+        roles_are_listed_in_the_order_of_their_bytes
+        nobody_gives_a_role_what_they_do_not_hold
+        nobody_takes_from_a_role_what_they_do_not_hold
+        a_token_s_limit_is_a_limit_here_too
+        who_lacks_the_permission_or_is_suspended_changes_nothing
+        the_built_in_role_stays_as_it_is
+        a_change_of_what_a_role_allows_is_in_the_feed
+        what_is_so_already_is_not_changed_again
+        a_change_of_a_role_that_was_changed_meanwhile_is_refused
+        a_role_that_was_made_again_is_another
+        a_role_that_somebody_has_is_not_deleted
+        of_20_changes_of_one_revision_exactly_one_is_made
+        of_20_creations_of_one_role_exactly_one_succeeds
+        a_role_is_given_or_deleted_and_never_both
+        what_was_taken_from_a_role_its_holder_does_not_put_back
+        a_scope_is_found_by_its_session
     }
     schema {
         a_database_without_schema_is_sent_to_migrate

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vouchsafe::{
     domain::secret::SecretString,
-    store::{Location, StoreError, check_schema, migrate},
+    store::{Location, SCHEMA_VERSION, StoreError, check_schema, migrate},
 };
 
 use super::world::{World, at_once};
@@ -46,11 +46,12 @@ pub(super) async fn a_database_without_schema_is_sent_to_migrate(w: Arc<World>) 
 }
 
 pub(super) async fn a_schema_for_newer_programs_asks_for_one(w: Arc<World>) {
-    w.database.execute("UPDATE schema_compatibility SET oldest_reader = 2").await;
+    let newer = SCHEMA_VERSION + 1;
+    w.database.execute(&format!("UPDATE schema_compatibility SET oldest_reader = {newer}")).await;
     let before = w.everything().await;
     for error in [w.database.check().await.unwrap_err(), w.database.migrate().await.unwrap_err()] {
         let advice = advice(error);
-        assert!(advice.contains("run a newer vouchsafe") && advice.contains("version 2"), "{advice}");
+        assert!(advice.contains("run a newer vouchsafe") && advice.contains(&format!("version {newer}")), "{advice}");
     }
     assert_eq!(w.everything().await, before);
 }
@@ -58,10 +59,10 @@ pub(super) async fn a_schema_for_newer_programs_asks_for_one(w: Arc<World>) {
 pub(super) async fn a_newer_schema_that_this_program_can_read_is_welcome(w: Arc<World>) {
     let added = w
         .database
-        .execute(
+        .execute(&format!(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-             SELECT 2, 'later', success, checksum, 0 FROM _sqlx_migrations",
-        )
+             SELECT {SCHEMA_VERSION} + 1, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1"
+        ))
         .await;
     assert_eq!(added, 1);
     w.database.check().await.unwrap();
@@ -69,14 +70,17 @@ pub(super) async fn a_newer_schema_that_this_program_can_read_is_welcome(w: Arc<
 }
 
 pub(super) async fn a_half_done_schema_is_sent_to_migrate_or_to_its_backup(w: Arc<World>) {
-    assert_eq!(w.database.execute("UPDATE _sqlx_migrations SET success = FALSE").await, 1);
+    let newest = format!("UPDATE _sqlx_migrations SET success = FALSE WHERE version = {SCHEMA_VERSION}");
+    assert_eq!(w.database.execute(&newest).await, 1);
     assert!(advice(w.database.check().await.unwrap_err()).contains("run `vouchsafe migrate`"));
     assert!(advice(w.database.migrate().await.unwrap_err()).contains("half done"));
 }
 
 pub(super) async fn a_migration_in_another_form_is_refused(w: Arc<World>) {
     let checksum = w.database.bytes("00");
-    assert_eq!(w.database.execute(&format!("UPDATE _sqlx_migrations SET checksum = {checksum}")).await, 1);
+    let changed =
+        w.database.execute(&format!("UPDATE _sqlx_migrations SET checksum = {checksum} WHERE version = 1")).await;
+    assert_eq!(changed, 1);
     assert!(advice(w.database.migrate().await.unwrap_err()).contains("another form"));
 }
 
@@ -100,7 +104,7 @@ pub(super) async fn nodes_that_migrate_at_once_do_it_once(w: Arc<World>) {
         })
         .await;
         database.check().await.unwrap();
-        assert_eq!(database.integer("SELECT COUNT(*) FROM _sqlx_migrations").await, 1);
+        assert_eq!(database.integer("SELECT COUNT(*) FROM _sqlx_migrations").await, SCHEMA_VERSION);
         assert_eq!(database.integer("SELECT COUNT(*) FROM feed_head").await, 1);
         database.remove().await;
     }

@@ -36,8 +36,9 @@ pub(super) const ADDRESS: &str = "203.0.113.77";
 pub(super) const AGENT: &str = "Difference Engine/2.0";
 
 /// Every table that a verb may change.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "users",
+    "roles",
     "user_roles",
     "sessions",
     "feed_head",

@@ -4,6 +4,7 @@ pub(crate) mod certificates;
 mod collector;
 mod database;
 mod node;
+mod people;
 mod surroundings;
 mod template;
 pub(crate) mod wire;
@@ -14,5 +15,6 @@ pub(crate) use node::{
     MASTER_KEY, PASSWORD, TestNode, TestNodeBuilder, bearer, fields, login_request, reason, stolen_key, surely_later,
     until,
 };
+pub(crate) use people::role_of;
 pub(crate) use surroundings::{ManualClock, RecordingObserver, RecordingVault, TestEntropy};
 pub(crate) use template::OPTIONS;

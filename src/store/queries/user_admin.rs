@@ -1,0 +1,249 @@
+//! Users, as administrators manage them.
+
+use async_trait::async_trait;
+use sqlx::types::Json;
+
+use super::{
+    Database, Db, Tx,
+    rows::{UserRow, user_columns},
+    user_listing::listed,
+};
+use crate::{
+    domain::{
+        audit::{Act, AuditEvent},
+        id::{SessionId, UserId},
+        revocation::Revocation,
+        session::EndReason,
+        time::Timestamp,
+        user::{Identifier, PhcString, User, UserState, Username},
+        users::UserChange,
+    },
+    store::{
+        Refused, StoreError,
+        port::{UserAct, UserAddition, UserAdminStore, UserListing},
+    },
+};
+
+#[async_trait]
+impl UserAdminStore for Database {
+    async fn add_user(&self, addition: UserAddition) -> Result<User, StoreError> {
+        self.transaction("add_user", addition, |tx, addition| Box::pin(tx.add_user(addition))).await
+    }
+
+    async fn find_user(&self, identifier: Identifier) -> Result<Option<User>, StoreError> {
+        self.reading("find_user", &self.pools.read, identifier, |conn, identifier| {
+            Box::pin(async move {
+                let query = match identifier {
+                    Identifier::Email(email) => {
+                        sqlx::query_as(concat!("SELECT ", user_columns!(), " FROM users u WHERE u.email_key = $1"))
+                            .bind(email.key())
+                    }
+                    Identifier::Username(name) => {
+                        sqlx::query_as(concat!("SELECT ", user_columns!(), " FROM users u WHERE u.username = $1"))
+                            .bind(name.as_str())
+                    }
+                };
+                let row: Option<UserRow> = query.fetch_optional(conn).await?;
+                row.map(User::try_from).transpose()
+            })
+        })
+        .await
+    }
+
+    async fn list_users(&self, listing: UserListing) -> Result<Vec<User>, StoreError> {
+        self.reading("list_users", &self.pools.read, listing, |conn, listing| {
+            Box::pin(async move {
+                let rows: Vec<UserRow> = listed(listing).build_query_as().fetch_all(conn).await?;
+                rows.into_iter().map(User::try_from).collect()
+            })
+        })
+        .await
+    }
+
+    async fn update_user(&self, act: UserAct, expected: Option<i64>, change: UserChange) -> Result<User, StoreError> {
+        self.transaction("update_user", (act, expected, change), |tx, (act, expected, change)| {
+            Box::pin(async move {
+                let (user, _) = tx.user_to_act_on(act).await?;
+                check_revision(&user, *expected)?;
+                tx.update_user(act, &user, change).await?;
+                tx.user(user.id).await
+            })
+        })
+        .await
+    }
+
+    async fn delete_user(&self, act: UserAct, expected: Option<i64>) -> Result<(), StoreError> {
+        self.transaction("delete_user", (act, expected), |tx, (act, expected)| {
+            Box::pin(async move {
+                let (user, _) = tx.user_to_act_on(act).await?;
+                check_revision(&user, *expected)?;
+                tx.keep_an_administrator(&user).await?;
+                tx.erase(&user).await?;
+                tx.audit_act(act, Act::UserDeleted).await
+            })
+        })
+        .await
+    }
+
+    async fn set_user_state(&self, act: UserAct, state: UserState) -> Result<User, StoreError> {
+        self.transaction("set_user_state", (act, state), |tx, (act, state)| {
+            Box::pin(async move {
+                let (user, _) = tx.user_to_act_on(act).await?;
+                if user.state == *state {
+                    return Ok(user);
+                }
+                match state {
+                    UserState::Suspended => {
+                        tx.keep_an_administrator(&user).await?;
+                        tx.set_state(&user, *state).await?;
+                        tx.raise_epoch(user.id, None).await?;
+                        tx.audit_act(act, Act::UserSuspended).await?;
+                    }
+                    UserState::Active => {
+                        tx.set_state(&user, *state).await?;
+                        tx.audit_act(act, Act::UserReactivated).await?;
+                    }
+                }
+                tx.user(user.id).await
+            })
+        })
+        .await
+    }
+
+    async fn set_user_password(&self, act: UserAct, hash: PhcString) -> Result<(), StoreError> {
+        self.transaction("set_user_password", (act, hash), |tx, (act, hash)| {
+            Box::pin(async move {
+                let (user, _) = tx.user_to_act_on(act).await?;
+                let now = tx.now();
+                sqlx::query(
+                    "UPDATE users SET password_hash = $1, password_time = $2, update_time = $2, revision = revision + 1 \
+                     WHERE id = $3",
+                )
+                .bind(hash.expose())
+                .bind(now)
+                .bind(user.id)
+                .execute(tx.conn())
+                .await?;
+                tx.raise_epoch(user.id, None).await?;
+                tx.audit_act(act, Act::PasswordSet).await
+            })
+        })
+        .await
+    }
+
+    async fn end_user_sessions(&self, act: UserAct, session: Option<SessionId>) -> Result<(), StoreError> {
+        self.transaction("end_user_sessions", (act, session), |tx, (act, session)| {
+            Box::pin(async move {
+                let (user, _) = tx.user_to_act_on(act).await?;
+                let Some(session) = *session else {
+                    tx.raise_epoch(user.id, None).await?;
+                    return tx.audit_act(act, Act::SessionsEnded).await;
+                };
+                let reason = EndReason::Revoked;
+                // The user's row is locked: no other epoch comes between the two.
+                if !super::sessions::is_live_session_of(tx, session, user.id).await?
+                    || tx.end_session(session, reason).await?.is_none()
+                {
+                    return Err(Refused::NoSession.into());
+                }
+                tx.audit_act(act, Act::SessionEnded { session, reason }).await
+            })
+        })
+        .await
+    }
+
+    async fn assign_role(&self, act: UserAct, role: String) -> Result<User, StoreError> {
+        self.transaction("assign_role", (act, role), |tx, (act, role)| Box::pin(tx.assign_role(act, role))).await
+    }
+
+    async fn unassign_role(&self, act: UserAct, role: String) -> Result<User, StoreError> {
+        self.transaction("unassign_role", (act, role), |tx, (act, role)| Box::pin(tx.unassign_role(act, role))).await
+    }
+
+    async fn purge_create_requests(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.forget_create_requests(before).await
+    }
+}
+
+/// Refuses if the user has changed since its revision was read.
+fn check_revision(user: &User, expected: Option<i64>) -> Result<(), StoreError> {
+    match expected {
+        Some(revision) if revision != user.revision => Err(Refused::EtagMismatch.into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+impl Tx {
+    /// Records an act on a user.
+    pub(super) async fn audit_act(&mut self, act: &UserAct, what: Act) -> Result<(), StoreError> {
+        let UserAct { warrant, user, origin } = act;
+        let event =
+            AuditEvent { actor: warrant.actor, subject: Some((*user).into()), act: what, origin: origin.clone() };
+        self.audit(&event).await
+    }
+
+    /// A user who is there.
+    pub(super) async fn user(&mut self, id: UserId) -> Result<User, StoreError> {
+        let row: Option<UserRow> =
+            sqlx::query_as::<Db, _>(concat!("SELECT ", user_columns!(), " FROM users u WHERE u.id = $1"))
+                .bind(id)
+                .fetch_optional(self.conn())
+                .await?;
+        row.map(User::try_from).transpose()?.ok_or_else(|| Refused::NoUser.into())
+    }
+
+    async fn update_user(&mut self, act: &UserAct, user: &User, change: &UserChange) -> Result<(), StoreError> {
+        let now = self.now();
+        let (changed, fields) = change.apply(user, now);
+        if fields.is_empty() {
+            return Ok(());
+        }
+        let update = sqlx::query(
+            "UPDATE users SET email = $1, email_key = $2, email_verified_time = $3, username = $4, display_name = $5, \
+             attributes = $6, update_time = $7, revision = revision + 1 WHERE id = $8",
+        )
+        .bind(changed.email.as_typed())
+        .bind(changed.email.key())
+        .bind(changed.email_verified_time)
+        .bind(changed.username.as_ref().map(Username::as_str))
+        .bind(changed.display_name.as_str())
+        .bind((!changed.attributes.is_empty()).then_some(Json(&changed.attributes)))
+        .bind(now)
+        .bind(user.id);
+        update.execute(self.conn()).await.map_err(what_is_taken)?;
+        let fields = fields.into_iter().map(str::to_owned).collect();
+        self.audit_act(act, Act::UserUpdated { fields }).await
+    }
+
+    async fn set_state(&mut self, user: &User, state: UserState) -> Result<(), StoreError> {
+        let now = self.now();
+        sqlx::query("UPDATE users SET state = $1, update_time = $2, revision = revision + 1 WHERE id = $3")
+            .bind(state.as_str())
+            .bind(now)
+            .bind(user.id)
+            .execute(self.conn())
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes a user with everything that is kept of the user alone. What the audit trail has that is personal cannot be
+    /// read any more.
+    async fn erase(&mut self, user: &User) -> Result<(), StoreError> {
+        self.lock_sessions_of(user.id).await?;
+        self.revoke(Revocation::User { user: user.id, epoch: user.epoch + 1, spared: None });
+        sqlx::query("DELETE FROM users WHERE id = $1").bind(user.id).execute(self.conn()).await?;
+        sqlx::query("DELETE FROM data_keys WHERE owner_id = $1").bind(user.id).execute(self.conn()).await?;
+        Ok(())
+    }
+}
+
+/// Which unique key is in the way, if that is what went wrong. Postgres names the constraint, SQLite the column.
+fn what_is_taken(error: sqlx::Error) -> StoreError {
+    match error.as_database_error() {
+        Some(cause) if cause.is_unique_violation() => {
+            let key = cause.constraint().unwrap_or(cause.message());
+            if key.contains("username") { Refused::UsernameTaken } else { Refused::EmailTaken }.into()
+        }
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,89 @@
+//! The statement that lists users. It says no more than the filter does, so that the database can plan for that.
+
+use sqlx::QueryBuilder;
+
+use super::{Db, rows::user_columns};
+use crate::{
+    domain::{
+        user::UserState,
+        users::{KeyPrefix, UserCursor, UserFilter, UserOrder},
+    },
+    store::port::UserListing,
+};
+
+/// A page of users, read from an index in its order and never sorted.
+pub(super) fn listed(listing: &UserListing) -> QueryBuilder<Db> {
+    let UserListing { filter, after, limit } = listing;
+    let UserFilter { email_prefix, username_prefix, state, role, created_since, created_before } = filter;
+    let order = filter.order();
+    let mut sql = QueryBuilder::new(concat!("SELECT ", user_columns!(), " FROM "));
+    match (order, role) {
+        // Of those who have the role, however few they are. SQLite takes a CROSS JOIN in the order written.
+        (UserOrder::Id, Some(role)) => {
+            sql.push("user_roles m CROSS JOIN users u WHERE u.id = m.user_id AND m.role = ").push_bind(role.clone());
+        }
+        (_, Some(role)) => {
+            sql.push("users u WHERE EXISTS (SELECT 1 FROM user_roles m WHERE m.user_id = u.id AND m.role = ");
+            sql.push_bind(role.clone()).push(")");
+        }
+        (_, None) => {
+            sql.push("users u WHERE TRUE");
+        }
+    }
+    if let Some(prefix) = email_prefix {
+        within(&mut sql, concat!("u.email_key", in_byte_order!()), prefix);
+    }
+    if let Some(prefix) = username_prefix {
+        within(&mut sql, concat!("u.username", in_byte_order!()), prefix);
+    }
+    match state {
+        // Said in words, because there is an index of those alone.
+        Some(UserState::Suspended) => {
+            sql.push(" AND u.state = 'suspended'");
+        }
+        Some(UserState::Active) => {
+            sql.push(" AND u.state = 'active'");
+        }
+        None => {}
+    }
+    if let Some(since) = created_since {
+        sql.push(" AND u.create_time >= ").push_bind(*since);
+    }
+    if let Some(before) = created_before {
+        sql.push(" AND u.create_time < ").push_bind(*before);
+    }
+    if let Some(after) = after {
+        behind(&mut sql, after);
+    }
+    sql.push(match order {
+        UserOrder::Email => concat!(" ORDER BY u.email_key", in_byte_order!()),
+        UserOrder::Username => concat!(" ORDER BY u.username", in_byte_order!()),
+        UserOrder::Id => " ORDER BY m.user_id",
+        UserOrder::Creation => " ORDER BY u.create_time, u.id",
+    });
+    sql.push(" LIMIT ").push_bind(i64::from(*limit));
+    sql
+}
+
+/// Where a column begins with the prefix. As a range: no character of the prefix means anything but itself.
+fn within(sql: &mut QueryBuilder<Db>, column: &'static str, prefix: &KeyPrefix) {
+    sql.push(" AND ").push(column).push(" >= ").push_bind(prefix.first().to_owned());
+    sql.push(" AND ").push(column).push(" < ").push_bind(prefix.end());
+}
+
+fn behind(sql: &mut QueryBuilder<Db>, cursor: &UserCursor) {
+    match cursor {
+        UserCursor::Email(key) => {
+            sql.push(concat!(" AND u.email_key", in_byte_order!(), " > ")).push_bind(key.clone());
+        }
+        UserCursor::Username(name) => {
+            sql.push(concat!(" AND u.username", in_byte_order!(), " > ")).push_bind(name.clone());
+        }
+        UserCursor::Id(id) => {
+            sql.push(" AND m.user_id > ").push_bind(*id);
+        }
+        UserCursor::Creation(time, id) => {
+            sql.push(" AND (u.create_time, u.id) > (").push_bind(*time).push(", ").push_bind(*id).push(")");
+        }
+    }
+}

@@ -1,14 +1,8 @@
 //! `vouchsafe admin create`: the first administrator, directly on the store.
 
-use std::{
-    fs,
-    io::{BufRead as _, IsTerminal as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
-use zeroize::Zeroizing;
-
-use super::{Failure, ambient, args::CreateAdmin, print};
+use super::{Failure, ambient, args::CreateAdmin, password, print};
 use crate::{
     config::Settings,
     domain::{
@@ -24,8 +18,9 @@ use crate::{
 };
 
 pub(super) async fn create(settings: Settings, args: CreateAdmin) -> Result<ExitCode, Failure> {
-    let password = Password::chosen(&read_password(&args)?).map_err(|e| Failure(format!("the password {e}")))?;
-    let CreateAdmin { email, username, display_name, .. } = args;
+    let CreateAdmin { email, username, display_name, password_stdin, password_file, settings: _ } = args;
+    let password = password::read(password_file.as_deref(), password_stdin, "--password-stdin or --password-file")?;
+    let password = Password::chosen(&password).map_err(|e| Failure(format!("the password {e}")))?;
     let ambient = ambient();
     // Opened before hashing, so that a wrong setting is found at once.
     let OpenStore { store, .. } = OpenStore::existing_or_embedded(&settings, &ambient).await?;
@@ -47,29 +42,4 @@ pub(super) async fn create(settings: Settings, args: CreateAdmin) -> Result<Exit
         CreateUser::EmailTaken => Err(Failure(format!("an account with the address {} exists", email.as_typed()))),
         CreateUser::UsernameTaken => Err(Failure("an account with this user name exists: choose another".to_owned())),
     }
-}
-
-/// The password: from a file, from standard input, or asked for twice without echo.
-fn read_password(args: &CreateAdmin) -> Result<Zeroizing<String>, Failure> {
-    if let Some(path) = &args.password_file {
-        let text = fs::read_to_string(path)
-            .map(Zeroizing::new)
-            .map_err(|e| Failure(format!("cannot read the password from {}: {e}", path.display())))?;
-        return Ok(first_line(&text));
-    }
-    if args.password_stdin {
-        let mut line = Zeroizing::new(String::new());
-        std::io::stdin().lock().read_line(&mut line)?;
-        return Ok(first_line(&line));
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure("no terminal to ask for the password: use --password-stdin or --password-file".to_owned()));
-    }
-    let first = Zeroizing::new(rpassword::prompt_password("Password: ")?);
-    let second = Zeroizing::new(rpassword::prompt_password("Password again: ")?);
-    if first == second { Ok(first) } else { Err(Failure("the two passwords differ: try again".to_owned())) }
-}
-
-fn first_line(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())
 }

@@ -14,6 +14,22 @@ use crate::{
     },
 };
 
+mod manage;
+mod role;
+mod service_account;
+mod user;
+
+pub use manage::{ConfirmArgs, EtagArgs, ListArgs, ManageArgs, ServerArgs};
+pub use role::{CreateRole, DeleteRole, ListRoles, OneRole, RoleChanges, RoleCommand, UpdateRole};
+pub use service_account::{
+    CreateServiceAccount, DeleteServiceAccount, ListServiceAccounts, OneServiceAccount, RotateSecret,
+    ServiceAccountChanges, ServiceAccountCommand, UpdateServiceAccount,
+};
+pub use user::{
+    CreateUser, DeleteUser, EndUser, ImportFormat, ImportUsers, ListUsers, OneUser, PasswordArgs, RevokeSessions,
+    SetPassword, State, UpdateUser, UserChanges, UserCommand, UserRole, UserSessions,
+};
+
 // Nothing here is `Debug`: a token or a `--set` of a secret must not reach a log that way.
 
 /// An identity service that speaks gRPC.
@@ -98,6 +114,33 @@ pub enum Command {
         /// Which.
         #[command(subcommand)]
         command: KeysCommand,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Manage users, on the database or through a server
+    User {
+        /// Which.
+        #[command(subcommand)]
+        command: UserCommand,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Manage roles, on the database or through a server
+    Role {
+        /// Which.
+        #[command(subcommand)]
+        command: RoleCommand,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Manage service accounts, on the database or through a server
+    ServiceAccount {
+        /// Which.
+        #[command(subcommand)]
+        command: ServiceAccountCommand,
         /// Settings flags after the command.
         #[command(flatten)]
         settings: SettingsArgs,
@@ -221,12 +264,12 @@ pub struct RevokeKeyArgs {
     pub settings: SettingsArgs,
 }
 
-/// How to print a list.
+/// How to print an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// Columns for people
     Table,
-    /// One JSON array
+    /// One JSON document: a list is an array
     Json,
 }
 
@@ -348,6 +391,9 @@ impl Command {
                     | KeysCommand::Revoke(RevokeKeyArgs { settings: inner, .. }),
                 settings,
             } => vec![settings, inner],
+            Self::User { command, settings } => vec![settings, &command.common().settings],
+            Self::Role { command, settings } => vec![settings, &command.common().settings],
+            Self::ServiceAccount { command, settings } => vec![settings, &command.common().settings],
             Self::Token { .. } | Self::Completions { .. } => Vec::new(),
         }
     }

@@ -116,7 +116,7 @@ fn trust(roots: &mut RootCertStore, file: &Path) -> Result<(), Failure> {
 }
 
 /// Whether nobody can be in between.
-fn is_this_machine(host: &str) -> bool {
+pub(super) fn is_this_machine(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 

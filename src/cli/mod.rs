@@ -16,7 +16,10 @@ mod completions;
 mod fetch;
 mod healthcheck;
 mod keys;
+mod manage;
+mod password;
 mod serve;
+mod text;
 mod token;
 
 use args::{AdminCommand, Args, Command, ConfigCommand, KeysCommand, SettingsArgs, TokenCommand};
@@ -71,6 +74,9 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
         Command::Keys { command: KeysCommand::List { output, .. }, .. } => block_on(keys::list(settings()?, output)),
         Command::Keys { command: KeysCommand::Rotate { .. }, .. } => block_on(keys::rotate(settings()?)),
         Command::Keys { command: KeysCommand::Revoke(revoke), .. } => block_on(keys::revoke(settings()?, revoke)),
+        Command::User { command, .. } => block_on(manage::user(command, settings)),
+        Command::Role { command, .. } => block_on(manage::role(command, settings)),
+        Command::ServiceAccount { command, .. } => block_on(manage::service_account(command, settings)),
         Command::Token { command: TokenCommand::Verify(verify) } => block_on(async { Ok(token::verify(verify).await) }),
         Command::Token { command: TokenCommand::Inspect(inspect) } => token::inspect(inspect),
         Command::Completions { shell } => completions::write(shell),

@@ -72,6 +72,11 @@ pub fn markdown_table() -> String {
     format!("| RPC | who may call it |\n|---|---|\n{rows}")
 }
 
+/// Whether calls of this RPC may last as long as their callers want: they send one message after the other.
+pub(super) fn is_long(path: &str) -> bool {
+    path == "/vouchsafe.v1.UserAdminService/ImportUsers"
+}
+
 /// Who may call the RPC with this path. `None`: there is no such RPC.
 pub(super) fn of(path: &str) -> Option<Access> {
     TABLE

@@ -36,6 +36,9 @@ const REQUEST_ID: &str = "x-request-id";
 /// nothing; never earlier than this share of it.
 const EARLY: Duration = Duration::from_millis(20);
 
+/// Longest that an import may take. The connection ends before.
+const LONGEST: Duration = Duration::from_hours(24);
+
 /// How calls are treated on one listener.
 #[derive(Clone, Debug)]
 pub struct CallPolicy {
@@ -111,7 +114,7 @@ where
         );
         begin_rpc_span(&span, metrics.rpc_name(method), request.headers());
         let recording = Recording::begin(Arc::clone(metrics), method, span.clone());
-        let budget = self.shared.budget(request.headers());
+        let budget = self.shared.budget(request.uri().path(), request.headers());
         let shared = Arc::clone(&self.shared);
         // The one that was polled ready; its clone need not be.
         let next = self.inner.clone();
@@ -209,10 +212,11 @@ impl Shared {
     }
 
     /// How long the call may take.
-    fn budget(&self, headers: &HeaderMap) -> Duration {
+    fn budget(&self, path: &str, headers: &HeaderMap) -> Duration {
+        let longest = if access::is_long(path) { LONGEST } else { self.policy.max_deadline };
         match headers.get("grpc-timeout").and_then(|v| v.to_str().ok()).and_then(parse_timeout) {
-            Some(asked) => asked.saturating_sub(EARLY.min(asked / 10)).min(self.policy.max_deadline),
-            None => self.policy.max_deadline,
+            Some(asked) => asked.saturating_sub(EARLY.min(asked / 10)).min(longest),
+            None => longest,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
         role_admin_service_server::RoleAdminServiceServer,
         service_account_admin_service_server::ServiceAccountAdminServiceServer,
-        user_admin_service_server::UserAdminServiceServer, verifier_service_server::VerifierServiceServer,
+        verifier_service_server::VerifierServiceServer,
     },
     service::Service,
 };
@@ -23,12 +23,14 @@ mod connections;
 mod convert;
 mod imports;
 mod newcomers;
+mod operator;
 mod recording;
 mod role_admin;
 mod server;
 mod service_accounts;
 mod status;
 mod user_admin;
+mod user_routes;
 mod verifier;
 
 pub use access::{Access, markdown_table, paths, permissions};
@@ -36,7 +38,10 @@ pub use call::{CallLayer, CallPolicy};
 pub use connections::Peer;
 pub(crate) use connections::descriptors;
 pub(crate) use newcomers::Newcomers;
+pub use operator::Operator;
 pub use server::{Limits, Server};
+
+use self::user_routes::UserRoutes;
 
 /// Largest message a caller may send. A registration or a token is a few KiB.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -50,26 +55,33 @@ struct Handlers {
     service: Arc<Service>,
 }
 
+/// Our services.
+fn own_routes(service: Arc<Service>) -> RoutesBuilder {
+    let handlers = Handlers { service };
+    let mut routes = RoutesBuilder::default();
+    routes
+        .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(UserRoutes::new(handlers.clone()))
+        .add_service(RoleAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(ServiceAccountAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE));
+    routes
+}
+
 /// Our services, health and reflection.
 ///
 /// # Errors
 /// If the compiled-in descriptors cannot be read, which a build that passed its tests does not have.
 fn routes(service: Arc<Service>, health: HealthServer<impl Health>) -> Result<Routes, tonic_reflection::server::Error> {
-    let handlers = Handlers { service };
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(crate::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let mut routes = RoutesBuilder::default();
+    let mut routes = own_routes(service);
     routes
-        .add_service(AuthServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(UserAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(RoleAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(ServiceAccountAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health.max_decoding_message_size(MAX_NAME_MESSAGE))
         .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_NAME_MESSAGE))
         // grpcurl before 1.9 knows only the old name.

@@ -5,22 +5,26 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Ambient, StartError, data_dir, hot_state, location, options, policy};
+use super::{Ambient, StartError, data_dir, hot_state, location, options, policy, pool_config};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{HotSeal, MasterKey, Vault, machine_date},
+    crypto::{
+        HotSeal, IdentifierHasher, MasterKey, PasswordPool, PoolConfig, RequestHasher, ServiceSecrets, Vault,
+        machine_date,
+    },
     domain::{
         audit::Actor,
         secret::{Entropy, SecretString},
     },
     grpc,
-    service::{Feed, Hot, KeyChain, KeyError, Observer, Policy, PublishedKey},
+    service::{Feed, Hot, KeyChain, KeyError, Observer, Parts, Policy, PublishedKey, Service},
     state::HotState,
     store::{
         self, Surroundings,
         port::{RevokeKey, Store},
     },
     telemetry::Metrics,
+    verifier::PolicyError,
 };
 
 /// The store, opened under the master key it was made with. Opening it made no key and told the servers nothing.
@@ -123,6 +127,21 @@ impl OpenStore {
         Ok(self.open_keys().await?.revoke(&*self.store, &self.policy, kid, Actor::Operator).await?)
     }
 
+    /// The use cases on this store, without calls from outside and without a background: for acts of the operator's, one at a
+    /// time. Running servers hear of what they do from the revocation feed, which they read each second.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn into_service(self, settings: &Settings) -> Result<Arc<Service>, StartError> {
+        let keys = Arc::new(self.open_keys().await?);
+        let Self { store, feed, hot, policy, master, ambient, metrics } = self;
+        let one_at_a_time = PoolConfig { threads: 1, queue: 1, niceness: 0, ..pool_config(settings) };
+        let passwords = PasswordPool::start(one_at_a_time)?;
+        let service =
+            Backstage { store, keys, feed, hot, policy, metrics, master }.into_service(passwords, &ambient)?;
+        Ok(Arc::new(service))
+    }
+
     /// Opens every key, which tells as well whether the master key is the right one.
     async fn open_keys(&self) -> Result<KeyChain, KeyError> {
         let Ambient { clock, entropy } = self.ambient.clone();
@@ -161,6 +180,26 @@ impl Backstage {
         keys.rotate_if_due(&*opened.store, &opened.policy, Actor::System).await?;
         let OpenStore { store, feed, hot, policy, master, metrics, ambient: _ } = opened;
         Ok(Self { store, keys, feed, hot, policy, metrics, master })
+    }
+
+    /// The use cases on it, with these hashing threads.
+    pub(super) fn into_service(self, passwords: PasswordPool, ambient: &Ambient) -> Result<Service, PolicyError> {
+        let Self { store, keys, feed, hot, policy, metrics, master } = self;
+        let Ambient { clock, entropy } = ambient.clone();
+        Service::new(Parts {
+            store,
+            keys,
+            feed,
+            hot,
+            passwords,
+            identifiers: IdentifierHasher::new(&master),
+            requests: RequestHasher::new(&master),
+            secrets: ServiceSecrets::new(&master),
+            policy,
+            clock,
+            entropy,
+            metrics,
+        })
     }
 }
 

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{IdentifierHasher, MasterKey, PasswordPool, PoolConfig, RequestHasher, ServiceSecrets},
+    crypto::{MasterKey, PasswordPool, PoolConfig},
     domain::{secret::Entropy, time::Clock},
     grpc::{CallLayer, CallPolicy, Limits, Server},
     http,
-    service::{Background, Parts, Service},
+    service::{Background, Service},
     store,
     telemetry::Family,
     tls::{Ports, Reload},
@@ -118,23 +118,11 @@ impl Node {
             }
             Backend::Postgres { .. } => None,
         };
-        let Backstage { store, keys, feed, hot, policy, metrics, master } =
-            Backstage::open(&settings, &ambient).await?;
-        let parts = Parts {
-            store,
-            keys,
-            feed,
-            hot,
-            passwords: PasswordPool::start_observed(pool_config(&settings), &(Arc::clone(&metrics) as Arc<_>))?,
-            identifiers: IdentifierHasher::new(&master),
-            requests: RequestHasher::new(&master),
-            secrets: ServiceSecrets::new(&master),
-            policy,
-            clock: Arc::clone(&ambient.clock),
-            entropy: Arc::clone(&ambient.entropy),
-            metrics,
-        };
-        Ok(Self { service: Arc::new(Service::new(parts)?), ambient, settings, tls, _lock: lock })
+        let backstage = Backstage::open(&settings, &ambient).await?;
+        let passwords =
+            PasswordPool::start_observed(pool_config(&settings), &(Arc::clone(&backstage.metrics) as Arc<_>))?;
+        let service = Arc::new(backstage.into_service(passwords, &ambient)?);
+        Ok(Self { service, ambient, settings, tls, _lock: lock })
     }
 
     /// What makes the node look at its certificate files at once. `None` if it has none.

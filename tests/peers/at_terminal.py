@@ -39,7 +39,8 @@ while True:
     shown += chunk
     while answers and (at := shown.find(answers[0][0].encode(), seen)) >= 0:
         seen = at + len(answers[0][0])
-        wait_for_silence()
+        if not answers[0][0].endswith("[y/N] "):  # whose answer is shown
+            wait_for_silence()
         os.write(terminal, answers.pop(0)[1].encode() + b"\n")
 _, status = os.waitpid(child, 0)
 sys.stdout.write(shown.decode())

@@ -110,7 +110,7 @@ async fn bad_requests_make_nobody(backend: Backend) {
 }
 
 /// What a terminal shows while these answers are typed; how the program ended.
-async fn at_terminal(place: &Place, args: &[&str], answers: &[(&str, &str)]) -> (String, bool) {
+pub(super) async fn at_terminal(place: &Place, args: &[&str], answers: &[(&str, &str)]) -> (String, bool) {
     let whole = [&[PROGRAM], args].concat();
     let script = json!({"command": whole, "answers": answers}).to_string();
     let mut command = python("at_terminal.py", &[]);

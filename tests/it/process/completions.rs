@@ -10,7 +10,7 @@ async fn every_shell_gets_a_script_that_it_understands() {
     let place = Place::new(Backend::Sqlite).await;
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = place.run(&["completions", shell]).await.ok();
-        for word in ["serve", "healthcheck", "revoke", "jwks-url"] {
+        for word in ["serve", "healthcheck", "revoke", "jwks-url", "rotate-secret", "email-prefix", "token-stdin"] {
             assert!(script.contains(word), "{shell} does not complete {word}");
         }
         let file = place.file(shell, &script);
@@ -29,6 +29,12 @@ async fn every_shell_gets_a_script_that_it_understands() {
         "source {file}; COMP_WORDS=(vouchsafe keys re); COMP_CWORD=2; _vouchsafe vouchsafe re keys; echo \"${{COMPREPLY[@]}}\""
     ));
     assert_eq!(finish(complete, "").await.ok(), "revoke\n");
+    let mut complete = Command::new("bash");
+    complete.args(["--norc", "-c"]).arg(format!(
+        "source {file}; COMP_WORDS=(vouchsafe service-account rot); COMP_CWORD=2; _vouchsafe vouchsafe rot service-account; \
+         echo \"${{COMPREPLY[@]}}\""
+    ));
+    assert_eq!(finish(complete, "").await.ok(), "rotate-secret\n");
     let refused = place.run(&["completions", "tcsh"]).await;
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     place.remove().await;

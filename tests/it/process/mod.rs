@@ -11,6 +11,7 @@ pub(crate) mod tools;
 pub(crate) mod web;
 
 mod admin;
+mod admin_cli;
 mod backends_killed;
 mod cancelled;
 mod commit_in_doubt;

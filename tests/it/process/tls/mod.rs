@@ -28,7 +28,7 @@ const VERIFY: &str = "vouchsafe.v1.AuthService/Verify";
 const HEALTH: &str = "grpc.health.v1.Health/Check";
 
 /// A place whose ports have these files. The first of the names is `grpc` or `http`.
-fn with_tls(place: Place, section: &str, pair: &Pair, client_ca: Option<&Authority>) -> Place {
+pub(super) fn with_tls(place: Place, section: &str, pair: &Pair, client_ca: Option<&Authority>) -> Place {
     let certificate = place.file(&format!("{section}.crt"), &pair.certificate);
     let key = place.file(&format!("{section}.key"), &pair.key);
     let place = place.set(&format!("{section}.tls_cert"), &certificate).set(&format!("{section}.tls_key"), &key);

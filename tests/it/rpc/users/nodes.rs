@@ -24,7 +24,7 @@ async fn what_is_done_at_one_node_holds_at_the_other(backend: Backend) {
     let admin = Admin::of(&a).await;
     let acts: [(&str, &str); 4] = [
         ("suspended", "SESSION_REVOKED"),
-        ("deleted", "REFRESH_TOKEN_INVALID"),
+        ("deleted", "REFRESH_TOKEN_EXPIRED"),
         ("given another password", "SESSION_REVOKED"),
         ("signed out", "SESSION_REVOKED"),
     ];

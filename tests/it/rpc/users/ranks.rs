@@ -86,7 +86,7 @@ async fn nobody_acts_on_a_user_who_may_do_more(backend: Backend) {
 }
 
 async fn a_token_for_less_is_not_good_for_the_rest_of_its_owner(backend: Backend) {
-    let node = TestNode::builder(backend).await.set("tokens.scopes=users:set_password users:read").start().await;
+    let node = TestNode::builder(backend).await.set("tokens.scopes=users:set_password,users:read").start().await;
     let mut admin = Admin::of(&node).await;
     let id = node.register("ada@example.com").await.id;
     let scope = "users:set_password".to_owned();
@@ -142,7 +142,6 @@ async fn the_last_administrator_stays(backend: Backend) {
 
 async fn of_two_administrators_who_remove_each_other_one_remains(backend: Backend) {
     let node = Arc::new(TestNode::start(backend).await);
-    let mut refusals = 0;
     let mut remaining = Admin::of(&node).await;
     for round in 0..15 {
         let other = Admin::with_role(&node, &format!("admin{round}@example.com"), "admin").await;
@@ -171,7 +170,6 @@ async fn of_two_administrators_who_remove_each_other_one_remains(backend: Backen
                 Err(status) => {
                     let known = ["LAST_ADMINISTRATOR", "PERMISSION_DENIED", "ACCESS_TOKEN_INVALID"];
                     assert!(known.contains(&&*reason(&status)), "{status:?}");
-                    refusals += usize::from(reason(&status) == "LAST_ADMINISTRATOR");
                 }
             }
         }
@@ -181,7 +179,6 @@ async fn of_two_administrators_who_remove_each_other_one_remains(backend: Backen
         assert_eq!(node.database.integer(active).await, 1, "round {round}");
         remaining = winners.swap_remove(0);
     }
-    eprintln!("{refusals} of 15 met");
     Arc::into_inner(node).unwrap().remove().await;
 }
 

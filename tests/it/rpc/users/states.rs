@@ -62,7 +62,7 @@ async fn a_deleted_user_leaves_nothing_but_the_trail(backend: Backend) {
     for (table, column) in kept {
         assert_eq!(count(table, column).await, 0, "{table}");
     }
-    assert_dead(&node, &tokens, "REFRESH_TOKEN_INVALID").await;
+    assert_dead(&node, &tokens, "REFRESH_TOKEN_EXPIRED").await;
     let refused = node.try_login(login_request("ada@example.com", PASSWORD)).await.unwrap_err();
     assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
     assert_eq!(refusal(admin.get(&id).await), (Code::NotFound, "USER_NOT_FOUND".into()));

@@ -30,11 +30,18 @@ pub(super) fn listed(listing: &UserListing) -> QueryBuilder<Db> {
             sql.push("users u WHERE TRUE");
         }
     }
+    let (mut key, mut name, mut time) = (None, None, None);
+    match after {
+        Some(UserCursor::Email(behind)) => key = Some(behind),
+        Some(UserCursor::Username(behind)) => name = Some(behind),
+        Some(UserCursor::Creation(behind, _)) => time = Some(behind),
+        Some(UserCursor::Id(_)) | None => {}
+    }
     if let Some(prefix) = email_prefix {
-        within(&mut sql, concat!("u.email_key", in_byte_order!()), prefix);
+        within(&mut sql, concat!("u.email_key", in_byte_order!()), prefix, key);
     }
     if let Some(prefix) = username_prefix {
-        within(&mut sql, concat!("u.username", in_byte_order!()), prefix);
+        within(&mut sql, concat!("u.username", in_byte_order!()), prefix, name);
     }
     match state {
         // Said in words, because there is an index of those alone.
@@ -46,14 +53,23 @@ pub(super) fn listed(listing: &UserListing) -> QueryBuilder<Db> {
         }
         None => {}
     }
-    if let Some(since) = created_since {
+    if let Some(since) = created_since
+        && time < Some(since)
+    {
         sql.push(" AND u.create_time >= ").push_bind(*since);
     }
     if let Some(before) = created_before {
         sql.push(" AND u.create_time < ").push_bind(*before);
     }
-    if let Some(after) = after {
-        behind(&mut sql, after);
+    match after {
+        // Of both, so that whichever is read first begins there.
+        Some(UserCursor::Id(id)) => {
+            sql.push(" AND m.user_id > ").push_bind(*id).push(" AND u.id > ").push_bind(*id);
+        }
+        Some(UserCursor::Creation(time, id)) => {
+            sql.push(" AND (u.create_time, u.id) > (").push_bind(*time).push(", ").push_bind(*id).push(")");
+        }
+        Some(UserCursor::Email(_) | UserCursor::Username(_)) | None => {}
     }
     sql.push(match order {
         UserOrder::Email => concat!(" ORDER BY u.email_key", in_byte_order!()),
@@ -65,25 +81,12 @@ pub(super) fn listed(listing: &UserListing) -> QueryBuilder<Db> {
     sql
 }
 
-/// Where a column begins with the prefix. As a range: no character of the prefix means anything but itself.
-fn within(sql: &mut QueryBuilder<Db>, column: &'static str, prefix: &KeyPrefix) {
-    sql.push(" AND ").push(column).push(" >= ").push_bind(prefix.first().to_owned());
+/// Where a column begins with the prefix. As a range: no character of the prefix means anything but itself. It begins behind
+/// the place given, if there is one: SQLite heeds one beginning only and would read on from the other, page after page.
+fn within(sql: &mut QueryBuilder<Db>, column: &'static str, prefix: &KeyPrefix, behind: Option<&String>) {
+    match behind.filter(|key| key.as_str() >= prefix.first()) {
+        Some(key) => sql.push(" AND ").push(column).push(" > ").push_bind(key.clone()),
+        None => sql.push(" AND ").push(column).push(" >= ").push_bind(prefix.first().to_owned()),
+    };
     sql.push(" AND ").push(column).push(" < ").push_bind(prefix.end());
-}
-
-fn behind(sql: &mut QueryBuilder<Db>, cursor: &UserCursor) {
-    match cursor {
-        UserCursor::Email(key) => {
-            sql.push(concat!(" AND u.email_key", in_byte_order!(), " > ")).push_bind(key.clone());
-        }
-        UserCursor::Username(name) => {
-            sql.push(concat!(" AND u.username", in_byte_order!(), " > ")).push_bind(name.clone());
-        }
-        UserCursor::Id(id) => {
-            sql.push(" AND m.user_id > ").push_bind(*id);
-        }
-        UserCursor::Creation(time, id) => {
-            sql.push(" AND (u.create_time, u.id) > (").push_bind(*time).push(", ").push_bind(*id).push(")");
-        }
-    }
 }

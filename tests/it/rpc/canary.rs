@@ -13,7 +13,10 @@ use tokio::{
 };
 use tonic::{Request, Status, transport::Channel};
 use vouchsafe::{
-    pb::v1::{self, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient},
+    pb::v1::{
+        self, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+        user_admin_service_client::UserAdminServiceClient,
+    },
     store::Location,
 };
 
@@ -179,6 +182,42 @@ impl Caller {
         self.logout(&renewed.refresh_token).await;
     }
 
+    /// The management of users, as it is meant and as it is not.
+    async fn manage_users(&mut self, database: &TestDatabase, mut users: UserAdminServiceClient<Channel>) {
+        database.execute("INSERT INTO user_roles (user_id, role, assign_time) SELECT id, 'admin', 0 FROM users").await;
+        let admin = self.login(EMAIL, NEW_PASSWORD).await.unwrap().access_token;
+        let create = v1::CreateUserRequest {
+            email: "canary.managed@example.com".into(),
+            password: PASSWORD.into(),
+            request_id: "6f2a4f7e-2f0d-4f4c-9a51-6f0a3f1c9b7d".into(),
+            ..Default::default()
+        };
+        let user = users.create_user(bearer(&admin, create.clone())).await.unwrap().into_inner().user.unwrap();
+        for bad in [
+            v1::CreateUserRequest { request_id: GARBAGE.into(), ..create.clone() },
+            v1::CreateUserRequest { request_id: String::new(), ..create.clone() },
+            v1::CreateUserRequest { email: TYPED.into(), roles: vec![GARBAGE.to_uppercase()], ..create.clone() },
+            v1::CreateUserRequest {
+                email: UNKNOWN.into(),
+                password: String::new(),
+                password_hash: format!("$argon2id${DAMAGED}"),
+                ..create
+            },
+        ] {
+            users.create_user(bearer(&admin, bad)).await.unwrap_err();
+        }
+        let password = NEW_PASSWORD.to_owned();
+        let set = v1::SetUserPasswordRequest { user_id: user.id.clone(), password };
+        users.set_user_password(bearer(&admin, set)).await.unwrap();
+        let update_mask = Some(prost_types::FieldMask { paths: vec![PASSWORD.into()] });
+        let update = v1::UpdateUserRequest { user: Some(user.clone()), update_mask };
+        users.update_user(bearer(&admin, update)).await.unwrap_err();
+        let page = v1::ListUsersRequest { page_token: GARBAGE.into(), ..Default::default() };
+        users.list_users(bearer(&admin, page)).await.unwrap_err();
+        let delete = v1::DeleteUserRequest { user_id: user.id, etag: GARBAGE.into() };
+        users.delete_user(bearer(&admin, delete)).await.unwrap_err();
+    }
+
     /// Every RPC as it is not.
     async fn misuse_it(&mut self) {
         self.register(EMAIL, PASSWORD).await.unwrap_err();
@@ -251,9 +290,10 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     let (collector, endpoint) = Collector::start().await;
     let process = Process::start(&database, format, endpoint).await;
     let channel = process.connect().await;
-    let (auth, account) = (AuthServiceClient::new(channel.clone()), AccountServiceClient::new(channel));
+    let (auth, account) = (AuthServiceClient::new(channel.clone()), AccountServiceClient::new(channel.clone()));
     let mut caller = Caller { auth, account, tokens: Vec::new() };
     caller.use_it().await;
+    caller.manage_users(&database, UserAdminServiceClient::new(channel)).await;
     caller.misuse_it().await;
     let hash = database.texts("SELECT password_hash FROM users").await.swap_remove(0);
     assert!(hash.starts_with("$argon2id$"));
@@ -279,8 +319,17 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     secrets.retain(|secret| !tokens[0].access_token.starts_with(secret.as_str()));
     let mut unlogged = secrets.clone();
     unlogged.extend(
-        ["$argon2", DAMAGED, "PRIVATE KEY", "Canary.Mailbox", "canary.mailbox", "canary.stranger", "canary.other"]
-            .map(String::from),
+        [
+            "$argon2",
+            DAMAGED,
+            "PRIVATE KEY",
+            "Canary.Mailbox",
+            "canary.mailbox",
+            "canary.stranger",
+            "canary.other",
+            "canary.managed",
+        ]
+        .map(String::from),
     );
     unlogged.push(hash.rsplit('$').next().unwrap().to_owned());
     if let Location::Postgres(url) = database.location() {
@@ -307,7 +356,9 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
 }
 
 async fn assert_nothing_is_stored(database: &TestDatabase, secrets: &[String]) {
-    for table in ["users", "sessions", "feed", "signing_keys", "refresh_keys", "data_keys", "audit_events"] {
+    for table in
+        ["users", "sessions", "feed", "signing_keys", "refresh_keys", "data_keys", "audit_events", "create_requests"]
+    {
         let dump = database.dump(table).await;
         assert!(!dump.is_empty(), "{table}");
         for secret in secrets {

@@ -23,6 +23,7 @@ mod sessions;
 mod sign_in;
 mod tokens;
 mod two_nodes;
+mod users;
 
 /// Instantiates each test for forms of the state that a node keeps, so that its name tells which.
 macro_rules! on_forms {

@@ -16,6 +16,7 @@ mod refresh_races;
 mod roles;
 mod schema;
 mod sessions;
+mod user_admin;
 mod world;
 
 macro_rules! suite {
@@ -191,5 +192,11 @@ suite! {
         ending_the_other_sessions_from_one_that_is_not_alive_changes_nothing
         a_session_is_forgotten_after_its_end
         the_reason_of_an_end_is_kept
+    }
+    user_admin {
+        whoever_lacks_the_permission_changes_nothing
+        of_administrators_who_remove_each_other_one_remains
+        a_creation_is_known_again_for_a_day
+        roles_given_and_taken_at_once_end_no_session
     }
 }

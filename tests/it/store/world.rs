@@ -36,10 +36,11 @@ pub(super) const ADDRESS: &str = "203.0.113.77";
 pub(super) const AGENT: &str = "Difference Engine/2.0";
 
 /// Every table that a verb may change.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "users",
     "roles",
     "user_roles",
+    "create_requests",
     "sessions",
     "feed_head",
     "feed",

@@ -105,7 +105,6 @@ async fn callers(node: &TestNode) -> Vec<Caller> {
         ("ordinary user", Some(ordinary.clone()), Standing::User(Vec::new())),
         ("service account", Some(service(node, &ordinary, &[]).await), Standing::Service(Vec::new())),
         ("service with a role", Some(service(node, &ordinary, &["lesser"]).await), Standing::Service(lesser())),
-        ("service that is gone", Some(gone(node, &ordinary).await), Standing::Nobody("ACCESS_TOKEN_INVALID")),
         ("lesser administrator", Some(access("lesser", &["lesser"], "").await), Standing::User(lesser())),
         (
             "limited by scope",
@@ -182,20 +181,11 @@ async fn service(node: &TestNode, genuine: &str, roles: &[&str]) -> String {
         let sql = format!("INSERT INTO service_account_roles ({columns}) VALUES ({id}, '{role}', 0)");
         assert_eq!(node.database.execute(&sql).await, 1);
     }
-    signed_for(node, genuine, uuid).await
-}
-
-/// The token of a service account that there is no more.
-async fn gone(node: &TestNode, genuine: &str) -> String {
-    signed_for(node, genuine, new_uuid()).await
-}
-
-async fn signed_for(node: &TestNode, genuine: &str, account: Uuid) -> String {
     let mut claims = payload_of(genuine);
     for claim in ["sid", "auth_time", "amr", "acr"] {
         claims.as_object_mut().unwrap().remove(claim);
     }
-    claims["sub"] = json!(format!("svc_{account}"));
+    claims["sub"] = json!(format!("svc_{uuid}"));
     claims["jti"] = json!(new_uuid());
     node.signing_key().await.sign("at+jwt", &claims).unwrap()
 }

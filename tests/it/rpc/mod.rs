@@ -16,6 +16,7 @@ mod revocation;
 mod revoke_token;
 mod rotation;
 mod rotation_nodes;
+mod service_accounts;
 mod sessions;
 mod sign_in;
 mod tokens;

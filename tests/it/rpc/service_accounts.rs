@@ -115,11 +115,7 @@ fn assert_invalid_client<T: std::fmt::Debug>(answer: Result<T, Status>) -> Strin
 }
 
 async fn a_service_account_lives_and_dies(backend: Backend) {
-    let node = TestNode::builder(backend)
-        .await
-        .set(r#"tokens.scopes=["openid", "orders:read", "orders:write"]"#)
-        .start()
-        .await;
+    let node = TestNode::builder(backend).await.set("tokens.scopes=openid,orders:read,orders:write").start().await;
     let root = administrator(&node).await;
     role(&node, "reader", r#"["orders:read"]"#).await;
     let (account, secret) = create(&node, &root, &["reader"]).await;
@@ -357,7 +353,7 @@ async fn a_service_has_no_account_of_a_user_s_kind(backend: Backend) {
 }
 
 async fn a_service_manages_as_far_as_its_roles_and_scope_go(backend: Backend) {
-    let node = TestNode::builder(backend).await.set(r#"tokens.scopes=["service_accounts:read"]"#).start().await;
+    let node = TestNode::builder(backend).await.set("tokens.scopes=service_accounts:read").start().await;
     let root = administrator(&node).await;
     role(&node, "warden", r#"["service_accounts:read", "service_accounts:write"]"#).await;
     let (warden, secret) = create(&node, &root, &["warden"]).await;
@@ -397,7 +393,7 @@ async fn off_loopback_service_accounts_verify(backend: Backend) {
         .await
         .set("grpc.listen=0.0.0.0:0")
         .set("grpc.allow_plaintext=true")
-        .set(r#"tokens.audiences=["vouchsafe", "orders"]"#)
+        .set("tokens.audiences=vouchsafe,orders")
         .start()
         .await;
     let root = administrator(&node).await;

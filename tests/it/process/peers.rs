@@ -1,6 +1,10 @@
 //! Access tokens at other people's verifiers: PyJWT and joserfc, with the keys fetched over HTTP.
 
 use serde_json::Value;
+use vouchsafe::pb::v1::{
+    self, auth_service_client::AuthServiceClient,
+    service_account_admin_service_client::ServiceAccountAdminServiceClient,
+};
 
 use super::{
     client::Client,
@@ -8,7 +12,10 @@ use super::{
     tools::python,
     web::get,
 };
-use crate::{hostile, support::Backend};
+use crate::{
+    hostile,
+    support::{Backend, PASSWORD, bearer},
+};
 
 const PEERS: [&str; 2] = ["verify_pyjwt.py", "verify_joserfc.py"];
 
@@ -42,6 +49,17 @@ async fn peers_agree(algorithm: &str) {
             assert!(said.starts_with("refused: "), "{peer}: {said}");
         }
     }
+    let service = service_token(&place, &client).await;
+    for peer in PEERS {
+        let claims: Value =
+            serde_json::from_str(&verdict(peer, &jwks, ISSUER, "vouchsafe", &service).await.ok()).unwrap();
+        assert!(
+            claims["sub"].as_str().unwrap().starts_with("svc_") && claims["sub"] == claims["client_id"],
+            "{claims}"
+        );
+        assert_eq!(claims["roles"], serde_json::json!(["admin"]));
+        assert_eq!(claims, hostile::payload_of(&service));
+    }
     let other = Place::new(Backend::Sqlite).await.set("tokens.algorithm", algorithm);
     let other_server = other.serve().await;
     let others = other.file("jwks.json", get(&other_server, "/.well-known/jwks.json").await.body);
@@ -52,6 +70,27 @@ async fn peers_agree(algorithm: &str) {
         server.stop().await;
         place.remove().await;
     }
+}
+
+/// The token of a service account that is an administrator.
+async fn service_token(place: &Place, client: &Client) -> String {
+    let create = ["admin", "create", "--email", "root@example.com", "--password-stdin"];
+    place.run_with_input(&create, PASSWORD).await.ok();
+    let root = client.login("root@example.com").await.unwrap().access_token;
+    let account = v1::CreateServiceAccountRequest {
+        display_name: "Orders".into(),
+        roles: vec!["admin".into()],
+        ..Default::default()
+    };
+    let mut admin = ServiceAccountAdminServiceClient::new(client.channel.clone());
+    let made = admin.create_service_account(bearer(&root, account)).await.unwrap().into_inner();
+    let request = v1::IssueServiceTokenRequest {
+        client_id: made.service_account.unwrap().client_id,
+        client_secret: made.client_secret,
+        ..Default::default()
+    };
+    let mut auth = AuthServiceClient::new(client.channel.clone());
+    auth.issue_service_token(request).await.unwrap().into_inner().access_token
 }
 
 /// The token with another subject under its signature.

@@ -21,7 +21,12 @@ on_both_databases!(
     health_says_serving_and_while_draining_not_serving,
 );
 
-const OURS: [&str; 3] = ["vouchsafe.v1.AuthService", "vouchsafe.v1.AccountService", "vouchsafe.v1.VerifierService"];
+const OURS: [&str; 4] = [
+    "vouchsafe.v1.AuthService",
+    "vouchsafe.v1.AccountService",
+    "vouchsafe.v1.VerifierService",
+    "vouchsafe.v1.ServiceAccountAdminService",
+];
 
 /// The answers of one version of reflection, as (services listed, files found by symbol, symbols not found).
 macro_rules! reflect {

@@ -6,7 +6,7 @@ use vouchsafe::{
     verifier::Inactive,
 };
 
-use super::on_both_databases;
+use super::{on_both_databases, service_accounts};
 use crate::{
     hostile,
     support::{Backend, PASSWORD, TestNode, bearer, login_request, reason},
@@ -73,6 +73,9 @@ async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
     let node = TestNode::start(backend).await;
     let user = node.register("ada@example.com").await;
     let mine = node.login("ada@example.com").await;
+    let root = service_accounts::administrator(&node).await;
+    let (service, secret) = service_accounts::create(&node, &root, &[]).await;
+    let service_token = service_accounts::token(&node, &service.client_id, &secret).await;
     let published = node.database.integer("SELECT number FROM feed_head").await;
     let kinds = [
         ("access", mine.access_token.clone()),
@@ -80,6 +83,10 @@ async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
         ("session id", mine.session_id.clone()),
         ("user id", user.id.clone()),
         ("password", PASSWORD.to_owned()),
+        ("service token", service_token),
+        ("service secret", secret),
+        ("client id", service.client_id.clone()),
+        ("garbage like a service secret", format!("vss_{}", "A".repeat(64))),
         ("garbage", "AAAA".repeat(20)),
         ("garbage like a JWS", format!("{0}.{0}.{0}", "AAAA".repeat(20))),
         ("garbage like a refresh token", format!("vrt_{}", "A".repeat(82))),
@@ -87,7 +94,7 @@ async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
     for (kind, token) in &kinds {
         let verified = node.verify(token).await.inactive_reason();
         match *kind {
-            "access" => assert_eq!(verified, InactiveReason::Unspecified),
+            "access" | "service token" => assert_eq!(verified, InactiveReason::Unspecified),
             "refresh" | "garbage like a refresh token" => assert_eq!(verified, InactiveReason::WrongType),
             _ => assert_eq!(verified, InactiveReason::Malformed, "{kind}"),
         }
@@ -108,8 +115,18 @@ async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
         for answer in refused {
             match answer {
                 Ok(()) => assert_eq!(*kind, "access"),
+                Err(status) if *kind == "service token" => assert_eq!(reason(&status), "NOT_A_USER"),
                 Err(status) => assert_eq!(reason(&status), "ACCESS_TOKEN_INVALID", "{kind}"),
             }
+        }
+        let request = v1::IssueServiceTokenRequest {
+            client_id: service.client_id.clone(),
+            client_secret: token.clone(),
+            ..Default::default()
+        };
+        match node.auth().await.issue_service_token(request).await {
+            Ok(_) => assert_eq!(*kind, "service secret"),
+            Err(status) => assert_eq!(reason(&status), "INVALID_CLIENT", "{kind}"),
         }
         let log_in = node.try_login(login_request("ada@example.com", token)).await;
         assert_eq!(log_in.is_ok(), *kind == "password", "{kind}");
@@ -123,7 +140,7 @@ async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
             node.logout(token).await.unwrap();
         }
         // What is no token of ours is no token to revoke.
-        if !matches!(*kind, "access" | "refresh") {
+        if !matches!(*kind, "access" | "refresh" | "service token") {
             node.revoke_token(token).await.unwrap();
         }
     }

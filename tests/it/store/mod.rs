@@ -15,6 +15,7 @@ mod refresh;
 mod refresh_races;
 mod roles;
 mod schema;
+mod service_accounts;
 mod sessions;
 mod user_admin;
 mod world;
@@ -178,6 +179,22 @@ suite! {
         migrating_again_changes_nothing
         nodes_that_migrate_at_once_do_it_once
         a_database_that_is_not_there_is_unavailable
+    }
+    service_accounts {
+        a_service_account_is_found_again_as_it_was_created
+        service_accounts_are_listed_oldest_first_page_by_page
+        a_service_is_known_by_a_secret_of_its_own_alone
+        a_service_is_known_by_its_certificate
+        a_spiffe_id_is_one_account_s
+        a_rotated_secret_goes_on_for_as_long_as_asked_and_never_a_third
+        a_rotation_without_grace_ends_secrets_and_tokens
+        of_20_rotations_at_once_two_secrets_are_left
+        a_change_of_roles_refuses_tokens_and_no_other_does
+        a_deleted_service_account_leaves_no_way_in
+        a_change_by_a_stale_revision_changes_nothing
+        nobody_manages_more_than_they_hold
+        of_20_creations_by_one_request_one_is_made
+        a_service_token_is_revoked_once_by_however_many
     }
     sessions {
         a_session_begins_as_sign_in_fixed_it

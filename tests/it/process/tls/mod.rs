@@ -1,6 +1,7 @@
 //! TLS on both ports: who gets in, certificates that change while calls run, and handshakes that never end.
 
 mod https;
+mod identity;
 mod operator;
 mod replaced;
 mod stuck;

@@ -7,6 +7,8 @@
 //!   [`DataKey`], [`SealContext`]).
 //! - A refresh token is a pure function of key, session and generation, and nothing in it can be read as true before its
 //!   authenticator was checked ([`refresh_token`]).
+//! - A service account's secret is a function of its id and the master key, so that a lost answer can be given again though
+//!   only a hash of it is stored ([`ServiceSecrets`]).
 //! - No secret shows in `Debug` or in an error, and comparisons of secrets take constant time.
 //!
 //! Nothing here knows a database or a wire.
@@ -19,6 +21,7 @@ pub mod password_pool;
 pub mod refresh_token;
 pub mod request_hash;
 pub mod seal;
+pub mod service_secret;
 
 mod hkdf;
 mod vault;
@@ -36,4 +39,5 @@ pub use refresh_token::{
 };
 pub use request_hash::RequestHasher;
 pub use seal::{DataKey, MasterKey, MasterKeyError, SealContext, SealError};
+pub use service_secret::ServiceSecrets;
 pub use vault::Vault;

@@ -55,7 +55,7 @@ impl FieldViolations {
     }
 
     /// Whether nothing was noted.
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 

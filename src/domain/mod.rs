@@ -25,7 +25,11 @@ pub mod password;
 #[cfg(feature = "server")]
 pub mod refresh;
 #[cfg(feature = "server")]
+pub mod service_account;
+#[cfg(feature = "server")]
 pub mod session;
+#[cfg(feature = "server")]
+pub mod spiffe;
 #[cfg(feature = "server")]
 pub mod user;
 #[cfg(feature = "server")]

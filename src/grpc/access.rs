@@ -154,7 +154,7 @@ mod tests {
         for (path, access) in METHODS.iter().filter(|(path, _)| path.contains("AdminService/")) {
             assert!(matches!(access, Access::Permission(_)), "{path}");
         }
-        assert_eq!(METHODS.iter().filter(|(path, _)| !path.contains("AdminService/")).count(), 12);
+        assert_eq!(METHODS.iter().filter(|(path, _)| !path.contains("AdminService/")).count(), 13);
         for path in [
             "",
             "/",

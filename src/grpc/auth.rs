@@ -2,8 +2,8 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, call::context, convert};
-use crate::{pb::v1, pb::v1::auth_service_server::AuthService, service::ServiceError};
+use super::{Handlers, Peer, call::context, convert};
+use crate::{pb::v1, pb::v1::auth_service_server::AuthService, service::ServiceError, tls};
 
 #[tonic::async_trait]
 impl AuthService for Handlers {
@@ -64,5 +64,17 @@ impl AuthService for Handlers {
         let token = convert::token("token", token).map_err(ServiceError::from)?;
         self.service.revoke_token(&token, &context).await?;
         Ok(Response::new(v1::RevokeTokenResponse {}))
+    }
+
+    async fn issue_service_token(
+        &self,
+        request: Request<v1::IssueServiceTokenRequest>,
+    ) -> Result<Response<v1::IssueServiceTokenResponse>, Status> {
+        let context = context(&request, &self.service)?;
+        let certificate = request.extensions().get::<Peer>().and_then(Peer::certificates).and_then(<[_]>::first);
+        let certified = certificate.and_then(tls::spiffe_id);
+        let command = convert::service_accounts::issue(request.into_inner(), certified, self.service.policy())?;
+        let token = self.service.issue_service_token(command, &context).await?;
+        Ok(Response::new(convert::service_accounts::token(&token)))
     }
 }

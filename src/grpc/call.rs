@@ -41,7 +41,7 @@ const EARLY: Duration = Duration::from_millis(20);
 pub struct CallPolicy {
     /// Longest a call may take, whatever its caller allows.
     pub max_deadline: Duration,
-    /// Whether verification is open to anybody who can reach the listener.
+    /// Whether verification is open to anybody who can reach the listener. Otherwise it is to service accounts.
     pub verification_open: bool,
 }
 
@@ -169,7 +169,13 @@ impl Shared {
         match access {
             Access::Open => {}
             Access::Verifier if self.policy.verification_open => {}
-            Access::Verifier => return Err(Refusal::Service(ServiceError::VerificationClosed)),
+            Access::Verifier => {
+                let token = bearer(request.headers()).map_err(|error| match error {
+                    ServiceError::AccessTokenMissing => Refusal::Service(ServiceError::VerificationClosed),
+                    other => Refusal::Service(other),
+                })?;
+                self.service.authenticate_service(&token).await.map_err(Refusal::Service)?;
+            }
             Access::Account => {
                 let token = bearer(request.headers()).map_err(Refusal::Service)?;
                 let principal = self.service.authenticate_user(&token).await.map_err(Refusal::Service)?;

@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod attributes;
+pub(super) mod service_accounts;
 pub(super) mod users;
 
 pub(super) use self::attributes::{attributes, structure};

@@ -8,8 +8,9 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::{
     pb::v1::{
         account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
-        role_admin_service_server::RoleAdminServiceServer, user_admin_service_server::UserAdminServiceServer,
-        verifier_service_server::VerifierServiceServer,
+        role_admin_service_server::RoleAdminServiceServer,
+        service_account_admin_service_server::ServiceAccountAdminServiceServer,
+        user_admin_service_server::UserAdminServiceServer, verifier_service_server::VerifierServiceServer,
     },
     service::Service,
 };
@@ -26,6 +27,7 @@ mod operator;
 mod recording;
 mod role_admin;
 mod server;
+mod service_accounts;
 mod status;
 mod user_admin;
 mod verifier;
@@ -59,6 +61,7 @@ fn own_routes(service: Arc<Service>) -> RoutesBuilder {
         .add_service(AccountServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(UserAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(RoleAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(ServiceAccountAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE));
     routes
 }

@@ -34,7 +34,12 @@ impl From<ServiceError> for Status {
             ServiceError::VerificationClosed => status(
                 Code::Unauthenticated,
                 R::VerificationClosed,
-                "token verification is not open on this listener: call it over loopback or with client certificates (grpc.client_ca), or open it (grpc.open_verification)",
+                "token verification is not open to everybody on this listener: send metadata `authorization: Bearer <access token>` with a service account's access token, call it over loopback or with client certificates (grpc.client_ca), or open it (grpc.open_verification)",
+            ),
+            ServiceError::InvalidClient => status(
+                Code::Unauthenticated,
+                R::InvalidClient,
+                "client id and secret do not belong together, the secret has ended, or no client certificate names the service account",
             ),
             ServiceError::RefreshTokenInvalid => {
                 status(Code::Unauthenticated, R::RefreshTokenInvalid, "not a refresh token of this issuer: sign in")

@@ -8,7 +8,10 @@ use std::{path::PathBuf, sync::Arc};
 use super::{Ambient, StartError, data_dir, hot_state, location, options, policy, pool_config};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{HotSeal, IdentifierHasher, MasterKey, PasswordPool, PoolConfig, RequestHasher, Vault, machine_date},
+    crypto::{
+        HotSeal, IdentifierHasher, MasterKey, PasswordPool, PoolConfig, RequestHasher, ServiceSecrets, Vault,
+        machine_date,
+    },
     domain::{
         audit::Actor,
         secret::{Entropy, SecretString},
@@ -191,6 +194,7 @@ impl Backstage {
             passwords,
             identifiers: IdentifierHasher::new(&master),
             requests: RequestHasher::new(&master),
+            secrets: ServiceSecrets::new(&master),
             policy,
             clock,
             entropy,

@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Service,
     hot::{behind, rows::READERS},
+    imports::IMPORT_RETENTION,
     users::REQUEST_RETENTION,
 };
 use crate::domain::audit::Actor;
@@ -171,11 +172,13 @@ impl Service {
                 let keys = self.store.purge_keys().await?;
                 let sessions = self.store.purge_sessions(forgotten).await?;
                 let requests = self.store.purge_create_requests(self.clock.now().minus(REQUEST_RETENTION)).await?;
-                Ok::<_, crate::store::StoreError>((entries, keys, sessions, requests))
+                let secrets = self.store.purge_service_accounts().await?;
+                let imports = self.store.purge_imports(self.clock.now().minus(IMPORT_RETENTION)).await?;
+                Ok::<_, crate::store::StoreError>((entries, keys, sessions, requests, secrets, imports))
             };
             match purged.await {
-                Ok((entries, keys, sessions, requests)) => {
-                    tracing::debug!(entries, keys, sessions, requests, "expired rows deleted");
+                Ok((entries, keys, sessions, requests, secrets, imports)) => {
+                    tracing::debug!(entries, keys, sessions, requests, secrets, imports, "expired rows deleted");
                 }
                 Err(error) => tracing::warn!(%error, "expired rows not deleted this time"),
             }

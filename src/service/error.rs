@@ -17,13 +17,16 @@ pub enum ServiceError {
     /// Identifier and password do not belong together, or the account may not sign in.
     #[error("invalid credentials")]
     InvalidCredentials,
+    /// No service account proves itself so.
+    #[error("invalid client")]
+    InvalidClient,
     /// The call needs an access token and has none.
     #[error("access token missing")]
     AccessTokenMissing,
     /// The access token is not accepted; or what it speaks for is gone.
     #[error("access token not accepted")]
     AccessTokenInvalid,
-    /// Token verification is not open on this listener.
+    /// Token verification is not open to everybody on this listener, and the caller is no service account.
     #[error("verification is not open on this listener")]
     VerificationClosed,
     /// Not a refresh token of ours.

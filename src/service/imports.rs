@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     hash::{BuildHasher as _, RandomState},
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -23,6 +24,9 @@ use crate::{
 
 /// Rows of one message: one transaction.
 pub const MAX_ROWS: usize = 1000;
+
+/// How long an import may rest before it is forgotten how far it was.
+pub(super) const IMPORT_RETENTION: Duration = Duration::from_hours(30 * 24);
 
 /// How many refused rows an answer tells of.
 const MAX_ERRORS: u32 = 1000;

@@ -12,7 +12,7 @@ use self::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    crypto::{IdentifierHasher, PasswordPool, RequestHasher, monotonic_now},
+    crypto::{IdentifierHasher, PasswordPool, RequestHasher, ServiceSecrets, monotonic_now},
     domain::{
         secret::{Entropy, random},
         time::Clock,
@@ -38,6 +38,8 @@ mod refresh;
 mod register;
 mod revoke_token;
 mod roles;
+mod service_accounts;
+mod service_tokens;
 mod sessions;
 mod tokens;
 mod users;
@@ -56,6 +58,8 @@ pub use login::LoginCommand;
 pub use policy::Policy;
 pub use register::{RegisterCommand, new_user};
 pub use roles::RoleList;
+pub use service_accounts::{CreateServiceAccountCommand, ServiceAccountList};
+pub use service_tokens::{ServiceToken, ServiceTokenCommand};
 pub use sessions::SessionList;
 pub use tokens::IssuedTokens;
 pub use users::{CreateUserCommand, NewSecret, PageToken, UserKey, UserPage};
@@ -76,6 +80,7 @@ pub struct Service {
     passwords: PasswordPool,
     identifiers: IdentifierHasher,
     requests: RequestHasher,
+    secrets: ServiceSecrets,
     verifier: RememberingVerifier,
     policy: Policy,
     clock: Arc<dyn Clock>,
@@ -105,6 +110,8 @@ pub struct Parts {
     pub identifiers: IdentifierHasher,
     /// Recognises requests that are sent again.
     pub requests: RequestHasher,
+    /// Makes secrets of service accounts.
+    pub secrets: ServiceSecrets,
     /// The operator's decisions.
     pub policy: Policy,
     /// Tells the time.
@@ -121,7 +128,20 @@ impl Service {
     /// # Errors
     /// If the issuer is empty.
     pub fn new(parts: Parts) -> Result<Self, PolicyError> {
-        let Parts { store, keys, feed, hot, passwords, identifiers, requests, policy, clock, entropy, metrics } = parts;
+        let Parts {
+            store,
+            keys,
+            feed,
+            hot,
+            passwords,
+            identifiers,
+            requests,
+            secrets,
+            policy,
+            clock,
+            entropy,
+            metrics,
+        } = parts;
         let verifier = TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked)?;
         let verifier = RememberingVerifier::new(verifier, REMEMBERED_TOKENS);
         let hot = hot.map(|hot| HotRefresh {
@@ -130,7 +150,21 @@ impl Service {
             behind: WriteBehind::default(),
             tasks: TaskTracker::new(),
         });
-        Ok(Self { store, keys, feed, hot, passwords, identifiers, requests, verifier, policy, clock, entropy, metrics })
+        Ok(Self {
+            store,
+            keys,
+            feed,
+            hot,
+            passwords,
+            identifiers,
+            requests,
+            secrets,
+            verifier,
+            policy,
+            clock,
+            entropy,
+            metrics,
+        })
     }
 
     /// The operator's decisions.

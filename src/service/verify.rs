@@ -61,6 +61,14 @@ impl Service {
         }
     }
 
+    /// Whether a service account calls: it may verify tokens wherever it reaches us.
+    pub async fn authenticate_service(&self, token: &SecretString) -> Result<(), ServiceError> {
+        match self.authenticate(token).await?.subject {
+            Subject::Service(_) => Ok(()),
+            Subject::User(_) => Err(ServiceError::VerificationClosed),
+        }
+    }
+
     /// In whose name the caller manages, if its roles allow that at this moment, wherever and whenever they were changed.
     pub async fn warrant(&self, token: &SecretString, needs: &'static str) -> Result<Warrant, ServiceError> {
         let claims = self.authenticate(token).await?;

@@ -4,7 +4,7 @@ use sqlx::{Database, Decode, Encode, Type, encode::IsNull, error::BoxDynError};
 use uuid::Uuid;
 
 use crate::domain::{
-    id::{EventId, SessionId, UserId},
+    id::{EventId, ServiceAccountId, SessionId, UserId},
     time::Timestamp,
 };
 
@@ -47,4 +47,5 @@ macro_rules! column {
 column!(Timestamp, i64, |t| t.as_micros(), Timestamp::from_micros);
 column!(UserId, Uuid, |id| *id.as_uuid(), UserId::from_uuid);
 column!(SessionId, Uuid, |id| *id.as_uuid(), SessionId::from_uuid);
+column!(ServiceAccountId, Uuid, |id| *id.as_uuid(), ServiceAccountId::from_uuid);
 column!(EventId, Uuid, |id| *id.as_uuid(), EventId::from_uuid);

@@ -23,12 +23,16 @@ use crate::domain::{
 mod imports;
 mod refresh;
 mod roles;
+mod service_accounts;
 mod users;
 
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
 pub use self::roles::{NewRole, RoleStore};
-pub use self::users::{CreateRequest, UserAct, UserAddition, UserAdminStore, UserListing};
+pub use self::service_accounts::{
+    KnownService, NewSecret, NewServiceAccount, ServiceAccountChange, ServiceAccountStore,
+};
+pub use self::users::{UserAct, UserAddition, UserAdminStore, UserListing};
 
 /// The whole store.
 pub trait Store:
@@ -36,6 +40,7 @@ pub trait Store:
     + UserAdminStore
     + WarrantStore
     + RoleStore
+    + ServiceAccountStore
     + ImportStore
     + SessionStore
     + KeyStore
@@ -50,6 +55,7 @@ impl<S> Store for S where
         + UserAdminStore
         + WarrantStore
         + RoleStore
+        + ServiceAccountStore
         + ImportStore
         + SessionStore
         + KeyStore
@@ -92,6 +98,17 @@ pub enum Change {
     Done,
     /// The account has changed since it was read; nothing was done.
     Conflict,
+}
+
+/// A creation that may be asked for again.
+#[derive(Clone, Debug)]
+pub struct CreateRequest {
+    /// The id that the caller gave it.
+    pub id: Uuid,
+    /// What is known of it again.
+    pub fingerprint: Vec<u8>,
+    /// Those before this moment are forgotten.
+    pub forgotten: Timestamp,
 }
 
 /// What is managed, by whoever has the warrant for it. Each verb asks in its own transaction whether the caller's roles allow

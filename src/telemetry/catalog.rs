@@ -27,6 +27,7 @@ catalog! {
     RPC_DURATION = seconds("rpc.server.call.duration", "rpc_server_call_duration_seconds", "How long RPCs took, until the last byte of the answer was handed over or the caller went away.");
 
     LOGINS = counter("vouchsafe.logins", "vouchsafe_logins_total", "{login}", "Logins by how they ended.");
+    SERVICE_TOKENS = counter("vouchsafe.service_tokens", "vouchsafe_service_tokens_total", "{token}", "Requests of service accounts for a token by how they ended.");
     REGISTRATIONS = counter("vouchsafe.registrations", "vouchsafe_registrations_total", "{registration}", "Registrations by how they ended.");
     REFRESHES = counter("vouchsafe.refreshes", "vouchsafe_refreshes_total", "{refresh}", "Refresh tokens of this issuer by what was decided about them, and by what it was decided.");
     REPLAYS = counter("vouchsafe.refresh.replays", "vouchsafe_refresh_replays_total", "{replay}", "Superseded refresh tokens that came back: a session was ended each time, because somebody may hold a stolen token.");

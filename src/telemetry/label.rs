@@ -57,6 +57,18 @@ labels! {
         Failed = "failed",
     }
 
+    /// How a service account's request for a token ended.
+    ServiceTokenOutcome("outcome") {
+        /// With a token.
+        Ok = "ok",
+        /// Unknown account, wrong or ended secret, no certificate of its own: callers are not told which.
+        InvalidClient = "invalid_client",
+        /// Something it depends on was away, or the deadline passed.
+        Unavailable = "unavailable",
+        /// Anything else, for instance a fault of ours.
+        Failed = "failed",
+    }
+
     /// How a registration ended.
     RegistrationOutcome("outcome") {
         /// With an account.
@@ -139,6 +151,18 @@ impl LoginOutcome {
             Ok(_) => Self::Ok,
             Err(ServiceError::InvalidCredentials) => Self::InvalidCredentials,
             Err(ServiceError::Overloaded { .. }) => Self::Overloaded,
+            Err(ServiceError::Unavailable { .. } | ServiceError::DeadlineExceeded) => Self::Unavailable,
+            Err(_) => Self::Failed,
+        }
+    }
+}
+
+impl ServiceTokenOutcome {
+    /// The outcome of a request for a token.
+    pub fn of<T>(result: &Result<T, ServiceError>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(ServiceError::InvalidClient) => Self::InvalidClient,
             Err(ServiceError::Unavailable { .. } | ServiceError::DeadlineExceeded) => Self::Unavailable,
             Err(_) => Self::Failed,
         }

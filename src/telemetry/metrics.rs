@@ -16,7 +16,7 @@ use super::{
     catalog,
     family::{Description, Family, Point, Value, float},
     instrument::{Counter, Counters, CountersBy, Histogram},
-    label::{LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, VerificationResult},
+    label::{LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, ServiceTokenOutcome, VerificationResult},
     process::Process,
 };
 use crate::{
@@ -36,6 +36,7 @@ pub struct Metrics {
     methods: HashMap<&'static str, RpcMethod>,
     rpcs: Vec<RpcCalls>,
     logins: Counters<LoginOutcome>,
+    service_tokens: Counters<ServiceTokenOutcome>,
     registrations: Counters<RegistrationOutcome>,
     refreshes: CountersBy<RefreshRow, RefreshPath>,
     replays: Counter,
@@ -118,6 +119,7 @@ impl Metrics {
             methods,
             rpcs,
             logins: Counters::default(),
+            service_tokens: Counters::default(),
             registrations: Counters::default(),
             refreshes: CountersBy::default(),
             replays: Counter::default(),
@@ -152,6 +154,11 @@ impl Metrics {
     /// A login ended.
     pub fn login(&self, outcome: LoginOutcome) {
         self.logins.add(outcome);
+    }
+
+    /// A service account's request for a token ended.
+    pub fn service_token(&self, outcome: ServiceTokenOutcome) {
+        self.service_tokens.add(outcome);
     }
 
     /// A registration ended.
@@ -196,6 +203,7 @@ impl Metrics {
         vec![
             Family { about: catalog::RPC_DURATION, points: self.rpcs.iter().flat_map(RpcCalls::points).collect() },
             Family { about: catalog::LOGINS, points: self.logins.points() },
+            Family { about: catalog::SERVICE_TOKENS, points: self.service_tokens.points() },
             Family { about: catalog::REGISTRATIONS, points: self.registrations.points() },
             Family { about: catalog::REFRESHES, points: self.refreshes.points() },
             one(catalog::REPLAYS, self.replays.value()),

@@ -27,7 +27,9 @@ mod spans;
 
 pub use catalog::CATALOG;
 pub use family::{Description, Distribution, Family, Kind, Point, Value};
-pub use label::{Label, LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, VerificationResult};
+pub use label::{
+    Label, LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, ServiceTokenOutcome, VerificationResult,
+};
 pub use metrics::{Metrics, OpenConnection, Readings, RpcMethod};
 pub use otlp::{Otlp, OtlpError};
 pub use prometheus::{CONTENT_TYPE, text};

@@ -22,10 +22,12 @@ use tokio_util::either::Either;
 
 mod expiry;
 mod files;
+mod identity;
 mod pinned;
 mod reload;
 
 pub use files::TlsError;
+pub(crate) use identity::spiffe_id;
 pub(crate) use pinned::pinned_client;
 pub use reload::{Ports, Reload};
 

@@ -1,9 +1,8 @@
 //! Users, as administrators manage them.
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
-use super::NewUser;
+use super::{CreateRequest, NewUser};
 use crate::{
     domain::{
         audit::Origin,
@@ -25,17 +24,6 @@ pub struct UserAct {
     pub user: UserId,
     /// From where, for the audit trail.
     pub origin: Origin,
-}
-
-/// A creation that may be asked for again.
-#[derive(Clone, Debug)]
-pub struct CreateRequest {
-    /// The id that the caller gave it.
-    pub id: Uuid,
-    /// What is known of it again.
-    pub fingerprint: Vec<u8>,
-    /// Those before this moment are forgotten.
-    pub forgotten: Timestamp,
 }
 
 /// A user to be added.

@@ -10,7 +10,7 @@ use super::{Database, Tx, audit::detail, rows::from_json, transaction::KEY_MARGI
 use crate::{
     domain::{
         audit::{Act, AuditEvent, Origin},
-        id::EventId,
+        id::{EventId, ServiceAccountId, SessionId, Subject},
         revocation::{FeedEntry, Revocation},
         time::Timestamp,
     },
@@ -107,14 +107,7 @@ const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
 async fn revoke_token(tx: &mut Tx, revocation: TokenRevocation, origin: &Origin) -> Result<bool, StoreError> {
     let TokenRevocation { token, session, subject, issue_time } = revocation;
-    // Held until the end, so that of two who revoke one token the second sees what the first did. A service account's has no
-    // session to hold: revoked twice at once it has two entries.
-    let ended: Option<(Option<Timestamp>,)> =
-        sqlx::query_as(concat!("SELECT end_time FROM sessions WHERE id = $1", for_update!()))
-            .bind(session)
-            .fetch_optional(tx.conn())
-            .await?;
-    if matches!(ended, Some((Some(_),))) {
+    if is_dead(tx, subject, session).await? {
         return Ok(false);
     }
     let act = Act::TokenRevoked { session, token };
@@ -134,6 +127,29 @@ async fn revoke_token(tx: &mut Tx, revocation: TokenRevocation, origin: &Origin)
     tx.revoke(Revocation::Token { token });
     tx.audit(&AuditEvent { actor: subject.into(), subject: Some(subject), act, origin: origin.clone() }).await?;
     Ok(true)
+}
+
+/// Whether the token's session has ended or its service account is gone, and all tokens with it. Either is held until the end,
+/// so that of two who revoke one token the second sees what the first did.
+async fn is_dead(tx: &mut Tx, subject: Subject, session: Option<SessionId>) -> Result<bool, StoreError> {
+    match subject {
+        Subject::User(_) => {
+            let ended: Option<(Option<Timestamp>,)> =
+                sqlx::query_as(concat!("SELECT end_time FROM sessions WHERE id = $1", for_update!()))
+                    .bind(session)
+                    .fetch_optional(tx.conn())
+                    .await?;
+            Ok(matches!(ended, Some((Some(_),))))
+        }
+        Subject::Service(account) => {
+            let held: Option<(ServiceAccountId,)> =
+                sqlx::query_as(concat!("SELECT id FROM service_accounts WHERE id = $1", for_update!()))
+                    .bind(account)
+                    .fetch_optional(tx.conn())
+                    .await?;
+            Ok(held.is_none())
+        }
+    }
 }
 
 impl FeedRow {

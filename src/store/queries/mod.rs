@@ -14,6 +14,7 @@ use crate::store::{
 };
 
 mod audit;
+mod create_requests;
 mod doubt;
 mod families;
 mod feed;
@@ -22,6 +23,8 @@ mod keys;
 mod refresh;
 mod roles;
 mod rows;
+mod service_accounts;
+mod service_tokens;
 mod sessions;
 mod transaction;
 mod user_admin;

@@ -33,7 +33,8 @@ async fn users_live(world: World) {
     world.run(&["role", "create", "support", "--permission", "users:read"]).await.ok();
     let password = world.place.file("password", format!("{PASSWORD}\nsecond line\n"));
     let attributes = "{\"customer\": 42, \"tags\": [\"\u{202e}\", null]}";
-    let create = ["user", "create", "--email", "Ada@example.com", "--username", "ada", "--display-name", "Ada Lovelace"];
+    let create =
+        ["user", "create", "--email", "Ada@example.com", "--username", "ada", "--display-name", "Ada Lovelace"];
     let more = ["--password-file", &password, "--role", "support", "--email-verified", "--attributes", attributes];
     let ada = world.json(&[&create[..], &more].concat()).await;
     for (field, value) in [

@@ -47,9 +47,9 @@ async fn roles_live(world: World) {
 
     world.refused(&["role", "update", "admin", "--no-permissions"], "ROLE_BUILT_IN").await;
     world.refused(&["role", "delete", "admin", "--yes"], "ROLE_BUILT_IN").await;
-    world.run(&["user", "assign-role", "root@example.com", "support"]).await.ok();
+    world.run(&["user", "create", "--email", "ada@example.com", "--no-password", "--role", "support"]).await.ok();
     world.refused(&["role", "delete", "support", "--yes"], "ROLE_IN_USE").await;
-    world.run(&["user", "unassign-role", "root@example.com", "support"]).await.ok();
+    world.run(&["user", "unassign-role", "ada@example.com", "support"]).await.ok();
     assert_eq!(world.json(&["role", "delete", "support", "--yes"]).await, json!({}));
     world.refused(&["role", "get", "support"], "ROLE_NOT_FOUND").await;
     world.end().await;

@@ -10,6 +10,7 @@ use self::transaction::Tx;
 use super::{Db, NAME, OUTCOME, READS_APART};
 use crate::store::{
     connect::Surroundings,
+    held::Hold,
     link::{Link, Manner},
 };
 
@@ -18,6 +19,7 @@ mod doubt;
 mod families;
 mod feed;
 mod keys;
+mod reading;
 mod refresh;
 mod rows;
 mod sessions;
@@ -44,6 +46,8 @@ pub(in crate::store) struct Pools {
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Database {
     pools: Pools,
+    /// For the rows that refreshes wait for.
+    held: Arc<Hold<Db>>,
     tasks: TaskTracker,
     around: Arc<Surroundings>,
 }
@@ -51,6 +55,7 @@ pub(in crate::store) struct Database {
 impl Database {
     /// A store on open pools.
     pub(in crate::store) fn new(pools: Pools, around: Surroundings) -> Self {
-        Self { pools, tasks: TaskTracker::new(), around: Arc::new(around) }
+        let held = Arc::new(Hold::new(pools.read.clone(), pools.manner));
+        Self { pools, held, tasks: TaskTracker::new(), around: Arc::new(around) }
     }
 }

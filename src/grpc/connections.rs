@@ -6,6 +6,8 @@
 //! its own. If there is none it waits for as long as a handshake may take and is then closed, so that a client behind a
 //! balancer tries elsewhere rather than hang. Nothing here spins: bytes are read, not peeked at, and given to the server again.
 
+mod gathering;
+
 use std::{
     io,
     net::SocketAddr,
@@ -28,6 +30,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use self::gathering::Gathering;
 use super::newcomers::Newcomers;
 use crate::telemetry::{Metrics, OpenConnection};
 use crate::tls::{self, Acceptor, Stream};
@@ -140,7 +143,7 @@ async fn greet(
         tracing::debug!("closed a connection: no TLS or no HTTP/2 preface in time, or no place for it");
         return;
     };
-    let end = Box::pin(sleep(bounds.lifetime));
+    let (stream, end) = (Gathering::new(stream), Box::pin(sleep(bounds.lifetime)));
     // If nobody takes it the server has ended.
     let _ =
         ready.send(Ok(Connection { stream, replayed: 0, end, _place: place, _counted: metrics.connection() })).await;
@@ -159,7 +162,7 @@ fn tune(stream: &TcpStream) {
 
 /// A connection whose peer speaks HTTP/2. Its place is free again when it is dropped.
 pub(super) struct Connection {
-    stream: Stream,
+    stream: Gathering<Stream>,
     /// How much of the preface was given to the server.
     replayed: usize,
     end: Pin<Box<Sleep>>,
@@ -197,20 +200,12 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.check_age(cx)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_age(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -243,7 +238,8 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer { tcp: tls::tcp(&self.stream).connect_info(), certificates: tls::peer_certificates(&self.stream) }
+        let stream = self.stream.get_ref();
+        Peer { tcp: tls::tcp(stream).connect_info(), certificates: tls::peer_certificates(stream) }
     }
 }
 

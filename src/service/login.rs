@@ -82,6 +82,8 @@ impl Service {
     }
 
     async fn check_password(&self, command: &LoginCommand, context: &RequestContext) -> Result<Checked, ServiceError> {
+        // In a storm of logins most are sent away. None of them shall cost the database anything.
+        self.passwords.check_room(self.hash_deadline(context))?;
         let credentials = match Identifier::parse(&command.identifier) {
             Some(identifier) => self.store.find_credentials(identifier).await?,
             None => None,

@@ -1,6 +1,9 @@
 //! A connection out of a pool, and the manner in which statements are sent over it.
 
-use std::pin::Pin;
+use std::{
+    ops::{Deref, DerefMut},
+    pin::Pin,
+};
 
 use sqlx::{
     Database, Either, Error, Execute, Executor, Postgres, SqlStr, Sqlite,
@@ -23,17 +26,51 @@ pub(super) struct Manner {
 
 /// A connection. Statements go over it as over any of sqlx's. Dropped while it is in use, it is closed and does not go back to
 /// the pool: whatever state it is in, nobody else shall have it.
-#[derive(Debug)]
 pub(super) struct Link<D: Database> {
-    connection: PoolConnection<D>,
+    connection: Connection<D>,
     manner: Manner,
     settled: bool,
 }
 
+/// Where it goes when it is dropped.
+enum Connection<D: Database> {
+    Pooled(PoolConnection<D>),
+    /// Nowhere: it is closed.
+    Own(D::Connection),
+}
+
+impl<D: Database> Deref for Connection<D> {
+    type Target = D::Connection;
+
+    fn deref(&self) -> &D::Connection {
+        match self {
+            Self::Pooled(connection) => connection,
+            Self::Own(connection) => connection,
+        }
+    }
+}
+
+impl<D: Database> DerefMut for Connection<D> {
+    fn deref_mut(&mut self) -> &mut D::Connection {
+        match self {
+            Self::Pooled(connection) => connection,
+            Self::Own(connection) => connection,
+        }
+    }
+}
+
+impl<D: Database> std::fmt::Debug for Link<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("manner", &self.manner).field("settled", &self.settled).finish_non_exhaustive()
+    }
+}
+
 impl<D: Database> Drop for Link<D> {
     fn drop(&mut self) {
-        if !self.settled {
-            self.connection.close_on_drop();
+        if let Connection::Pooled(connection) = &mut self.connection
+            && !self.settled
+        {
+            connection.close_on_drop();
         }
     }
 }
@@ -41,7 +78,12 @@ impl<D: Database> Drop for Link<D> {
 impl<D: Database> Link<D> {
     /// A connection of a pool.
     pub(super) async fn acquire(pool: &Pool<D>, manner: Manner) -> Result<Self, StoreError> {
-        Ok(Self { connection: pool.acquire().await?, manner, settled: false })
+        Ok(Self { connection: Connection::Pooled(pool.acquire().await?), manner, settled: false })
+    }
+
+    /// A connection of a pool that never goes back to it, and in whose place the pool may open another.
+    pub(super) async fn detach(pool: &Pool<D>, manner: Manner) -> Result<Self, StoreError> {
+        Ok(Self { connection: Connection::Own(pool.acquire().await?.detach()), manner, settled: false })
     }
 
     /// How it is used.
@@ -52,6 +94,11 @@ impl<D: Database> Link<D> {
     /// Says that nothing is under way on it, so that it may be used again.
     pub(super) const fn settle(&mut self) {
         self.settled = true;
+    }
+
+    /// Whether nothing is under way on it. If so, something will be from now on.
+    pub(super) const fn unsettle(&mut self) -> bool {
+        std::mem::replace(&mut self.settled, false)
     }
 
     const fn sent<Q>(&self, query: Q) -> Sent<Q> {

@@ -10,6 +10,7 @@
 mod columns;
 mod connect;
 mod error;
+mod held;
 mod link;
 pub mod port;
 mod postgres;

@@ -85,21 +85,28 @@ impl<E: Entry> Backlog<E> {
 
     /// Queues an entry, or sends it away at once if there is no room or it would not be done in time.
     pub(super) fn admit(&mut self, entry: E, now: Instant) {
-        if !self.has_room_for(&entry, now) {
-            // Whoever has given up must not take the place of somebody who still waits.
-            self.drop_abandoned();
-            if !self.has_room_for(&entry, now) {
-                self.stats.shed += 1;
-                entry.send_away(self.retry_after());
-                return;
-            }
+        if let Some(retry_after) = self.refusal(entry.cost(), entry.deadline(), now) {
+            return entry.send_away(retry_after);
         }
         self.pending += entry.cost();
         self.waiting.push_back(entry);
     }
 
-    fn has_room_for(&self, entry: &E, now: Instant) -> bool {
-        let patience = entry.deadline().saturating_duration_since(now);
+    /// When to come again, if an entry like this would be sent away now. Counts it as sent away.
+    pub(super) fn refusal(&mut self, cost: u64, deadline: Instant, now: Instant) -> Option<Duration> {
+        if !self.has_room_for(cost, deadline, now) {
+            // Whoever has given up must not take the place of somebody who still waits.
+            self.drop_abandoned();
+            if !self.has_room_for(cost, deadline, now) {
+                self.stats.shed += 1;
+                return Some(self.retry_after());
+            }
+        }
+        None
+    }
+
+    fn has_room_for(&self, cost: u64, deadline: Instant, now: Instant) -> bool {
+        let patience = deadline.saturating_duration_since(now);
         let ahead = self.stats.running + self.waiting.len();
         if patience.is_zero() {
             false
@@ -108,8 +115,7 @@ impl<E: Entry> Backlog<E> {
             // corrected by hashing.
             true
         } else {
-            ahead < self.threads.saturating_add(self.limit)
-                && self.drain_time() + self.pace.time_for(entry.cost()) <= patience
+            ahead < self.threads.saturating_add(self.limit) && self.drain_time() + self.pace.time_for(cost) <= patience
         }
     }
 

@@ -225,6 +225,18 @@ impl PasswordPool {
         Ok(Verdict::Mismatch)
     }
 
+    /// Refuses now what would be refused anyway, before anything else is done for it.
+    ///
+    /// # Errors
+    /// [`HashError::Overloaded`] if a hash with today's parameters that is asked for now would not be begun or not be done by
+    /// its deadline.
+    pub fn check_room(&self, deadline: Instant) -> Result<(), HashError> {
+        match self.queue.refusal(self.today.cost(), deadline) {
+            Some(retry_after) => Err(HashError::Overloaded { retry_after }),
+            None => Ok(()),
+        }
+    }
+
     /// What the pool is doing, for metrics.
     pub fn queue_stats(&self) -> QueueStats {
         self.queue.stats(self.today.cost())

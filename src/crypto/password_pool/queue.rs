@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::backlog::{Backlog, Entry, QueueStats};
@@ -37,6 +37,11 @@ impl<E: Entry> Queue<E> {
             drop(shared);
             self.ready.notify_one();
         }
+    }
+
+    /// When to come again, if an entry like this would be sent away now.
+    pub(super) fn refusal(&self, cost: u64, deadline: Instant) -> Option<Duration> {
+        self.lock().backlog.refusal(cost, deadline, monotonic_now())
     }
 
     /// The next entry, waited for; `None` after [`Queue::close`].

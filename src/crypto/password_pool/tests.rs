@@ -259,11 +259,14 @@ async fn a_full_queue_sheds_at_once() {
     let (release, held) = pool.hold();
     let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(pool.verify(password("password"), None, later()))).collect();
     for call in &mut waiting {
+        assert_eq!(pool.check_room(later()), Ok(()));
         assert!(poll!(call).is_pending());
     }
     let shed = pool.verify(password("password"), None, later()).await;
     assert!(matches!(shed, Err(HashError::Overloaded { retry_after }) if retry_after >= Duration::from_secs(1)));
     assert_eq!((pool.queue_stats().queued, pool.queue_stats().shed), (2, 1));
+    assert_eq!(pool.check_room(later()), shed.map(|_| ()), "whoever asks first is told the same");
+    assert_eq!((pool.queue_stats().queued, pool.queue_stats().shed), (2, 2));
 
     drop(release);
     assert!(held.await.is_ok());

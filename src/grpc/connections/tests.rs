@@ -57,6 +57,7 @@ async fn what_was_read_to_look_at_it_is_read_again() {
     }
     assert_eq!(read, *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nand more");
     server.write_all(b"answer").await.unwrap();
+    server.flush().await.unwrap();
     let mut answer = [0; 6];
     client.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"answer");

@@ -9,7 +9,6 @@ use std::{
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
     IntoConnectionInfo as _, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
-    aio::MultiplexedConnection,
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
 };
@@ -17,6 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     OpenError,
+    gathered::Gathered,
     url::{Address, Form, Login, RedisUrl},
 };
 
@@ -28,7 +28,7 @@ const CLUSTER_RETRY_WAIT_MS: (u64, u64) = (10, 50);
 /// A connection, shared by its clones.
 #[derive(Clone)]
 pub(super) enum Link {
-    Node(MultiplexedConnection),
+    Node(Gathered),
     Cluster(ClusterConnection),
 }
 
@@ -43,9 +43,9 @@ impl std::fmt::Debug for Link {
 
 impl Link {
     /// The answer to a command.
-    pub(super) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+    pub(super) async fn query<T: FromRedisValue>(&mut self, command: Cmd) -> RedisResult<T> {
         match self {
-            Self::Node(connection) => command.query_async(connection).await,
+            Self::Node(connection) => Ok(T::from_redis_value(connection.query(command).await?)?),
             Self::Cluster(connection) => command.query_async(connection).await,
         }
     }
@@ -157,14 +157,14 @@ impl Connector {
     async fn node(&self, client: &Client) -> RedisResult<Link> {
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        timeout(self.step, connecting).await.map_err(too_slow)?.map(Link::Node)
+        timeout(self.step, connecting).await.map_err(too_slow)?.map(Gathered::new).map(Link::Node)
     }
 
     async fn ask(&self, sentinel: &Client, master: &str) -> RedisResult<Address> {
         let mut question = redis::cmd("SENTINEL");
         question.arg("get-master-addr-by-name").arg(master);
         let mut link = self.node(sentinel).await?;
-        let answer = timeout(self.step, link.query(&question)).await.map_err(too_slow)??;
+        let answer = timeout(self.step, link.query(question)).await.map_err(too_slow)??;
         let (host, port): (String, u16) = Option::<(String, u16)>::ok_or(answer, {
             RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, "the sentinel knows no master of that name"))
         })?;

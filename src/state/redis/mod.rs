@@ -6,6 +6,7 @@
 mod breaker;
 mod connect;
 mod error;
+mod gathered;
 mod keeper;
 mod keys;
 mod script;
@@ -148,7 +149,7 @@ impl HotState for Redis {
         let call = self.shared.call(&key, |mut link| {
             let mut command = redis::cmd("GET");
             command.arg(&key);
-            async move { link.query(&command).await }
+            async move { link.query(command).await }
         });
         Ok(call.instrument(debug_span!("hot get", db.system.name = "redis")).await?)
     }

@@ -28,9 +28,9 @@ pub(super) struct CompareAndSet<'a> {
 impl CompareAndSet<'_> {
     /// Does it. The whole script is sent only to a server that does not have it.
     pub(super) async fn run(&self, link: &mut Link) -> RedisResult<Swap> {
-        let mut answer = link.query(&self.command("EVALSHA", &HASH)).await;
+        let mut answer = link.query(self.command("EVALSHA", &HASH)).await;
         if matches!(&answer, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
-            answer = link.query(&self.command("EVAL", SOURCE)).await;
+            answer = link.query(self.command("EVAL", SOURCE)).await;
         }
         let (done, present): (i64, Option<Vec<u8>>) = answer?;
         // A cluster's client tries again where the answer got lost: then the value that is in the way is our own.

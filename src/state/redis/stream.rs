@@ -49,13 +49,13 @@ pub(super) async fn push(link: &Link, key: &str, entry: &StreamEntry) -> RedisRe
     renew.arg(key).arg(LIFE_SECONDS);
     let (mut one, mut other) = (link.clone(), link.clone());
     // On one connection and in this order, with one wait for both.
-    let (appended, renewed) = tokio::join!(one.query::<String>(&append), other.query::<i64>(&renew));
+    let (appended, renewed) = tokio::join!(one.query::<String>(append), other.query::<i64>(renew));
     match appended {
         Err(error) if is_used_up(&error) => {
             let mut anew = redis::cmd("EVAL");
             anew.arg(BEGIN_ANEW).arg(1).arg(key).arg(LIFE_SECONDS);
             anew.arg(NUMBER).arg(entry.number).arg(VALUE).arg(entry.value.as_slice());
-            one.query::<String>(&anew).await.map(|_| ())
+            one.query::<String>(anew).await.map(|_| ())
         }
         Err(error) => Err(error),
         Ok(_) => renewed.map(|_| ()),
@@ -130,7 +130,7 @@ impl Follower {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(1_000).arg("BLOCK").arg(BLOCK.as_millis());
         command.arg("STREAMS").arg(keys::feed(incarnation)).arg(after.id());
-        let answer = timeout(BLOCK + self.patience, link.query(&command));
+        let answer = timeout(BLOCK + self.patience, link.query(command));
         let reply = answer.await.map_err(|_| Trouble::TooSlow)??;
         Ok((link, reply))
     }

@@ -27,7 +27,7 @@ impl AuditStore for Database {
     fn connections(&self) -> DatabaseConnections {
         let Pools { write, read, feed, manner: _ } = &self.pools;
         let apart = READS_APART.then_some(read);
-        let mut total = DatabaseConnections::default();
+        let mut total = DatabaseConnections { idle: self.held.len(), ..DatabaseConnections::default() };
         for pool in [write, feed].into_iter().chain(apart) {
             let (open, idle) = (usize::try_from(pool.size()).unwrap_or(usize::MAX), pool.num_idle());
             total.in_use += open.saturating_sub(idle);
@@ -40,6 +40,7 @@ impl AuditStore for Database {
         self.tasks.close();
         self.tasks.wait().await;
         let Pools { write, read, feed, manner: _ } = &self.pools;
+        self.held.clear();
         feed.close().await;
         read.close().await;
         write.close().await;

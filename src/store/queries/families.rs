@@ -47,7 +47,7 @@ impl From<&(SessionId, Family)> for ListedFamily {
 impl Database {
     /// One statement, one snapshot: what the rows say holds at the very place of the feed that is read beside them.
     pub(super) async fn sessions_by_id(&self, sessions: Vec<SessionId>) -> Result<SessionRows, StoreError> {
-        let rows = self.reading("read_sessions", &self.pools.read, sessions, |conn, sessions| {
+        let rows = self.reading_often("read_sessions", sessions, |conn, sessions| {
             Box::pin(async move {
                 let rows: Vec<SeenRow> = sqlx::query_as::<Db, _>(concat!(
                     "SELECT h.incarnation, h.number AS feed_number, ",

@@ -10,6 +10,7 @@ use self::transaction::Tx;
 use super::{Db, NAME, OUTCOME, READS_APART};
 use crate::store::{
     connect::Surroundings,
+    held::Hold,
     link::{Link, Manner},
 };
 
@@ -20,6 +21,7 @@ mod families;
 mod feed;
 mod imports;
 mod keys;
+mod reading;
 mod refresh;
 mod roles;
 mod rows;
@@ -54,6 +56,8 @@ pub(in crate::store) struct Pools {
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Database {
     pools: Pools,
+    /// For the rows that refreshes wait for.
+    held: Arc<Hold<Db>>,
     tasks: TaskTracker,
     around: Arc<Surroundings>,
 }
@@ -61,6 +65,7 @@ pub(in crate::store) struct Database {
 impl Database {
     /// A store on open pools.
     pub(in crate::store) fn new(pools: Pools, around: Surroundings) -> Self {
-        Self { pools, tasks: TaskTracker::new(), around: Arc::new(around) }
+        let held = Arc::new(Hold::new(pools.read.clone(), pools.manner));
+        Self { pools, held, tasks: TaskTracker::new(), around: Arc::new(around) }
     }
 }

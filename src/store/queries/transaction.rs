@@ -2,11 +2,11 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use sqlx::{Pool, Row as _};
+use sqlx::Row as _;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument as _;
 
-use super::{Conn, Database, Db, NAME, doubt::Doubt};
+use super::{Conn, Database, NAME, doubt::Doubt};
 use crate::{
     domain::{
         id::EventId,
@@ -35,13 +35,13 @@ const TRANSACTION_LIMIT: Duration = Duration::from_secs(35);
 const COMMIT_LIMIT: Duration = Duration::from_secs(15);
 
 /// The same for a read.
-const READ_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const READ_LIMIT: Duration = Duration::from_secs(10);
 
 /// The same for a rollback.
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(5);
 
 const COMMIT: &str = "COMMIT";
-const ROLLBACK: &str = "ROLLBACK";
+pub(super) const ROLLBACK: &str = "ROLLBACK";
 
 /// The body of a transaction.
 pub(super) type Body<'t, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 't>>;
@@ -240,50 +240,8 @@ impl Database {
         }
         Ok(value)
     }
-
-    /// Runs `body` on a connection for reading, in a task of its own: a statement that its caller gave up on is finished, and
-    /// one that takes too long is given up together with its connection.
-    pub(super) async fn reading<A, T, F>(
-        &self,
-        name: &'static str,
-        pool: &Pool<Db>,
-        args: A,
-        body: F,
-    ) -> Result<T, StoreError>
-    where
-        A: Send + Sync + 'static,
-        T: Send + 'static,
-        F: for<'t> Fn(&'t mut Conn, &'t A) -> Body<'t, T> + Send + Sync + 'static,
-    {
-        let (pool, manner) = (pool.clone(), self.pools.manner);
-        let read = async move {
-            let mut connection = Conn::acquire(&pool, manner).await?;
-            let reading = read_in(&mut connection, manner.begin_reading, &args, body);
-            timeout(READ_LIMIT, reading).await.map_err(|_| too_slow())?
-        };
-        let span = tracing::debug_span!("read", db.system.name = NAME, db.query.summary = name);
-        match self.tasks.spawn(read.instrument(span).in_current_span()).await {
-            Ok(result) => result,
-            Err(gone) => Err(StoreError::Internal(gone.into())),
-        }
-    }
 }
 
-/// Runs `body` by itself, or in a transaction where it has to be.
-async fn read_in<A, T, F>(conn: &mut Conn, begin: Option<&'static str>, args: &A, body: F) -> Result<T, StoreError>
-where
-    F: for<'t> Fn(&'t mut Conn, &'t A) -> Body<'t, T>,
-{
-    if let Some(begin) = begin {
-        sqlx::raw_sql(begin).execute(&mut *conn).await?;
-    }
-    let read = body(conn, args).await;
-    if begin.is_none() || sqlx::raw_sql(ROLLBACK).execute(&mut *conn).await.is_ok() {
-        conn.settle();
-    }
-    read
-}
-
-fn too_slow() -> StoreError {
+pub(super) fn too_slow() -> StoreError {
     StoreError::Unavailable("it did not answer in time".into())
 }

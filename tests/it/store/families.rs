@@ -9,7 +9,7 @@ use vouchsafe::{
         refresh::Family,
         time::{Clock as _, Timestamp},
     },
-    store::port::SessionState,
+    store::{StoreError, port::SessionState},
 };
 
 use super::world::{World, at_once};
@@ -53,6 +53,25 @@ pub(super) async fn rows_are_read_as_a_refresh_would_find_them(w: Arc<World>) {
     w.suspend(bob).await;
     assert_eq!(row(&w, two).await, Some(SessionState::Ended));
     assert!(w.store.read_sessions(Vec::new()).await.unwrap().sessions.is_empty());
+}
+
+/// The rows of refreshes are read over connections that are held, and nobody asks beforehand whether those are still good.
+pub(super) async fn a_connection_that_was_held_and_has_ended_costs_no_reading(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let session = w.sign_in(ada).await;
+    for _ in 0..3 {
+        let (one, other) = tokio::join!(row(&w, session), row(&w, session));
+        assert!(matches!((one, other), (Some(SessionState::Live(_)), Some(SessionState::Live(_)))));
+        if let Some(pool) = w.database.postgres_pool() {
+            let end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND application_name = 'vouchsafe'";
+            let ended: Vec<(bool,)> = sqlx::query_as(end).fetch_all(pool).await.unwrap();
+            assert!(!ended.is_empty() && ended.iter().all(|(ended,)| *ended));
+        }
+    }
+    w.store.close().await;
+    let closed = w.store.read_sessions(vec![session]).await;
+    assert!(matches!(closed, Err(StoreError::Unavailable(_))), "{closed:?}");
 }
 
 pub(super) async fn a_user_s_new_epoch_ends_every_session_but_the_spared_one(w: Arc<World>) {

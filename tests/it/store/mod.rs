@@ -73,6 +73,7 @@ suite! {
     }
     families {
         rows_are_read_as_a_refresh_would_find_them
+        a_connection_that_was_held_and_has_ended_costs_no_reading
         a_user_s_new_epoch_ends_every_session_but_the_spared_one
         a_damaged_row_harms_no_other
         rows_go_forward_only

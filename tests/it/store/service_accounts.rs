@@ -413,8 +413,10 @@ pub(super) async fn nobody_manages_more_than_they_hold(w: Arc<World>) {
 }
 
 pub(super) async fn of_20_creations_by_one_request_one_is_made(w: Arc<World>) {
-    let request =
-        |number, fingerprint: u8| Some(CreateRequest { id: Uuid::from_u128(number), fingerprint: [fingerprint; 32] });
+    let forgotten = || w.clock.now().minus(Duration::from_hours(24));
+    let request = |number, fingerprint: u8| {
+        Some(CreateRequest { id: Uuid::from_u128(number), fingerprint: vec![fingerprint; 32], forgotten: forgotten() })
+    };
     let nodes = [Arc::clone(&w.store), w.another_node().await];
     let create = |node: &Arc<dyn Store>, by: Warrant, request| {
         let (node, new) = (Arc::clone(node), NewServiceAccount { request, ..new(&w, "orders") });
@@ -440,7 +442,7 @@ pub(super) async fn of_20_creations_by_one_request_one_is_made(w: Arc<World>) {
     assert_eq!(refused(gone), Refused::NoServiceAccount, "it is not made a second time");
     w.wait(Duration::from_micros(1));
     create(&w.store, Warrant::OPERATOR, request(1, 2)).await.unwrap();
-    assert_eq!(w.store.purge_service_accounts().await.unwrap(), 2);
+    assert_eq!(w.store.purge_create_requests(forgotten()).await.unwrap(), 2);
 }
 
 pub(super) async fn a_service_token_is_revoked_once_by_however_many(w: Arc<World>) {

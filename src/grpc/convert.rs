@@ -21,6 +21,7 @@ use crate::{
     verifier::Inactive,
 };
 
+pub(super) mod user_lists;
 pub(super) mod users;
 
 /// The most characters of an identifier that is looked at: longer than any address or name.

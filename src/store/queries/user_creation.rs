@@ -10,6 +10,7 @@ use super::{
 use crate::{
     domain::{
         audit::{Act, Actor},
+        id::UserId,
         time::Timestamp,
         user::User,
     },
@@ -36,7 +37,7 @@ impl Tx {
         if let Some(request) = request
             && let Some(made) = self.claim(request, warrant.actor, *user.id.as_uuid()).await?
         {
-            return self.user(crate::domain::id::UserId::from_uuid(made)).await;
+            return self.user(UserId::from_uuid(made)).await;
         }
         if !insert_user(self, new).await? {
             return Err(match which_is_taken(self, user).await? {

@@ -23,6 +23,7 @@ use crate::{
 
 mod attributes;
 pub(super) mod service_accounts;
+pub(super) mod user_lists;
 pub(super) mod users;
 
 pub(super) use self::attributes::{attributes, structure};

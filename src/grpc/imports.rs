@@ -105,6 +105,6 @@ fn row(user: v1::ImportUser) -> ImportRow {
         roles,
         suspended,
         attributes: convert::attributes(attributes.unwrap_or_default()),
-        create_time: create_time.map(convert::users::moment).transpose(),
+        create_time: create_time.map(convert::user_lists::moment).transpose(),
     }
 }

@@ -6,11 +6,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     Handlers,
     call::{context, warrant},
-    convert::{self, users},
+    convert::{self, user_lists, users},
     imports::import_users,
 };
 use crate::{
-    domain::id::UserId,
+    domain::{id::UserId, users::UserFilter},
     pb::v1::{self, user_admin_service_server::UserAdminService},
     service::{PageToken, ServiceError, UserPage},
 };
@@ -23,7 +23,7 @@ fn user_id(text: &str) -> Result<UserId, ServiceError> {
 }
 
 /// As many users as one answer can carry, at least one, and the token for those behind them.
-fn page(page: UserPage, filter: &crate::domain::users::UserFilter) -> v1::ListUsersResponse {
+fn page(page: UserPage, filter: &UserFilter) -> v1::ListUsersResponse {
     let UserPage { users, mut more } = page;
     let (mut carried, mut bytes, mut last) = (Vec::with_capacity(users.len()), 0, None);
     for user in users {
@@ -62,7 +62,7 @@ impl UserAdminService for Handlers {
         &self,
         request: Request<v1::ListUsersRequest>,
     ) -> Result<Response<v1::ListUsersResponse>, Status> {
-        let asked = users::list_users(request.into_inner()).map_err(ServiceError::from)?;
+        let asked = user_lists::list_users(request.into_inner()).map_err(ServiceError::from)?;
         let listed = self.service.list_users(asked.filter.clone(), asked.after, asked.limit).await?;
         Ok(Response::new(page(listed, &asked.filter)))
     }

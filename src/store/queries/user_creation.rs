@@ -5,7 +5,7 @@ use super::{
     users::{insert_user, which_is_taken},
 };
 use crate::{
-    domain::{audit::Act, user::User},
+    domain::{audit::Act, id::UserId, user::User},
     store::{
         Refused, StoreError,
         port::{CreateUser, UserAct, UserAddition},
@@ -29,7 +29,7 @@ impl Tx {
         if let Some(request) = request
             && let Some(made) = self.claim(request, warrant.actor, *user.id.as_uuid()).await?
         {
-            return self.user(crate::domain::id::UserId::from_uuid(made)).await;
+            return self.user(UserId::from_uuid(made)).await;
         }
         if !insert_user(self, new).await? {
             return Err(match which_is_taken(self, user).await? {

@@ -8,6 +8,7 @@ use vouchsafe::{
         audit::Actor,
         id::UserId,
         role::Permission,
+        time::Clock as _,
         user::{ADMIN_ROLE, PhcString, User, UserState},
         users::UserChange,
         warrant::Warrant,
@@ -34,8 +35,7 @@ fn act(by: UserId, on: UserId) -> UserAct {
     UserAct { warrant, user: on, origin: origin() }
 }
 
-fn addition(world: &World, new: NewUser, request: Option<CreateRequest>) -> UserAddition {
-    let _ = world;
+fn addition(new: NewUser, request: Option<CreateRequest>) -> UserAddition {
     UserAddition { warrant: Warrant::OPERATOR, new, request, origin: origin() }
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn whoever_lacks_the_permission_changes_nothing(world: Arc<Worl
         let limited =
             Warrant { limit: Some([Permission::parse("a:b").unwrap()].into_iter().collect()), ..act(by, ada).warrant };
         for act in [act(by, ada), UserAct { warrant: limited, ..act(by, ada) }] {
-            let new = UserAddition { warrant: act.warrant.clone(), ..addition(&world, world.new_user("new"), None) };
+            let new = UserAddition { warrant: act.warrant.clone(), ..addition(world.new_user("new"), None) };
             assert_eq!(refused(store.add_user(new).await), Refused::NotPermitted);
             let state = UserState::Suspended;
             let hash = PhcString::new("x".into());
@@ -124,20 +124,20 @@ pub(super) async fn of_administrators_who_remove_each_other_one_remains(world: A
 pub(super) async fn a_creation_is_known_again_for_a_day(world: Arc<World>) {
     let day = Duration::from_hours(24);
     let request = |world: &World, fingerprint: u8| {
-        let forgotten = vouchsafe::domain::time::Clock::now(&*world.clock).minus(day);
+        let forgotten = world.clock.now().minus(day);
         Some(CreateRequest { id: Uuid::nil(), fingerprint: vec![fingerprint], forgotten })
     };
-    let first = world.store.add_user(addition(&world, world.new_user("ada"), request(&world, 1))).await.unwrap();
-    let again = addition(&world, world.new_user("ada"), request(&world, 1));
+    let first = world.store.add_user(addition(world.new_user("ada"), request(&world, 1))).await.unwrap();
+    let again = addition(world.new_user("ada"), request(&world, 1));
     assert_eq!(world.store.add_user(again).await.unwrap(), first);
-    let other = addition(&world, world.new_user("grace"), request(&world, 2));
+    let other = addition(world.new_user("grace"), request(&world, 2));
     assert_eq!(refused(world.store.add_user(other).await), Refused::RequestIdReused);
     world.wait(day + Duration::from_micros(1));
-    let later = addition(&world, world.new_user("grace"), request(&world, 2));
+    let later = addition(world.new_user("grace"), request(&world, 2));
     assert_eq!(world.store.add_user(later).await.unwrap().username.unwrap().as_str(), "grace");
 
     let count = || world.database.integer("SELECT COUNT(*) FROM create_requests");
-    let now = vouchsafe::domain::time::Clock::now(&*world.clock);
+    let now = world.clock.now();
     assert_eq!(world.store.purge_create_requests(now.minus(Duration::from_micros(1))).await.unwrap(), 0);
     assert_eq!(count().await, 1);
     assert_eq!(world.store.purge_create_requests(now).await.unwrap(), 1);

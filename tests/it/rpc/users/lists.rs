@@ -40,11 +40,13 @@ async fn all(admin: &Admin, filter: &UserFilter, size: i32) -> Vec<v1::User> {
     }
 }
 
-async fn each_filter_has_its_order_and_its_users(backend: Backend) {
-    let node = TestNode::start(backend).await;
-    let admin = Admin::of(&node).await;
-    role(&node, "clerk", &["orders:read"]).await;
-    role(&node, "rare", &[]).await;
+/// Whether a user of a case belongs to it.
+type Keep<'a> = Box<dyn Fn(&v1::User) -> bool + 'a>;
+
+/// Thirty users of all sorts beside the administrator, in the order of their creation.
+async fn crowd(node: &TestNode, admin: &Admin) -> Vec<v1::User> {
+    role(node, "clerk", &["orders:read"]).await;
+    role(node, "rare", &[]).await;
     let mut ids = vec![admin.id.clone()];
     for number in 0..30 {
         // So that no two orders are the same.
@@ -65,11 +67,17 @@ async fn each_filter_has_its_order_and_its_users(backend: Backend) {
     for id in &ids {
         users.push(admin.get(id).await.unwrap());
     }
+    users
+}
+
+async fn each_filter_has_its_order_and_its_users(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    let admin = Admin::of(&node).await;
+    let users = crowd(&node, &admin).await;
     let created = |n: usize| users[n].create_time;
     let moment = |user: &v1::User| user.create_time.map(|t| (t.seconds, t.nanos)).unwrap();
     let any = UserFilter::default();
     let suspended = UserState::Suspended.into();
-    type Keep<'a> = Box<dyn Fn(&v1::User) -> bool + 'a>;
     let is_suspended = |user: &v1::User| user.state() == UserState::Suspended;
     let has = |user: &v1::User, role: &str| user.roles.iter().any(|held| held == role);
     let cases: Vec<(UserFilter, Keep)> = vec![

@@ -104,8 +104,8 @@ pub(in crate::grpc) fn role(role: Role) -> v1::Role {
         description: description.as_str().to_owned(),
         permissions: permissions.iter().map(Permission::to_string).collect(),
         built_in,
-        create_time: Some(timestamp(create_time)),
-        update_time: Some(timestamp(update_time)),
+        create_time: (!built_in).then(|| timestamp(create_time)),
+        update_time: (!built_in).then(|| timestamp(update_time)),
         etag: etag(revision),
     }
 }

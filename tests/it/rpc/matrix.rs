@@ -94,11 +94,13 @@ fn holding(permissions: &[&str]) -> Vec<String> {
 async fn callers(node: &TestNode) -> Vec<Caller> {
     node.database.make_role("lesser", &["users:read", "roles:read"]).await;
     let access = async |name: &str, roles: &[&str], scope: &str| node.join(name, roles, scope).await.access_token;
-    let ordinary = access("ordinary", &[], "").await;
+    let v1::TokenPair { access_token: ordinary, refresh_token, .. } = node.join("ordinary", &[], "").await;
     let everything = || Standing::User(holding(&["*"]));
     let lesser = || holding(&["users:read", "roles:read"]);
     let table = [
         ("anonymous", None, Standing::Nobody("ACCESS_TOKEN_MISSING")),
+        ("empty token", Some(String::new()), Standing::Nobody("ACCESS_TOKEN_INVALID")),
+        ("refresh token", Some(refresh_token), Standing::Nobody("ACCESS_TOKEN_INVALID")),
         ("garbage", Some("x".to_owned()), Standing::Nobody("ACCESS_TOKEN_INVALID")),
         ("for another audience", Some(elsewhere(node).await), Standing::Nobody("ACCESS_TOKEN_INVALID")),
         ("suspended", Some(suspended(node).await), Standing::Nobody("ACCESS_TOKEN_INVALID")),

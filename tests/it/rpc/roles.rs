@@ -81,7 +81,8 @@ async fn a_role_is_created_changed_and_deleted(backend: Backend) {
     assert_eq!(refusal(update(&node, &admin, role_of("clerk", &[]), &["permissions"]).await), gone);
 
     let built_in = told(Code::FailedPrecondition, "ROLE_BUILT_IN");
-    assert!(get(&node, &admin, "admin").await.unwrap().built_in);
+    let its_own = get(&node, &admin, "admin").await.unwrap();
+    assert!(its_own.built_in && its_own.create_time.is_none() && its_own.update_time.is_none());
     assert_eq!(refusal(delete(&node, &admin, "admin", "").await), built_in);
     assert_eq!(refusal(update(&node, &admin, role_of("admin", &[]), &["permissions"]).await), built_in);
     for (act, count) in [("role.created", 1), ("role.updated", 2), ("role.deleted", 1)] {

@@ -212,7 +212,7 @@ pub(super) async fn a_change_of_what_a_role_allows_is_in_the_feed(w: Arc<World>)
     let second = update(&w, "clerk", allowing(&["b:x"]), Warrant::OPERATOR).await.unwrap();
     let told = |w: &World| w.observer.entries().into_iter().map(|entry| entry.revocation).collect::<Vec<_>>();
     let entry = Revocation::Role { role: "clerk".into() };
-    assert_eq!(told(&w), [entry.clone()]);
+    assert_eq!(told(&w), std::slice::from_ref(&entry));
     assert_eq!((second.create_time, second.update_time), (first.create_time, w.clock.now()));
     assert_eq!(w.granted(session, 0).await.held.permissions, permissions(&["b:x"]));
     let third = update(&w, "clerk", described("What for, then"), Warrant::OPERATOR).await.unwrap();

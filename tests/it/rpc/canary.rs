@@ -13,7 +13,10 @@ use tokio::{
 };
 use tonic::{Request, Status, transport::Channel};
 use vouchsafe::{
-    pb::v1::{self, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient},
+    pb::v1::{
+        self, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+        service_account_admin_service_client::ServiceAccountAdminServiceClient,
+    },
     store::Location,
 };
 
@@ -115,6 +118,7 @@ impl Process {
 struct Caller {
     auth: AuthServiceClient<Channel>,
     account: AccountServiceClient<Channel>,
+    services: ServiceAccountAdminServiceClient<Channel>,
     tokens: Vec<v1::TokenPair>,
 }
 
@@ -177,6 +181,43 @@ impl Caller {
             self.auth.revoke_token(v1::RevokeTokenRequest { token: token.clone() }).await.unwrap();
         }
         self.logout(&renewed.refresh_token).await;
+    }
+
+    /// What a service account is given and shows, right and wrong.
+    async fn serve_it(&mut self, database: &TestDatabase) {
+        let roles = "INSERT INTO user_roles (user_id, role, assign_time) SELECT id, 'admin', 0 FROM users";
+        assert_eq!(database.execute(roles).await, 1);
+        let root = self.login(EMAIL, NEW_PASSWORD).await.unwrap().access_token;
+        let account = v1::CreateServiceAccountRequest { display_name: "Orders".into(), ..Default::default() };
+        let made = self.services.create_service_account(bearer(&root, account)).await.unwrap().into_inner();
+        let client_id = made.service_account.unwrap().client_id;
+        let rotate = v1::RotateServiceAccountSecretRequest { client_id: client_id.clone(), keep_previous_seconds: 60 };
+        let rotated = self.services.rotate_service_account_secret(bearer(&root, rotate)).await.unwrap().into_inner();
+        let ask = |client_secret: &str| v1::IssueServiceTokenRequest {
+            client_id: client_id.clone(),
+            client_secret: client_secret.to_owned(),
+            ..Default::default()
+        };
+        for secret in [made.client_secret, rotated.client_secret] {
+            let issued = self.auth.issue_service_token(ask(&secret)).await.unwrap().into_inner();
+            for wrong in [GARBAGE, NEW_PASSWORD, &format!("{secret}x"), &issued.access_token] {
+                let refused = self.auth.issue_service_token(ask(wrong)).await.unwrap_err();
+                assert_eq!(reason(&refused), "INVALID_CLIENT");
+            }
+            for request in [
+                v1::IssueServiceTokenRequest { client_id: secret.clone(), ..ask(&secret) },
+                v1::IssueServiceTokenRequest { scope: secret.clone(), ..ask(&secret) },
+                v1::IssueServiceTokenRequest { audience: vec![secret.clone()], ..ask(&secret) },
+            ] {
+                self.auth.issue_service_token(request).await.unwrap_err();
+            }
+            self.tokens.push(v1::TokenPair {
+                access_token: issued.access_token,
+                refresh_token: secret,
+                session_id: client_id.clone(),
+                ..Default::default()
+            });
+        }
     }
 
     /// Every RPC as it is not.
@@ -250,9 +291,11 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     let (collector, endpoint) = Collector::start().await;
     let process = Process::start(&database, format, endpoint).await;
     let channel = process.connect().await;
-    let (auth, account) = (AuthServiceClient::new(channel.clone()), AccountServiceClient::new(channel));
-    let mut caller = Caller { auth, account, tokens: Vec::new() };
+    let (auth, account) = (AuthServiceClient::new(channel.clone()), AccountServiceClient::new(channel.clone()));
+    let services = ServiceAccountAdminServiceClient::new(channel);
+    let mut caller = Caller { auth, account, services, tokens: Vec::new() };
     caller.use_it().await;
+    caller.serve_it(&database).await;
     caller.misuse_it().await;
     let hash = database.texts("SELECT password_hash FROM users").await.swap_remove(0);
     assert!(hash.starts_with("$argon2id$"));
@@ -305,7 +348,17 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
 }
 
 async fn assert_nothing_is_stored(database: &TestDatabase, secrets: &[String]) {
-    for table in ["users", "sessions", "feed", "signing_keys", "refresh_keys", "data_keys", "audit_events"] {
+    for table in [
+        "users",
+        "sessions",
+        "feed",
+        "signing_keys",
+        "refresh_keys",
+        "data_keys",
+        "audit_events",
+        "service_accounts",
+        "service_account_secrets",
+    ] {
         let dump = database.dump(table).await;
         assert!(!dump.is_empty(), "{table}");
         for secret in secrets {

@@ -251,7 +251,7 @@ pub(super) async fn a_rotated_secret_goes_on_for_as_long_as_asked_and_never_a_th
     rotate(&w, id, 3, Some(HOUR * 2)).await;
     assert!(admit(&w, first.clone()).await.is_none(), "the oldest ends at once");
     assert!(admit(&w, of(2)).await.is_some() && admit(&w, of(3)).await.is_some());
-    w.wait(HOUR * 2 - Duration::from_micros(1));
+    w.wait(HOUR + Duration::from_micros(3_599_999_999));
     assert!(admit(&w, of(2)).await.is_some());
     w.wait(Duration::from_micros(1));
     assert!(admit(&w, of(2)).await.is_none(), "it ends at its end");
@@ -433,7 +433,7 @@ pub(super) async fn of_20_creations_by_one_request_one_is_made(w: Arc<World>) {
     assert_ne!(create(&w.store, chief, request(1, 2)).await.unwrap().id, made[0].id, "another's number");
     assert_ne!(create(&w.store, Warrant::OPERATOR, request(2, 1)).await.unwrap().id, made[0].id);
 
-    w.wait(Duration::from_hours(24) - Duration::from_micros(1));
+    w.wait(Duration::from_hours(23) + Duration::from_micros(3_599_999_999));
     assert_eq!(create(&w.store, Warrant::OPERATOR, request(1, 1)).await.unwrap().id, made[0].id);
     w.store.delete_service_account(Warrant::OPERATOR, made[0].id, None, origin()).await.unwrap();
     let gone = create(&w.store, Warrant::OPERATOR, request(1, 1)).await;

@@ -445,18 +445,22 @@ pub(super) async fn of_20_creations_by_one_request_one_is_made(w: Arc<World>) {
 
 pub(super) async fn a_service_token_is_revoked_once_by_however_many(w: Arc<World>) {
     let id = made(&w, new(&w, "orders")).await.id;
-    let token = TokenId::new(w.clock.now(), &[1; 10]);
-    let revocation = TokenRevocation { token, session: None, subject: id.into(), issue_time: w.clock.now() };
     let nodes = [Arc::clone(&w.store), w.another_node().await];
-    let done = at_once(20, |i| {
-        let node = Arc::clone(&nodes[i % 2]);
-        async move { node.revoke_token(revocation, origin()).await.unwrap() }
-    })
-    .await;
+    let revocation = |token| TokenRevocation { token, session: None, subject: id.into(), issue_time: w.clock.now() };
+    let mut tokens = Vec::new();
+    for round in 0..20 {
+        let token = TokenId::new(w.clock.now(), &[round; 10]);
+        let done = at_once(8, |i| {
+            let (node, revocation) = (Arc::clone(&nodes[i % 2]), revocation(token));
+            async move { node.revoke_token(revocation, origin()).await.unwrap() }
+        })
+        .await;
+        assert_eq!(done.into_iter().filter(|done| *done).count(), 1, "round {round}");
+        tokens.push(Revocation::Token { token });
+    }
     nodes[1].close().await;
-    assert_eq!(done.into_iter().filter(|done| *done).count(), 1);
-    assert_eq!(revoked(&w), [Revocation::Token { token }]);
+    assert_eq!(revoked(&w), tokens);
     w.store.delete_service_account(Warrant::OPERATOR, id, None, origin()).await.unwrap();
-    let other = TokenRevocation { token: TokenId::new(w.clock.now(), &[2; 10]), ..revocation };
+    let other = revocation(TokenId::new(w.clock.now(), &[99; 10]));
     assert!(!w.store.revoke_token(other, origin()).await.unwrap(), "dead with its account");
 }

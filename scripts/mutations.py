@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Breaks sixteen security rules, one at a time, and demands that a test goes red each time.
+"""Breaks nineteen security rules, one at a time, and demands that a test goes red each time.
 
 Works on a copy of the last commit under target/mutations, never on your files. The tests it names that need Postgres are not
 used, so nothing has to be started: python3 scripts/mutations.py [NAME ...]
@@ -81,6 +81,18 @@ MUTATIONS = [
      "let keys = self.keys.verification_keys();\n"
      "        let Ok(claims) = self.verifier.authenticate(token.expose(), &keys).map(|t| t.into_claims()) else { return Ok(()) };",
      ["--test", "it", "rpc::revoke_token::sqlite"]),
+    ("ended-secret-is-good", "src/domain/service_account.rs",
+     "self.expire_time.is_none_or(|end| now < end)",
+     "true",
+     ["--test", "it", "store::sqlite::a_rotated_secret"]),
+    ("stronger-service-account-is-managed", "src/store/queries/service_accounts.rs",
+     "if allowed.cover(&held.permissions) { Ok(held) } else { Err(Refused::ExceedsOwn.into()) }",
+     "Ok(held)",
+     ["--test", "it", "store::sqlite::nobody_manages"]),
+    ("deleted-service-account-lives-on", "src/store/queries/service_accounts.rs",
+     "tx.revoke(Revocation::ServiceAccount { account: id, epoch: epoch + 1 });",
+     "let _ = epoch;",
+     ["--test", "it", "store::sqlite::a_deleted_service_account"]),
 ]
 
 

@@ -186,8 +186,7 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         Act::UserImported { import } => json!({ "import": import }),
         Act::UserUpdated { fields } | Act::ServiceAccountUpdated { fields } => json!({ "fields": fields }),
         Act::ServiceAccountSecretRotated { secret } => json!({ "secret": secret }),
-        Act::ServiceTokenIssued { token } => json!({ "token": token }),
-        Act::TokenRevoked { session: _, token } => json!({ "token": token }),
+        Act::ServiceTokenIssued { token } | Act::TokenRevoked { session: _, token } => json!({ "token": token }),
         Act::KeyPublished { key } | Act::KeyRevoked { key } => json!({ "key": key }),
         Act::Registered
         | Act::LoggedIn { .. }

@@ -310,7 +310,8 @@ async fn update(
         ("roles", other_roles),
     ]
     .into_iter()
-    .filter_map(|(name, changed)| changed.then(|| name.to_owned()))
+    .filter(|(_, changed)| *changed)
+    .map(|(name, _)| name.to_owned())
     .collect();
     if fields.is_empty() {
         return Ok(account);

@@ -15,6 +15,7 @@ use tonic::{Request, Status, transport::Channel};
 use vouchsafe::{
     pb::v1::{
         self, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+        service_account_admin_service_client::ServiceAccountAdminServiceClient,
         user_admin_service_client::UserAdminServiceClient,
     },
     store::Location,
@@ -118,6 +119,7 @@ impl Process {
 struct Caller {
     auth: AuthServiceClient<Channel>,
     account: AccountServiceClient<Channel>,
+    services: ServiceAccountAdminServiceClient<Channel>,
     tokens: Vec<v1::TokenPair>,
 }
 
@@ -184,7 +186,6 @@ impl Caller {
 
     /// The management of users, as it is meant and as it is not.
     async fn manage_users(&mut self, database: &TestDatabase, mut users: UserAdminServiceClient<Channel>) {
-        database.execute("INSERT INTO user_roles (user_id, role, assign_time) SELECT id, 'admin', 0 FROM users").await;
         let admin = self.login(EMAIL, NEW_PASSWORD).await.unwrap().access_token;
         let create = v1::CreateUserRequest {
             email: "canary.managed@example.com".into(),
@@ -216,6 +217,43 @@ impl Caller {
         users.list_users(bearer(&admin, page)).await.unwrap_err();
         let delete = v1::DeleteUserRequest { user_id: user.id, etag: GARBAGE.into() };
         users.delete_user(bearer(&admin, delete)).await.unwrap_err();
+    }
+
+    /// What a service account is given and shows, right and wrong.
+    async fn serve_it(&mut self, database: &TestDatabase) {
+        let roles = "INSERT INTO user_roles (user_id, role, assign_time) SELECT id, 'admin', 0 FROM users";
+        assert_eq!(database.execute(roles).await, 1);
+        let root = self.login(EMAIL, NEW_PASSWORD).await.unwrap().access_token;
+        let account = v1::CreateServiceAccountRequest { display_name: "Orders".into(), ..Default::default() };
+        let made = self.services.create_service_account(bearer(&root, account)).await.unwrap().into_inner();
+        let client_id = made.service_account.unwrap().client_id;
+        let rotate = v1::RotateServiceAccountSecretRequest { client_id: client_id.clone(), keep_previous_seconds: 60 };
+        let rotated = self.services.rotate_service_account_secret(bearer(&root, rotate)).await.unwrap().into_inner();
+        let ask = |client_secret: &str| v1::IssueServiceTokenRequest {
+            client_id: client_id.clone(),
+            client_secret: client_secret.to_owned(),
+            ..Default::default()
+        };
+        for secret in [made.client_secret, rotated.client_secret] {
+            let issued = self.auth.issue_service_token(ask(&secret)).await.unwrap().into_inner();
+            for wrong in [GARBAGE, NEW_PASSWORD, &format!("{secret}x"), &issued.access_token] {
+                let refused = self.auth.issue_service_token(ask(wrong)).await.unwrap_err();
+                assert_eq!(reason(&refused), "INVALID_CLIENT");
+            }
+            for request in [
+                v1::IssueServiceTokenRequest { client_id: secret.clone(), ..ask(&secret) },
+                v1::IssueServiceTokenRequest { scope: secret.clone(), ..ask(&secret) },
+                v1::IssueServiceTokenRequest { audience: vec![secret.clone()], ..ask(&secret) },
+            ] {
+                self.auth.issue_service_token(request).await.unwrap_err();
+            }
+            self.tokens.push(v1::TokenPair {
+                access_token: issued.access_token,
+                refresh_token: secret,
+                session_id: client_id.clone(),
+                ..Default::default()
+            });
+        }
     }
 
     /// Every RPC as it is not.
@@ -291,8 +329,10 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     let process = Process::start(&database, format, endpoint).await;
     let channel = process.connect().await;
     let (auth, account) = (AuthServiceClient::new(channel.clone()), AccountServiceClient::new(channel.clone()));
-    let mut caller = Caller { auth, account, tokens: Vec::new() };
+    let services = ServiceAccountAdminServiceClient::new(channel.clone());
+    let mut caller = Caller { auth, account, services, tokens: Vec::new() };
     caller.use_it().await;
+    caller.serve_it(&database).await;
     caller.manage_users(&database, UserAdminServiceClient::new(channel)).await;
     caller.misuse_it().await;
     let hash = database.texts("SELECT password_hash FROM users").await.swap_remove(0);
@@ -356,9 +396,18 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
 }
 
 async fn assert_nothing_is_stored(database: &TestDatabase, secrets: &[String]) {
-    for table in
-        ["users", "sessions", "feed", "signing_keys", "refresh_keys", "data_keys", "audit_events", "create_requests"]
-    {
+    for table in [
+        "users",
+        "sessions",
+        "feed",
+        "signing_keys",
+        "refresh_keys",
+        "data_keys",
+        "audit_events",
+        "service_accounts",
+        "service_account_secrets",
+        "create_requests",
+    ] {
         let dump = database.dump(table).await;
         assert!(!dump.is_empty(), "{table}");
         for secret in secrets {

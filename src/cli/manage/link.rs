@@ -86,7 +86,7 @@ fn endpoint(url: &str, args: &ServerArgs) -> Result<Endpoint, Failure> {
     let endpoint =
         Endpoint::from(uri).connect_timeout(CONNECT).user_agent(concat!("vouchsafe/", env!("CARGO_PKG_VERSION")))?;
     match scheme.as_deref() {
-        Some("https") => Ok(endpoint.tls_config(tls(args)?)?),
+        Some("https") => endpoint.tls_config(tls(args)?).map_err(|error| unusable(&causes(&error))),
         Some("http") if args.allow_plaintext || is_this_machine(&host) => Ok(endpoint),
         Some("http") => Err(unusable(
             "whoever is in between could read the access token and act with it: use https, or --allow-plaintext if nobody can be",

@@ -211,6 +211,10 @@ async fn inspection_shows_and_believes_nothing() {
     let nasty = Forge::new(&key, &token).with_claim("client_id", json!("\u{1b}[2J\u{202e}\u{9b}"));
     let shown = place.run(&["token", "inspect", &nasty]).await.ok();
     assert!(!shown.contains(['\u{1b}', '\u{202e}', '\u{9b}']), "{shown:?}");
+    let json = place.run(&["token", "inspect", &nasty, "--output", "json"]).await.ok();
+    assert!(!json.contains(['\u{1b}', '\u{202e}', '\u{9b}']), "{json:?}");
+    let shown: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(shown["claims"]["client_id"], "\u{1b}[2J\u{202e}\u{9b}");
     for nonsense in ["x", "a.b", "a.b.c", "", &refresh_token] {
         place.run_with_input(&["token", "inspect"], nonsense).await.refused();
     }

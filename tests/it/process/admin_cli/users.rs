@@ -90,8 +90,8 @@ async fn users_live(world: World) {
 async fn change(world: &World, ada: &Value) {
     let id = ada["id"].as_str().unwrap();
     let stale = ada["etag"].as_str().unwrap();
-    let changes = ["--username", "", "--display-name", "Countess", "--email-verified=false", "--attributes", "{}"];
-    let changed = world.json(&[&["user", "update", "ada"][..], &changes].concat()).await;
+    let flags = ["--username", "", "--display-name", "Countess", "--email-verified=false", "--attributes", "{}"];
+    let changed = world.json(&[&["user", "update", "ada"][..], &flags].concat()).await;
     for (field, value) in [
         ("id", json!(id)),
         ("email", json!("Ada@example.com")),

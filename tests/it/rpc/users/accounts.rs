@@ -66,7 +66,7 @@ async fn a_user_is_created_with_everything_and_found_by_every_key(backend: Backe
     assert_eq!((claims.subject, claims.roles), (user.id.clone(), user.roles));
     let seen = node.account().await.get_account(bearer(&tokens.access_token, v1::GetAccountRequest {})).await.unwrap();
     assert_eq!(seen.into_inner().user.unwrap().attributes, user.attributes, "the owner sees them too");
-    assert_eq!(admin.acts_on(&node, &user.id).await, ["user.created", "role.assigned", "role.assigned"]);
+    assert_eq!(admin.acts_on(&node, &user.id).await, ["role.assigned", "role.assigned", "user.created"]);
 
     for (key, field) in [
         (Key::UserId("x".into()), "user_id"),

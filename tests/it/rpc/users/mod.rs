@@ -154,12 +154,12 @@ impl Admin {
         Ok(self.client().unassign_role(self.ask(request)).await?.into_inner().user.unwrap())
     }
 
-    /// The acts that this administrator did to a user, as the audit trail has them, each with where it came from.
+    /// The acts that this administrator did to a user, as the audit trail has them, each with where it came from, by name.
     async fn acts_on(&self, node: &TestNode, id: &str) -> Vec<String> {
         let [actor, subject] = [&self.id, id].map(|id| node.database.id(&id.parse().unwrap()));
         let sql = format!(
             "SELECT act FROM audit_events WHERE actor = 'user' AND actor_id = {actor} AND subject_id = {subject} \
-             AND succeeded AND request_id <> '' ORDER BY id"
+             AND succeeded AND request_id <> '' ORDER BY act"
         );
         node.database.texts(&sql).await
     }

@@ -59,8 +59,9 @@ async fn an_update_changes_what_its_mask_names_and_nothing_else(backend: Backend
     assert_eq!((both.state(), both.roles.len()), (v1::UserState::Active, 0));
     let unnamed = v1::User { username: String::new(), ..everything(&before.id) };
     assert_eq!(admin.update(unnamed, &["username"]).await.unwrap().username, "");
-    let changes =
-        node.database.texts("SELECT CAST(detail AS TEXT) FROM audit_events WHERE act = 'user.updated' ORDER BY id");
+    let changes = node
+        .database
+        .texts("SELECT CAST(detail AS TEXT) FROM audit_events WHERE act = 'user.updated' ORDER BY time, id");
     let lists: Vec<serde_json::Value> = changes.await.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
     let listed = |fields: &[&str]| serde_json::json!({ "fields": fields });
     assert_eq!(

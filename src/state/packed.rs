@@ -104,9 +104,9 @@ mod tests {
         assert_eq!(pack(&head), [1, 2, 128, 146, 244, 1, 128, 155, 238, 2, 4]);
     }
 
-    const GOLDEN: &str = "010a8080f28183898506040101100190000000007000800000000000000106036170700109766f7563687361666503\
-                          6120628080a0faa0ccd70501037077640131010561646d696e8080a0faa0ccd7058080c489e5c5b206100000000000\
-                          00000000000000000000099a01";
+    const GOLDEN: &str = "020a8080f28183898506040101100190000000007000800000000000000106036170700109766f7563687361666503\
+                          6120628080a0faa0ccd70501037077640131010561646d696e01012a8080a0faa0ccd7058080c489e5c5b206100000\
+                          00000000000000000000000000099a01";
 
     #[test]
     fn what_was_packed_is_what_is_read() {
@@ -124,9 +124,9 @@ mod tests {
         }
         let longer = [&bytes[..], &[0]].concat();
         assert_eq!(unpack::<HotRecord>(&longer), None);
-        let other_format = [&[2], &bytes[1..]].concat();
+        let other_format = [&[1], &bytes[1..]].concat();
         assert_eq!(unpack::<HotRecord>(&other_format), None);
-        assert_eq!(unpack::<HotRecord>(b"\x01garbage"), None);
+        assert_eq!(unpack::<HotRecord>(b"\x02garbage"), None);
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl Caller {
     }
 
     /// The management of users, as it is meant and as it is not.
-    async fn manage_users(&mut self, database: &TestDatabase, mut users: UserAdminServiceClient<Channel>) {
+    async fn manage_users(&mut self, mut users: UserAdminServiceClient<Channel>) {
         let admin = self.login(EMAIL, NEW_PASSWORD).await.unwrap().access_token;
         let create = v1::CreateUserRequest {
             email: "canary.managed@example.com".into(),
@@ -333,7 +333,7 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     let mut caller = Caller { auth, account, services, tokens: Vec::new() };
     caller.use_it().await;
     caller.serve_it(&database).await;
-    caller.manage_users(&database, UserAdminServiceClient::new(channel)).await;
+    caller.manage_users(UserAdminServiceClient::new(channel)).await;
     caller.misuse_it().await;
     let hash = database.texts("SELECT password_hash FROM users").await.swap_remove(0);
     assert!(hash.starts_with("$argon2id$"));

@@ -15,6 +15,7 @@ use crate::{
         email::Email,
         field::FieldViolations,
         id::UserId,
+        role::RoleName,
         time::Timestamp,
         user::{Attributes, AttributesError, Label, User, UserState, Username},
         warrant::Warrant,
@@ -158,6 +159,9 @@ impl Service {
         } else {
             violations.check("password_hash", import_hash(&row.password_hash)).map(Some)
         };
+        for role in &row.roles {
+            violations.check("roles", RoleName::parse(role));
+        }
         let attributes = violations.check("attributes", row.attributes);
         let create_time = match row.create_time {
             Ok(Some(time)) if time > now => violations.check("create_time", Err("lies in the future")),
@@ -168,6 +172,9 @@ impl Service {
         else {
             return Err(violations);
         };
+        if !violations.is_empty() {
+            return Err(violations);
+        }
         let user = User {
             id: UserId::new(now, &self.random()),
             email,

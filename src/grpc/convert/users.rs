@@ -9,6 +9,7 @@ use crate::{
         field::{FieldViolation, FieldViolations},
         id::{SessionId, UserId},
         password::Password,
+        role::RoleName,
         user::{Identifier, Label, Username},
         users::UserChange,
     },
@@ -58,7 +59,7 @@ pub(in crate::grpc) fn create_user(request: v1::CreateUserRequest) -> Result<Cre
     let mut violations = FieldViolations::new();
     let email = violations.check("email", Email::parse(&email));
     let username = violations.check("username", optional_username(&username));
-    let secret = violations.note(secret(&password, password_hash));
+    let secret = violations.note(secret(&password, &password_hash));
     let display_name = violations.check("display_name", Label::parse(&display_name));
     let roles = violations.note(role_names(roles));
     let attributes = violations.check("attributes", super::attributes(attributes.unwrap_or_default()));
@@ -97,7 +98,7 @@ fn optional_uuid(text: &str) -> Result<Option<Uuid>, &'static str> {
     Uuid::try_parse(text).map(Some).map_err(|_| "is not a UUID: make one for each new request")
 }
 
-fn secret(password: &str, hash: String) -> Result<NewSecret, FieldViolation> {
+fn secret(password: &str, hash: &str) -> Result<NewSecret, FieldViolation> {
     match (password.is_empty(), hash.is_empty()) {
         (true, true) => Ok(NewSecret::None),
         (false, true) => {
@@ -106,7 +107,7 @@ fn secret(password: &str, hash: String) -> Result<NewSecret, FieldViolation> {
         }
         (true, false) => {
             let refused = |error| FieldViolation::new("password_hash", error);
-            import_hash(&hash).map(NewSecret::Hash).map_err(refused)
+            import_hash(hash).map(NewSecret::Hash).map_err(refused)
         }
         (false, false) => {
             Err(FieldViolation::new("password_hash", "is set together with password: send one of them, or neither"))
@@ -115,11 +116,9 @@ fn secret(password: &str, hash: String) -> Result<NewSecret, FieldViolation> {
 }
 
 pub(in crate::grpc) fn role_name(field: &'static str, text: String) -> Result<String, FieldViolation> {
-    let named = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
-    if (1..=64).contains(&text.len()) && text.bytes().all(named) {
-        Ok(text)
-    } else {
-        Err(FieldViolation::new(field, "is not the name of a role: it has 1 to 64 of a-z, 0-9, '.', '_' and '-'"))
+    match RoleName::parse(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(FieldViolation::new(field, error)),
     }
 }
 

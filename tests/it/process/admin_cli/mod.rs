@@ -1,5 +1,6 @@
 //! `vouchsafe user`, `role` and `service-account`, on the database itself and through a server: the same stories both ways.
 
+mod imports;
 mod refusals;
 mod roles;
 mod service_accounts;

@@ -16,7 +16,6 @@ on_both_databases!(
     what_cannot_be_created_is_refused_whole,
     a_hash_from_elsewhere_lets_its_owner_in,
     roles_and_passwords_take_more_than_creating,
-    users_are_not_imported_yet,
 );
 
 fn value(kind: Kind) -> Value {
@@ -193,14 +192,5 @@ async fn roles_and_passwords_take_more_than_creating(backend: Backend) {
     let refused = giver.create(with_role("e@example.com", "admin")).await;
     assert_eq!(refusal(refused), (Code::PermissionDenied, "EXCEEDS_OWN_PERMISSIONS".into()));
     assert_eq!(node.database.integer("SELECT COUNT(*) FROM users WHERE email LIKE 'e@%'").await, 0);
-    node.remove().await;
-}
-
-async fn users_are_not_imported_yet(backend: Backend) {
-    let node = TestNode::start(backend).await;
-    let admin = Admin::of(&node).await;
-    let stream = futures_util::stream::iter([v1::ImportUsersRequest::default()]);
-    let refused = admin.client().import_users(bearer(&admin.token, stream)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unimplemented);
     node.remove().await;
 }

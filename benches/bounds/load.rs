@@ -72,6 +72,13 @@ pub(crate) async fn login(client: &mut Client, identifier: &str, password: &str)
     }
 }
 
+/// A caller who lists.
+struct Lister {
+    client: UserAdminServiceClient<Channel>,
+    authorization: MetadataValue<Ascii>,
+    page: String,
+}
+
 /// A caller with a connection and something to ask.
 pub(crate) struct Caller {
     client: Client,
@@ -91,11 +98,7 @@ enum Ask {
         last: usize,
     },
     /// Page after page, with an administrator's token.
-    ListUsers {
-        client: UserAdminServiceClient<Channel>,
-        authorization: MetadataValue<Ascii>,
-        page: String,
-    },
+    ListUsers(Box<Lister>),
 }
 
 impl Caller {
@@ -121,7 +124,8 @@ impl Caller {
                 *last = (*last + 611_953) % *users;
                 login(client, &format!("user-{last}"), PASSWORD).await.unwrap();
             }
-            Ask::ListUsers { client, authorization, page } => {
+            Ask::ListUsers(lister) => {
+                let Lister { client, authorization, page } = &mut **lister;
                 let mut request = Request::new(ListUsersRequest { page_token: page.clone(), ..Default::default() });
                 request.metadata_mut().insert("authorization", authorization.clone());
                 let answer = client.list_users(request).await.unwrap().into_inner();
@@ -181,11 +185,8 @@ impl Side {
         let endpoint = Endpoint::try_from(format!("http://{}", server.address)).unwrap();
         let client = UserAdminServiceClient::new(endpoint.connect().await.unwrap());
         let authorization: MetadataValue<Ascii> = format!("Bearer {token}").parse().unwrap();
-        let ask = |(): &()| Ask::ListUsers {
-            client: client.clone(),
-            authorization: authorization.clone(),
-            page: String::new(),
-        };
+        let lister = || Lister { client: client.clone(), authorization: authorization.clone(), page: String::new() };
+        let ask = |(): &()| Ask::ListUsers(Box::new(lister()));
         Self::new(server, &vec![(); callers], ask).await
     }
 

@@ -83,7 +83,7 @@ async fn compare(backend: &str, [few, many]: [Process; 2], plan: &Plan, report: 
 
 /// Imports so many users with one and the same hash.
 async fn import(server: &Process, token: &str, users: usize) -> Duration {
-    let (hash, begun) = (hash(), Instant::now());
+    let (hash, start) = (hash(), Instant::now());
     let options = ImportOptions { import_id: uuid::Uuid::from_u128(1).to_string(), validate_only: false };
     let begin = ImportUsersRequest { options: Some(options), ..ImportUsersRequest::default() };
     let chunks = (0..users).step_by(CHUNK).map(move |first| {
@@ -103,7 +103,7 @@ async fn import(server: &Process, token: &str, users: usize) -> Duration {
     let mut client = UserAdminServiceClient::new(endpoint.connect().await.unwrap());
     let answer = client.import_users(request).await.unwrap().into_inner();
     assert_eq!((answer.imported, answer.failed), (i64::try_from(users).unwrap(), 0), "{:?}", answer.errors.first());
-    begun.elapsed()
+    start.elapsed()
 }
 
 /// The hash of everybody's password, as the server makes them by default.

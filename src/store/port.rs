@@ -107,7 +107,7 @@ pub struct CreateRequest {
     pub id: Uuid,
     /// What is known of it again.
     pub fingerprint: Vec<u8>,
-    /// Those up to this moment are forgotten.
+    /// Those before this moment are forgotten.
     pub forgotten: Timestamp,
 }
 

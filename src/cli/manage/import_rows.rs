@@ -12,6 +12,9 @@ use serde_json::{Map, Value};
 use super::{super::args::ImportFormat, Failure, values};
 use crate::{domain::time::Timestamp, pb::v1};
 
+/// Rows as they are read, each with the number of its line.
+pub(super) type Rows = Box<dyn Iterator<Item = Result<(u64, v1::ImportUser), Failure>> + Send>;
+
 /// A row. The fields are those of `ImportUser`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -133,10 +136,7 @@ fn parse_time(text: &str) -> Option<prost_types::Timestamp> {
 }
 
 /// The rows of a file, one after the other, with the number of the line that each begins on.
-pub(super) fn read(
-    path: &Path,
-    format: ImportFormat,
-) -> Result<Box<dyn Iterator<Item = Result<(u64, v1::ImportUser), Failure>> + Send>, Failure> {
+pub(super) fn read(path: &Path, format: ImportFormat) -> Result<Rows, Failure> {
     let file = File::open(path).map_err(|e| Failure(format!("cannot read {}: {e}", path.display())))?;
     let file = BufReader::with_capacity(1 << 20, file);
     let name = path.display().to_string();

@@ -22,7 +22,7 @@ impl Tx {
             (word, Some(id)) => format!("{word}:{id}"),
             (word, None) => word.to_owned(),
         };
-        sqlx::query("DELETE FROM create_requests WHERE request_id = $1 AND actor = $2 AND create_time <= $3")
+        sqlx::query("DELETE FROM create_requests WHERE request_id = $1 AND actor = $2 AND create_time < $3")
             .bind(*id)
             .bind(&by)
             .bind(*forgotten)
@@ -58,7 +58,7 @@ impl Tx {
 }
 
 impl Database {
-    /// Forgets creations up to this moment, so few at a time that nobody waits long for SQLite's write lock.
+    /// Forgets creations before this moment, so few at a time that nobody waits long for SQLite's write lock.
     pub(super) async fn forget_create_requests(&self, before: Timestamp) -> Result<u64, StoreError> {
         let mut purged = 0;
         loop {
@@ -66,7 +66,7 @@ impl Database {
                 Box::pin(async move {
                     let deleted = sqlx::query(
                         "DELETE FROM create_requests WHERE (request_id, actor) IN (SELECT request_id, actor \
-                         FROM create_requests WHERE create_time <= $1 ORDER BY create_time LIMIT 500)",
+                         FROM create_requests WHERE create_time < $1 ORDER BY create_time LIMIT 500)",
                     )
                     .bind(*before)
                     .execute(tx.conn())

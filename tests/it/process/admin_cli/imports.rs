@@ -5,7 +5,11 @@ use serde_json::json;
 use super::{Way, World};
 use crate::{rpc::on_both_databases, support::Backend};
 
-on_both_databases!(files_are_imported_on_the_database, files_are_imported_through_a_server, a_file_that_cannot_be_read_is_refused_whole);
+on_both_databases!(
+    files_are_imported_on_the_database,
+    files_are_imported_through_a_server,
+    a_file_that_cannot_be_read_is_refused_whole
+);
 
 async fn files_are_imported_on_the_database(backend: Backend) {
     files_are_imported(World::new(backend, Way::Direct).await).await;
@@ -38,8 +42,8 @@ async fn files_are_imported(world: World) {
     assert_eq!(world.json(&["user", "get", "ada"]).await["attributes"]["plan"], "gold");
     assert_eq!(world.json(&["user", "get", "bob"]).await["roles"], json!(["admin"]));
 
-    let jsonl: String = (0..1200).map(|n| format!("{{\"email\": \"user-{n}@example.com\"}}\n")).collect();
-    let file = world.place.file("users.jsonl", jsonl);
+    let lines: Vec<_> = (0..1200).map(|n| format!("{{\"email\": \"user-{n}@example.com\"}}")).collect();
+    let file = world.place.file("users.jsonl", lines.join("\n"));
     assert_eq!(world.run(&["user", "import", &file]).await.ok(), "1200 imported, 0 refused\n");
     assert_eq!(world.place.database.integer("SELECT COUNT(*) FROM users").await, 1203);
     world.end().await;

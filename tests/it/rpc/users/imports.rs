@@ -63,7 +63,10 @@ async fn imported_users_sign_in_with_the_passwords_they_had(backend: Backend) {
     // The same once more, as after a broken connection: the answer speaks of the whole import.
     assert_eq!(send(&admin, messages).await.unwrap(), done);
     assert_eq!(send(&admin, vec![begin(IMPORT, false)]).await.unwrap(), done);
-    assert_eq!(send(&admin, vec![begin(IMPORT, false), rows(9, vec![somebody("dora")])]).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(
+        send(&admin, vec![begin(IMPORT, false), rows(9, vec![somebody("dora")])]).await.unwrap_err().code(),
+        Code::FailedPrecondition
+    );
     node.remove().await;
 }
 

@@ -39,6 +39,10 @@ const EARLY: Duration = Duration::from_millis(20);
 /// Longest that an import may take. The connection ends before.
 const LONGEST: Duration = Duration::from_hours(24);
 
+/// The access token of a call that may outlast it.
+#[derive(Clone)]
+pub(super) struct CallersToken(pub(super) SecretString);
+
 /// How calls are treated on one listener.
 #[derive(Clone, Debug)]
 pub struct CallPolicy {
@@ -188,6 +192,9 @@ impl Shared {
                 let token = bearer(request.headers()).map_err(Refusal::Service)?;
                 let warrant = self.service.warrant(&token, permission).await.map_err(Refusal::Service)?;
                 request.extensions_mut().insert(warrant);
+                if access::is_long(request.uri().path()) {
+                    request.extensions_mut().insert(CallersToken(token));
+                }
             }
         }
         let context = RequestContext {

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Handlers,
-    call::{context, warrant},
+    call::{CallersToken, context, warrant},
     convert,
 };
 use crate::{
@@ -18,7 +18,10 @@ use crate::{
 };
 
 /// Largest message of an import.
-pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+pub(super) const MAX_MESSAGE: usize = 1024 * 1024;
+
+/// The place of a row can be no larger.
+const LAST_ROW: i64 = 1 << 48;
 
 /// Longest that the next message may take: whoever sends nothing for so long has gone.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -30,6 +33,13 @@ pub(super) async fn import_users(
 ) -> Result<Response<v1::ImportUsersResponse>, Status> {
     let (service, warrant) = (&handlers.service, warrant(&request)?);
     let context = context(&request, service)?;
+    let token = request.extensions().get::<CallersToken>().cloned();
+    // A call may last longer than its token, and its session.
+    let still_good = async || match &token {
+        Some(CallersToken(token)) => service.check_own(token).await,
+        None => Ok(()),
+    };
+    let _place = service.begin_import()?;
     let mut stream = request.into_inner();
     let Some(first) = next(&mut stream).await? else {
         return Err(
@@ -49,18 +59,20 @@ pub(super) async fn import_users(
             (Some(_), Some(_)) => return Err(invalid("options", "came before: send it in the first message only")),
         };
         if !users.is_empty() {
-            if first_row < 1 || users.len() > MAX_ROWS {
+            if !(1..=LAST_ROW).contains(&first_row) || users.len() > MAX_ROWS {
                 return Err(invalid(
                     "users",
                     "must be at most 1000 in a message, and first_row the place of the first, from 1",
                 ));
             }
+            still_good().await?;
             let rows = users.into_iter().map(row).collect();
             service.import_rows(import, first_row, rows, &context).await?;
         }
         message = next(&mut stream).await?;
     }
     let Some(import) = import else { return Err(invalid("options", "is missing: send it in the first message")) };
+    still_good().await?;
     let Imported { progress, errors } = service.finish_import(import).await?;
     let ImportProgress { next_row, imported, failed } = progress;
     let errors =

@@ -89,6 +89,12 @@ impl From<ServiceError> for Status {
                 let text = "too many passwords are being checked: try again later";
                 Status::with_error_details(Code::ResourceExhausted, text, details)
             }
+            ServiceError::Busy { retry_after } => {
+                let mut details = info(R::Overloaded);
+                details.set_retry_info(Some(retry_after));
+                let text = "as many imports as there may be run at this node: try again later";
+                Status::with_error_details(Code::ResourceExhausted, text, details)
+            }
             ServiceError::DeadlineExceeded => {
                 status(Code::DeadlineExceeded, R::DeadlineExceeded, "the deadline passed before the answer was ready")
             }

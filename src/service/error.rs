@@ -71,6 +71,12 @@ pub enum ServiceError {
         /// When there will be room again.
         retry_after: Duration,
     },
+    /// As much of the kind is under way as there may be at once.
+    #[error("busy, retry after {retry_after:?}")]
+    Busy {
+        /// When to look again.
+        retry_after: Duration,
+    },
     /// The caller's deadline passed.
     #[error("deadline exceeded")]
     DeadlineExceeded,

@@ -3,9 +3,11 @@
 use std::{
     collections::HashSet,
     hash::{BuildHasher as _, RandomState},
+    sync::Arc,
     time::Duration,
 };
 
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{RequestContext, Service, ServiceError};
@@ -29,11 +31,21 @@ pub const MAX_ROWS: usize = 1000;
 /// How long an import may rest before it is forgotten how far it was.
 pub(super) const IMPORT_RETENTION: Duration = Duration::from_hours(30 * 24);
 
+/// Imports at once at a node.
+pub(super) const IMPORTS: usize = 4;
+
+/// When to look again for a place.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// The most roles that a user comes with.
+const MAX_ROLES: usize = 64;
+
 /// How many refused rows an answer tells of.
 const MAX_ERRORS: u32 = 1000;
 
 /// A user to import, as it was sent.
-#[derive(Clone, Debug)]
+// Not `Debug`: it holds a hash.
+#[derive(Clone)]
 pub struct ImportRow {
     /// The e-mail address.
     pub email: String,
@@ -96,6 +108,11 @@ impl Import {
 }
 
 impl Service {
+    /// A place among the imports at this node. Their messages are large, so there are few.
+    pub fn begin_import(&self) -> Result<OwnedSemaphorePermit, ServiceError> {
+        Arc::clone(&self.imports).try_acquire_owned().map_err(|_| ServiceError::Busy { retry_after: BUSY })
+    }
+
     /// Stores, or checks, the rows of one message.
     pub async fn import_rows(
         &self,
@@ -159,7 +176,13 @@ impl Service {
         } else {
             violations.check("password_hash", import_hash(&row.password_hash)).map(Some)
         };
-        for role in &row.roles {
+        let mut roles = row.roles;
+        roles.sort_unstable();
+        roles.dedup();
+        if roles.len() > MAX_ROLES {
+            violations.refuse("roles", format!("are too many: at most {MAX_ROLES}"));
+        }
+        for role in &roles {
             violations.check("roles", RoleName::parse(role));
         }
         let attributes = violations.check("attributes", row.attributes);
@@ -183,7 +206,7 @@ impl Service {
             display_name,
             state: if row.suspended { UserState::Suspended } else { UserState::Active },
             epoch: 1,
-            roles: row.roles,
+            roles,
             attributes,
             revision: 1,
             create_time,

@@ -9,6 +9,7 @@ use self::{
     hot::{behind::WriteBehind, rows::RowReader},
     refresh::HotRefresh,
 };
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -86,6 +87,7 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: Arc<Metrics>,
+    imports: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Service {
@@ -164,6 +166,7 @@ impl Service {
             clock,
             entropy,
             metrics,
+            imports: Arc::new(Semaphore::new(imports::IMPORTS)),
         })
     }
 

@@ -52,6 +52,11 @@ impl Service {
         }
     }
 
+    /// Whether the token is (still) one that our own API may be called with. Asks nobody but this node's memory.
+    pub async fn check_own(&self, token: &SecretString) -> Result<(), ServiceError> {
+        self.authenticate(token).await.map(|_| ())
+    }
+
     /// Which user calls. A service account has no account of that kind.
     pub async fn authenticate_user(&self, token: &SecretString) -> Result<Principal, ServiceError> {
         let claims = self.authenticate(token).await?;

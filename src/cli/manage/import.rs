@@ -25,9 +25,9 @@ use super::{
 };
 use crate::{cli::print, crypto::monotonic_now, pb::v1};
 
-/// Rows of one message, and its bytes at most; the server takes 1000 and 4 MiB.
+/// Rows of one message, and its bytes at most; the server takes 1000 and 1 MiB.
 const CHUNK_ROWS: usize = 500;
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 512 << 10;
 /// How often a stream that broke off is begun again without a row having got through.
 const TRIES: u32 = 5;
 /// Between two tries.
@@ -44,6 +44,15 @@ pub(super) async fn run(desk: &Desk, args: ImportUsers) -> Result<(), Failure> {
         None => id_of(&file)?,
     };
     let import = Import { file, format, id: import, dry_run, total };
+    let stands = if dry_run { 1 } else { import.next_row(desk).await.map_err(|status| refusal(&status))? };
+    if stands > 1 {
+        let what = if stands > total {
+            "was imported before: what follows is about then, and nothing is done now"
+        } else {
+            "goes on"
+        };
+        eprintln!("vouchsafe: this file {what}. To import its rows once more, give another --import-id.");
+    }
     let mut tries = 0;
     let mut reached = 0;
     let outcome = loop {

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         field::{FieldViolation, FieldViolations},
         id::ServiceAccountId,
+        role::RoleName,
         secret::SecretString,
         service_account::{ClientProof, MAX_KEPT, SecretLife, ServiceAccount},
         spiffe::{SpiffeId, SpiffeIdError},
@@ -174,6 +175,9 @@ fn parse_spiffe_id(text: &str) -> Result<Option<SpiffeId>, SpiffeIdError> {
 fn parse_roles(mut roles: Vec<String>) -> Result<Vec<String>, String> {
     roles.sort_unstable();
     roles.dedup();
+    if let Some(error) = roles.iter().find_map(|role| RoleName::parse(role).err()) {
+        return Err(error.to_string());
+    }
     if roles.len() > MAX_ROLES { Err(format!("are too many: use at most {MAX_ROLES}")) } else { Ok(roles) }
 }
 

@@ -1,6 +1,6 @@
 //! Imports: many users in one transaction, by a handful of statements.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -30,6 +30,9 @@ use crate::{
 
 /// What it takes to import users with roles.
 const ASSIGN_ROLES: &str = "roles:assign";
+
+/// How many refused rows of an import are kept.
+const KEPT_ERRORS: i64 = 1000;
 
 /// A user as `listed_users!` reads it.
 #[derive(Serialize)]
@@ -153,6 +156,7 @@ impl Tx {
         let users = self.with_roles_that_may_be_given(users, &allowed, &mut errors).await?;
         let users = self.insert_all(users, &mut errors).await?;
         self.insert_followers(&users, batch.import, warrant, origin).await?;
+        self.still_allowed(warrant, &allowed).await?;
         errors.sort_by_key(|error| error.row);
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let progress = ImportProgress {
@@ -221,7 +225,10 @@ impl Tx {
             "SELECT ",
             role_object!(),
             " FROM roles r WHERE ",
-            is_among!("r.name", "$1")
+            is_among!("r.name", "$1"),
+            " ORDER BY r.name",
+            // Nobody makes more of a role, or deletes it, until these have it.
+            for_update!()
         ))
         .bind(Json(wanted))
         .fetch_all(self.conn())
@@ -341,26 +348,48 @@ impl Tx {
             .execute(self.conn())
             .await?;
         }
-        let act = Act::UserImported { import };
+        self.insert_events(&Act::UserImported { import }, &followers, warrant, origin).await?;
+        for role in users.iter().flat_map(|(_, new)| &new.user.roles).collect::<BTreeSet<_>>() {
+            let has_it = users.iter().filter(|(_, new)| new.user.roles.contains(role));
+            let given = has_it.map(|(_, new)| Follower {
+                id: new.user.id,
+                key: String::new(),
+                event: EventId::new(now, &random(&*around.entropy)),
+                roles: &[],
+            });
+            let act = Act::RoleAssigned { role: role.clone() };
+            self.insert_events(&act, &Json(given.collect()), warrant, origin).await?;
+        }
+        if let Some(event) = mark {
+            self.leave_mark(event);
+        }
+        Ok(())
+    }
+
+    /// The same event for each of them. Nothing personal: where the importer was is no user's business.
+    async fn insert_events(
+        &mut self,
+        act: &Act,
+        followers: &Json<Vec<Follower<'_>>>,
+        warrant: &Warrant,
+        origin: &Origin,
+    ) -> Result<(), StoreError> {
+        let now = self.now();
         let (actor, actor_id) = actor(warrant.actor);
-        // Nothing personal: where the importer was is no user's business.
         sqlx::query(concat!(
             "INSERT INTO audit_events (id, time, act, succeeded, actor, actor_id, subject_id, session_id, request_id, \
              detail, personal_sealed) SELECT w.event, $2, $3, TRUE, $4, $5, w.id, NULL, $6, $7, NULL FROM ",
             listed_followers!("$1")
         ))
-        .bind(&followers)
+        .bind(followers)
         .bind(now)
         .bind(act.name())
         .bind(actor)
         .bind(actor_id)
         .bind(&origin.request_id)
-        .bind(Json(detail(&act)))
+        .bind(Json(detail(act)))
         .execute(self.conn())
         .await?;
-        if let Some(event) = mark {
-            self.leave_mark(event);
-        }
         Ok(())
     }
 
@@ -379,7 +408,10 @@ impl Tx {
             .bind(now)
             .execute(self.conn())
             .await?;
-        for RowError { row, field, description } in errors {
+        // Nobody is told of more.
+        let before = progress.failed - i64::try_from(errors.len()).unwrap_or(i64::MAX);
+        let told = usize::try_from(KEPT_ERRORS - before).unwrap_or(0);
+        for RowError { row, field, description } in errors.iter().take(told) {
             sqlx::query(
                 "INSERT INTO import_errors (import_id, place, field, description) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT DO NOTHING",

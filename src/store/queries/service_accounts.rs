@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{
-        audit::{Act, AuditEvent, Origin},
+        audit::{Act, Actor, AuditEvent, Origin},
         id::{ServiceAccountId, TokenId},
         revocation::Revocation,
         role::{HeldRoles, Permissions},
@@ -299,6 +299,7 @@ async fn update(
 ) -> Result<ServiceAccount, StoreError> {
     let allowed = tx.authorize(warrant).await?;
     let Held { account, epoch, .. } = hold(tx, id, &allowed).await?;
+    tx.still_allowed(warrant, &allowed).await?;
     check_revision(change.revision, &account)?;
     let display_name = change.display_name.as_ref().unwrap_or(&account.display_name);
     let spiffe_id = change.spiffe_id.as_ref().unwrap_or(&account.spiffe_id);
@@ -340,6 +341,7 @@ async fn rotate(
 ) -> Result<ServiceAccount, StoreError> {
     let allowed = tx.authorize(warrant).await?;
     let Held { account, epoch, .. } = hold(tx, id, &allowed).await?;
+    tx.still_allowed(warrant, &allowed).await?;
     let previous = account.secrets.first().filter(|_| new.keep_previous_until.is_some());
     sqlx::query("DELETE FROM service_account_secrets WHERE service_account_id = $1 AND id <> $2")
         .bind(id)
@@ -366,6 +368,7 @@ async fn delete(
 ) -> Result<(), StoreError> {
     let allowed = tx.authorize(warrant).await?;
     let Held { account, epoch, .. } = hold(tx, id, &allowed).await?;
+    tx.still_allowed(warrant, &allowed).await?;
     check_revision(revision, &account)?;
     // Roles and secrets go along.
     sqlx::query("DELETE FROM service_accounts WHERE id = $1").bind(id).execute(tx.conn()).await?;
@@ -396,6 +399,9 @@ async fn set_roles(
         let (Json(permissions),) = found.ok_or(Refused::NoRole)?;
         if !allowed.cover(&permissions) {
             return Err(Refused::ExceedsOwn.into());
+        }
+        if warrant.actor != Actor::Service(id) {
+            tx.still_allowed(warrant, allowed).await?;
         }
         if !old.contains(role) {
             sqlx::query(

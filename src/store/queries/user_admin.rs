@@ -75,9 +75,10 @@ impl UserAdminStore for Database {
     async fn delete_user(&self, act: UserAct, expected: Option<i64>) -> Result<(), StoreError> {
         self.transaction("delete_user", (act, expected), |tx, (act, expected)| {
             Box::pin(async move {
-                let (user, _) = tx.user_to_act_on(act).await?;
+                let (user, allowed) = tx.user_to_act_on(act).await?;
                 check_revision(&user, *expected)?;
                 tx.keep_an_administrator(&user).await?;
+                tx.still_allowed(&act.warrant, &allowed).await?;
                 tx.erase(&user).await?;
                 tx.audit_act(act, Act::UserDeleted).await
             })
@@ -88,13 +89,14 @@ impl UserAdminStore for Database {
     async fn set_user_state(&self, act: UserAct, state: UserState) -> Result<User, StoreError> {
         self.transaction("set_user_state", (act, state), |tx, (act, state)| {
             Box::pin(async move {
-                let (user, _) = tx.user_to_act_on(act).await?;
+                let (user, allowed) = tx.user_to_act_on(act).await?;
                 if user.state == *state {
                     return Ok(user);
                 }
                 match state {
                     UserState::Suspended => {
                         tx.keep_an_administrator(&user).await?;
+                        tx.still_allowed(&act.warrant, &allowed).await?;
                         tx.set_state(&user, *state).await?;
                         tx.raise_epoch(user.id, None).await?;
                         tx.audit_act(act, Act::UserSuspended).await?;

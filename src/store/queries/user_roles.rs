@@ -28,7 +28,6 @@ impl Tx {
     /// The user to act on, locked, and what whoever acts may do: it is enough for the act, and no less than what the user may
     /// do, suspended or not. So nobody gets hold of an account that may do more than their own.
     pub(super) async fn user_to_act_on(&mut self, act: &UserAct) -> Result<(User, Permissions), StoreError> {
-        let allowed = self.authorize(&act.warrant).await?;
         // Locked first and read by a second statement: one that waits for the lock would see the user's row as it is now
         // beside the roles as they were before.
         let locked: Option<(UserId,)> =
@@ -39,6 +38,7 @@ impl Tx {
         if locked.is_none() {
             return Err(Refused::NoUser.into());
         }
+        let allowed = self.authorize(&act.warrant).await?;
         let UserAndHeldRow { user, held } = sqlx::query_as::<Db, _>(concat!(
             "SELECT ",
             user_columns!(),
@@ -88,6 +88,7 @@ impl Tx {
         if !allowed.cover(&self.lock_role(role).await?) {
             return Err(Refused::ExceedsOwn.into());
         }
+        self.still_allowed(&act.warrant, &allowed).await?;
         if !self.give_role(user.id, role).await? {
             return Ok(user);
         }
@@ -97,11 +98,12 @@ impl Tx {
     }
 
     pub(super) async fn unassign_role(&mut self, act: &UserAct, role: &str) -> Result<User, StoreError> {
-        let (user, _) = self.user_to_act_on(act).await?;
+        let (user, allowed) = self.user_to_act_on(act).await?;
         if role == ADMIN_ROLE {
             self.keep_an_administrator(&user).await?;
         }
         self.lock_role(role).await?;
+        self.still_allowed(&act.warrant, &allowed).await?;
         let taken = sqlx::query("DELETE FROM user_roles WHERE user_id = $1 AND role = $2")
             .bind(user.id)
             .bind(role)

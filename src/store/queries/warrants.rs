@@ -52,6 +52,12 @@ impl Tx {
         warrant.draw_on(&held).ok_or_else(|| Refused::NotPermitted.into())
     }
 
+    /// Refuses if not everything is allowed any more that was before this transaction waited for a lock. Whoever waits must not
+    /// come by what was taken away meanwhile. To be called before anything is changed that the permission could come from.
+    pub(super) async fn still_allowed(&mut self, warrant: &Warrant, before: &Permissions) -> Result<(), StoreError> {
+        if self.authorize(warrant).await?.cover(before) { Ok(()) } else { Err(Refused::NotPermitted.into()) }
+    }
+
     async fn held_by(&mut self, subject: Subject) -> Result<Permissions, StoreError> {
         Ok(held_roles_of(self.conn(), subject).await?.unwrap_or_default().permissions)
     }

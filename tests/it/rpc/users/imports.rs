@@ -145,7 +145,26 @@ async fn an_importer_whose_role_is_taken_stores_nothing_more(backend: Backend) {
     node.remove().await;
 }
 
+async fn a_stream_ends_with_the_session_of_its_token(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    let admin = Admin::of(&node).await;
+    let session = node.login("root@example.com").await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let mut client = UserAdminServiceClient::new(admin.channel.clone());
+    let stream = bearer(&session.access_token, tokio_stream::wrappers::ReceiverStream::new(receiver));
+    let call = tokio::spawn(async move { client.import_users(stream).await });
+    sender.send(begin(IMPORT, false)).await.unwrap();
+    sender.send(rows(1, vec![somebody("ada")])).await.unwrap();
+    until("the first row is stored", async || node.database.integer("SELECT COUNT(*) FROM users").await == 2).await;
+    node.logout(&session.refresh_token).await.unwrap();
+    sender.send(rows(2, vec![somebody("bob")])).await.unwrap();
+    assert_eq!(reason(&call.await.unwrap().unwrap_err()), "ACCESS_TOKEN_INVALID");
+    assert_eq!(node.database.integer("SELECT COUNT(*) FROM users").await, 2);
+    node.remove().await;
+}
+
 on_both_databases!(
+    a_stream_ends_with_the_session_of_its_token,
     imported_users_sign_in_with_the_passwords_they_had,
     a_large_message_is_taken_from_an_import_alone,
     a_rehearsal_finds_what_the_import_would,

@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{time::Timestamp, user::Label};
+#[cfg(feature = "server")]
+mod managed;
+
+#[cfg(feature = "server")]
+pub use self::managed::{Role, RoleChange};
 
 /// What may be done: `things:act`, or [`Self::ALL`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -146,34 +150,6 @@ impl RoleName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// A role as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Role {
-    /// Its name.
-    pub name: RoleName,
-    /// What it is for.
-    pub description: Label,
-    /// What it allows.
-    pub permissions: Permissions,
-    /// Whether it came with the program: then it stays as it is.
-    pub built_in: bool,
-    /// Another number whenever the role changes, and another one than any that a deleted role of this name had.
-    pub revision: i64,
-    /// When it was created.
-    pub create_time: Timestamp,
-    /// When it was last changed.
-    pub update_time: Timestamp,
-}
-
-/// What is to become of a role. `None`: it stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RoleChange {
-    /// What it is for.
-    pub description: Option<Label>,
-    /// What it allows.
-    pub permissions: Option<Permissions>,
 }
 
 /// The roles that somebody has, and what they allow, at one moment.

@@ -24,7 +24,7 @@ pub struct ManageArgs {
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
-    /// URL of a server's gRPC port, for instance https://id.example.com:50051
+    /// URL of a server's gRPC port, for instance `https://id.example.com:50051`
     ///
     /// Without it the command works on the database that the settings name, in the operator's name, also while servers run.
     /// With it no setting is read, and an access token says who acts.

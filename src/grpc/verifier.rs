@@ -15,4 +15,13 @@ impl VerifierService for Handlers {
         let issuer = self.service.policy().issuer.clone();
         Ok(Response::new(v1::GetVerificationKeysResponse { issuer, keys }))
     }
+
+    type WatchRevocationsStream = tokio_stream::Empty<Result<v1::WatchRevocationsResponse, Status>>;
+
+    async fn watch_revocations(
+        &self,
+        _request: Request<v1::WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
 }

@@ -142,6 +142,7 @@ impl Service {
 
     fn check_here(&self, token: &SecretString, audience: &[Audience]) -> Verification {
         let (keys, now) = (self.keys.verification_keys(), self.clock.now());
-        self.verifier.verify_for(audience, token.expose(), &keys, self.feed.revocations(), now)
+        let checked = self.verifier.verify_for(audience, token.expose(), &keys, self.feed.revocations(), now);
+        checked.map(|token| token.claims().clone())
     }
 }

@@ -160,6 +160,11 @@ impl TokenVerifier {
         Self { leeway, ..self }
     }
 
+    /// The leeway on `exp` and `nbf`.
+    pub const fn leeway(&self) -> Leeway {
+        self.leeway
+    }
+
     /// Checks a token against the issuer's keys, what is revoked and the present moment.
     ///
     /// The keys must be this issuer's own: that is what binds `iss` to them (RFC 8725 §3.8).

@@ -19,7 +19,7 @@ use super::{
     revocation_set::RevocationSet,
 };
 use crate::{
-    domain::{audience::Audience, claims::AccessClaims, time::Timestamp},
+    domain::{audience::Audience, time::Timestamp},
     jose::{KeySet, PublicKey},
 };
 
@@ -45,7 +45,7 @@ struct Shard {
 }
 
 struct Seen {
-    token: Authentic,
+    token: Arc<Authentic>,
     key: PublicKey,
 }
 
@@ -56,7 +56,7 @@ impl RememberingVerifier {
         Self { verifier, shards, half: (capacity / SHARDS / 2).max(1) }
     }
 
-    /// As [`TokenVerifier::verify_for`].
+    /// As [`TokenVerifier::verify_for`], without taking a copy of the claims.
     pub fn verify_for(
         &self,
         audience: &[Audience],
@@ -64,21 +64,25 @@ impl RememberingVerifier {
         keys: &KeySet,
         revocations: &RevocationSet,
         now: Timestamp,
-    ) -> Result<AccessClaims, Inactive> {
+    ) -> Result<Arc<Authentic>, Inactive> {
         let mut name: Digest = [0; SHA256_OUTPUT_LEN];
         name.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         if let Some(seen) = self.find(&name).filter(|seen| keys.get(seen.token.kid()) == Some(&seen.key)) {
             self.verifier.admit(&seen.token, audience, revocations, now)?;
-            return Ok(seen.token.claims().clone());
+            return Ok(Arc::clone(&seen.token));
         }
-        let token = self.verifier.authenticate_unless_revoked(token, keys, revocations)?;
+        let token = Arc::new(self.verifier.authenticate_unless_revoked(token, keys, revocations)?);
         let key = keys.get(token.kid()).cloned();
         self.verifier.admit(&token, audience, revocations, now)?;
-        let claims = token.claims().clone();
         if let Some(key) = key {
-            self.keep(name, Seen { token, key });
+            self.keep(name, Seen { token: Arc::clone(&token), key });
         }
-        Ok(claims)
+        Ok(token)
+    }
+
+    /// The verifier that it is made of.
+    pub const fn verifier(&self) -> &TokenVerifier {
+        &self.verifier
     }
 
     fn shard(&self, name: &Digest) -> MutexGuard<'_, Shard> {

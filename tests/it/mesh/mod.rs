@@ -3,7 +3,10 @@
 //! Only addresses and durations of the files are replaced. Where a file no longer has what is to be replaced, the test says so.
 
 mod envoy;
+mod ext_authz;
+mod hostile;
 mod jwt_authn;
 mod raw;
+mod sidecar;
 mod upstream;
 mod world;

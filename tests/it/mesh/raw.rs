@@ -12,8 +12,8 @@ use tokio::{
 use crate::process::{harness::BOUND, web::Answer};
 
 /// Asks for a path, exactly as it is written, with these header lines; the answer.
-pub(super) async fn get(address: SocketAddr, path: &str, lines: &[&[u8]]) -> Answer {
-    let mut request = format!("GET {path} HTTP/1.1\r\nhost: shop.test\r\n").into_bytes();
+pub(super) async fn ask(address: SocketAddr, method: &str, path: &str, lines: &[&[u8]]) -> Answer {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: shop.test\r\n").into_bytes();
     for line in lines {
         request.extend_from_slice(line);
         request.extend_from_slice(b"\r\n");

@@ -87,7 +87,12 @@ impl Front {
 
     /// What is answered on a path, sent as it is written.
     pub(super) async fn get(&self, path: &str, lines: &[&[u8]]) -> Answer {
-        raw::get(self.envoy.ingress, path, lines).await
+        self.ask("GET", path, lines).await
+    }
+
+    /// The same with another method.
+    pub(super) async fn ask(&self, method: &str, path: &str, lines: &[&[u8]]) -> Answer {
+        raw::ask(self.envoy.ingress, method, path, lines).await
     }
 
     /// What reaches the backend of a request that is let through.

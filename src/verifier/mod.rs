@@ -11,6 +11,7 @@ pub mod bearer;
 pub mod check;
 pub mod claims;
 pub mod revocation_set;
+pub mod route;
 pub mod seen;
 
 mod ambient;

@@ -20,6 +20,8 @@ mod embedded;
 mod principal;
 mod rule;
 mod sharded;
+#[cfg(feature = "sidecar")]
+pub(crate) mod wire;
 
 pub use ambient::SystemClock;
 pub use builder::{BuildError, Builder};

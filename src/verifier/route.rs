@@ -14,7 +14,7 @@
 //! Whoever decides by patterns must let a route that fits loosely only add demands to what holds for the path otherwise, and
 //! never take some away. Then no spelling is asked for less than the path itself, nor than what is written for that spelling.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 /// Why a path is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -338,6 +338,12 @@ impl HostPattern {
     /// Whether it fits wherever the other does.
     pub fn covers(&self, other: &Self) -> bool {
         self == other || (self.below && self.fits(&other.name)) || (self.below && other.below && self.name == other.name)
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.below { "*." } else { "" }, self.name)
     }
 }
 

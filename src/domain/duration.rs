@@ -20,6 +20,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// Writes a duration in the longest unit that loses nothing. What is below a millisecond is dropped.
+#[cfg(any(feature = "server", test))]
 pub(crate) fn format(duration: Duration) -> String {
     let total = duration.as_millis();
     if total == 0 {

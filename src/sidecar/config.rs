@@ -105,12 +105,6 @@ impl Fixed {
 }
 
 impl Config {
-    /// Reads and checks a file.
-    pub(super) fn load(path: &Path) -> Result<Self, Problems> {
-        let text = read(path).map_err(|error| Problems(vec![format!("cannot read {}: {error}", path.display())]))?;
-        Self::parse(&text)
-    }
-
     /// Checks the text of a file, and that the files it names can be read.
     pub(super) fn parse(text: &str) -> Result<Self, Problems> {
         let file: File = toml::from_str(text).map_err(|error| Problems(vec![error.to_string().trim_end().to_owned()]))?;

@@ -48,11 +48,6 @@ impl Metrics {
         self.current.store(false, Ordering::Relaxed);
     }
 
-    /// The file is as the policy in force was read from, though it was not for a while.
-    pub(super) fn is_current_again(&self) {
-        self.current.store(true, Ordering::Relaxed);
-    }
-
     /// In the text format of Prometheus, version 0.0.4.
     pub(super) fn to_prometheus(&self, now: Timestamp) -> String {
         let mut text = String::with_capacity(4096);

@@ -11,6 +11,7 @@ pub mod bearer;
 pub mod check;
 pub mod claims;
 pub mod revocation_set;
+pub mod route;
 pub mod seen;
 
 mod ambient;
@@ -19,6 +20,8 @@ mod embedded;
 mod principal;
 mod rule;
 mod sharded;
+#[cfg(feature = "sidecar")]
+pub(crate) mod wire;
 
 pub use ambient::SystemClock;
 pub use builder::{BuildError, Builder};

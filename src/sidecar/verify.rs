@@ -1,0 +1,139 @@
+//! `vouchsafe.v1.AuthService/Verify`, answered here: for services in any language on the same host.
+//!
+//! The answer is the service's, with two differences: the sidecar's own audiences hold always, and where the service would answer
+//! from its memory, the sidecar answers from its own, or says UNAVAILABLE while revocations could be missing there.
+
+use tonic::{Request, Response, Status};
+
+use crate::{
+    domain::audience::Audience,
+    pb::v1::{self, auth_service_server::AuthService},
+    verifier::{Denied, Inactive, Principal, Rule, Verifier, wire},
+};
+
+/// Answers `Verify` and nothing else.
+pub(super) struct LocalAuth {
+    verifier: Verifier,
+    rule: Rule,
+}
+
+impl LocalAuth {
+    pub(super) fn new(verifier: Verifier) -> Self {
+        Self { verifier, rule: Rule::required() }
+    }
+
+    async fn answer(&self, token: &str, audience: &[Audience]) -> Result<v1::VerifyResponse, Status> {
+        let checked = self.verifier.verify(token, &self.rule).await;
+        match checked.and_then(|principal| narrow(principal, audience)) {
+            Ok(principal) => Ok(v1::VerifyResponse {
+                active: true,
+                inactive_reason: v1::InactiveReason::Unspecified.into(),
+                claims: Some(wire::claims(principal.claims().clone())),
+            }),
+            Err(Denied::Inactive(reason)) => Ok(v1::VerifyResponse {
+                active: false,
+                inactive_reason: wire::inactive_reason(reason).into(),
+                claims: None,
+            }),
+            Err(Denied::Unavailable) => Err(away()),
+            // The rule asks for nothing that these could be said of.
+            Err(Denied::NoToken | Denied::UnclearToken | Denied::MissingScope(_) | Denied::MissingRole) => {
+                Err(Status::internal("the token was not checked"))
+            }
+        }
+    }
+}
+
+fn narrow(principal: Principal, audience: &[Audience]) -> Result<Principal, Denied> {
+    let meant = audience.is_empty() || principal.claims().audience.iter().any(|own| audience.contains(own));
+    if meant { Ok(principal) } else { Err(Denied::Inactive(Inactive::WrongAudience)) }
+}
+
+fn away() -> Status {
+    Status::unavailable("tokens cannot be verified at the moment: try again")
+}
+
+/// What a request asks.
+struct Asked {
+    token: String,
+    audience: Vec<Audience>,
+    strong: bool,
+}
+
+impl TryFrom<v1::VerifyRequest> for Asked {
+    type Error = Status;
+
+    fn try_from(request: v1::VerifyRequest) -> Result<Self, Status> {
+        let v1::VerifyRequest { token, audience, consistency } = request;
+        let mut problems = Vec::new();
+        if token.is_empty() {
+            problems.push("token is empty: send the token".to_owned());
+        }
+        let audience = audience.into_iter().map(Audience::try_from).collect::<Result<Vec<_>, _>>();
+        let audience = audience.unwrap_or_else(|error| {
+            problems.push(format!("audience {error}"));
+            Vec::new()
+        });
+        let strong = match v1::Consistency::try_from(consistency) {
+            Ok(v1::Consistency::Unspecified | v1::Consistency::Local) => false,
+            Ok(v1::Consistency::Strong) => true,
+            Err(_) => {
+                problems.push(
+                    "consistency is no consistency this server knows: use CONSISTENCY_LOCAL or CONSISTENCY_STRONG"
+                        .to_owned(),
+                );
+                false
+            }
+        };
+        if problems.is_empty() {
+            Ok(Self { token, audience, strong })
+        } else {
+            Err(Status::invalid_argument(problems.join("; ")))
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AuthService for LocalAuth {
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
+        let Asked { token, audience, strong } = request.into_inner().try_into()?;
+        if strong {
+            return Err(away());
+        }
+        Ok(Response::new(self.answer(&token, &audience).await?))
+    }
+
+    async fn register(&self, _: Request<v1::RegisterRequest>) -> Result<Response<v1::RegisterResponse>, Status> {
+        Err(elsewhere())
+    }
+
+    async fn login(&self, _: Request<v1::LoginRequest>) -> Result<Response<v1::LoginResponse>, Status> {
+        Err(elsewhere())
+    }
+
+    async fn refresh(&self, _: Request<v1::RefreshRequest>) -> Result<Response<v1::RefreshResponse>, Status> {
+        Err(elsewhere())
+    }
+
+    async fn logout(&self, _: Request<v1::LogoutRequest>) -> Result<Response<v1::LogoutResponse>, Status> {
+        Err(elsewhere())
+    }
+
+    async fn revoke_token(
+        &self,
+        _: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        Err(elsewhere())
+    }
+
+    async fn issue_service_token(
+        &self,
+        _: Request<v1::IssueServiceTokenRequest>,
+    ) -> Result<Response<v1::IssueServiceTokenResponse>, Status> {
+        Err(elsewhere())
+    }
+}
+
+fn elsewhere() -> Status {
+    Status::unimplemented("a sidecar only verifies tokens: send this to the Vouchsafe service")
+}

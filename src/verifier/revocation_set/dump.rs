@@ -66,7 +66,9 @@ impl RevocationSet {
             place.0 = match std::mem::take(&mut place.0) {
                 Part::Keys => {
                     let kids = self.keys.load();
-                    page.extend(kids.iter().map(|kid| (Revocation::Key { kid: kid.clone() }, Timestamp::from_micros(0))));
+                    page.extend(
+                        kids.iter().map(|kid| (Revocation::Key { kid: kid.clone() }, Timestamp::from_micros(0))),
+                    );
                     Part::Sessions(Walk::default())
                 }
                 Part::Sessions(mut walk) => {

@@ -235,9 +235,8 @@ fn readers_see_a_revocation_at_once_and_for_good_while_others_write() {
 
 #[test]
 fn a_dump_in_pages_misses_nothing_while_the_set_changes() {
-    let session = |n: u64, shard: u64| Revocation::Session {
-        session: SessionId::from_uuid(Uuid::from_u64_pair(n, shard)),
-    };
+    let session =
+        |n: u64, shard: u64| Revocation::Session { session: SessionId::from_uuid(Uuid::from_u64_pair(n, shard)) };
     let set = RevocationSet::new();
     let there: Vec<_> = (0..5_000_u64).map(|n| entry(session(n * 2, n % 3), 60)).collect();
     apply_all(&set, &there);

@@ -17,7 +17,7 @@ use super::{
     issuer::{Account, Issuer},
     keys::{
         self, Keys, Source,
-        fetch::{FetchError, Fetcher, is_this_machine},
+        fetch::{FetchError, Fetcher, bare, is_this_machine},
     },
     persist::{self, Keeper, Known, Unusable},
     seen::RememberingVerifier,
@@ -101,6 +101,8 @@ pub struct Builder {
     keys: Option<KeySet>,
     jwks_url: Option<String>,
     service: Option<Endpoint>,
+    /// The service's URL, if it is one of another machine without TLS.
+    plaintext_service: Option<String>,
     account: Option<Account>,
     without_revocations: bool,
     allow_plaintext: bool,
@@ -121,6 +123,7 @@ impl Builder {
             keys: None,
             jwks_url: None,
             service: None,
+            plaintext_service: None,
             account: None,
             without_revocations: false,
             allow_plaintext: false,
@@ -132,10 +135,10 @@ impl Builder {
         }
     }
 
-    /// With keys and revocations from the issuer's gRPC port. Its timeouts for connecting and keep-alive are set here: a
-    /// connection that has died must be noticed.
+    /// With keys and revocations from the issuer's gRPC port. The endpoint is taken as it is, with TLS or without, but for the
+    /// timeout for connecting and keep-alive, which are set here: a connection that has died must be noticed.
     pub fn service(self, endpoint: Endpoint) -> Self {
-        Self { service: Some(endpoint), ..self }
+        Self { service: Some(endpoint), plaintext_service: None, ..self }
     }
 
     /// The same by URL, `https://…` with the certificates that the system trusts, `http://…` on this machine, or `unix:…`.
@@ -144,11 +147,15 @@ impl Builder {
     /// [`BuildError::ServiceUrl`]. That another machine is not asked without TLS is said at the start.
     pub fn service_url(self, url: &str) -> Result<Self, BuildError> {
         let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(BuildError::ServiceUrl)?;
-        if endpoint.uri().scheme_str() == Some("https") {
+        let uri = endpoint.uri();
+        let has_tls = uri.scheme_str() == Some("https");
+        let is_here = url.starts_with("unix:") || is_this_machine(bare(uri.host().unwrap_or_default()));
+        let plaintext_service = (!has_tls && !is_here).then(|| url.to_owned());
+        if has_tls {
             let trusted = ClientTlsConfig::new().with_native_roots();
             endpoint = endpoint.tls_config(trusted).map_err(BuildError::ServiceUrl)?;
         }
-        Ok(self.service(endpoint))
+        Ok(Self { plaintext_service, ..self.service(endpoint) })
     }
 
     /// Asks the service in the name of this service account, which it wants where its port is not bound to loopback.
@@ -254,12 +261,8 @@ impl Builder {
         if self.max_staleness < LEAST_STALENESS && !self.without_revocations {
             return Err(BuildError::StalenessTooShort);
         }
-        if let Some(endpoint) = &self.service {
-            let uri = endpoint.uri();
-            let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-            if uri.scheme_str() == Some("http") && !self.allow_plaintext && !is_this_machine(host) {
-                return Err(BuildError::Plaintext(uri.to_string()));
-            }
+        if let (Some(url), false) = (&self.plaintext_service, self.allow_plaintext) {
+            return Err(BuildError::Plaintext(url.clone()));
         }
         let fetcher = Fetcher { ca_file: None, insecure_http: self.allow_plaintext };
         if let Some(url) = &self.jwks_url {
@@ -339,3 +342,6 @@ async fn recall(keeper: Option<&Keeper>) -> Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

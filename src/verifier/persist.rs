@@ -306,3 +306,6 @@ pub(super) async fn keep(shared: Arc<Shared>, keeper: Keeper) {
         failing = saved.is_err();
     }
 }
+
+#[cfg(test)]
+mod tests;

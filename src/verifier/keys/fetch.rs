@@ -144,7 +144,7 @@ fn trust(roots: &mut RootCertStore, file: &Path) -> Result<(), FetchError> {
 }
 
 /// An IPv6 address without its brackets.
-fn bare(host: &str) -> &str {
+pub(crate) fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 

@@ -14,6 +14,9 @@ pub(super) struct File {
     pub(super) service: String,
     pub(super) jwks_url: Option<String>,
     pub(super) ca_file: Option<PathBuf>,
+    /// Whether the service may be asked without TLS though it is elsewhere.
+    #[serde(default)]
+    pub(super) allow_plaintext: bool,
     pub(super) max_staleness: Option<String>,
     pub(super) start_timeout: Option<String>,
     pub(super) persist: Option<PathBuf>,

@@ -26,16 +26,13 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use self::{
     args::{LogFormat, LogLevel, SidecarArgs},
-    config::{Config, Fixed},
+    config::Config,
     listen::Listener,
     metrics::Metrics,
     reload::Reload,
     state::State,
 };
-use crate::{
-    domain::time::Clock as _,
-    verifier::{SystemClock, Verifier},
-};
+use crate::{domain::time::Clock as _, verifier::SystemClock};
 
 mod answer;
 pub mod args;
@@ -52,6 +49,7 @@ mod reload;
 mod server;
 mod state;
 mod summary;
+mod upstream;
 mod verify;
 
 /// Why the sidecar cannot go on: a text that says what to do.
@@ -80,6 +78,8 @@ fn dispatch(args: &SidecarArgs) -> Result<(), Failure> {
     let text = text.map_err(|error| Failure(format!("cannot read {}: {error}", args.config.display())))?;
     let config = Config::parse(&text);
     let config = config.map_err(|problems| Failure(format!("{} is not usable\n{problems}", args.config.display())))?;
+    upstream::verifier(&config.fixed)?.validate()?;
+    upstream::issuer(&config.fixed).map(drop)?;
     if args.check {
         write!(io::stdout(), "{}", summary::summary(&config))?;
         return Ok(());
@@ -99,9 +99,13 @@ async fn run(args: &SidecarArgs, text: String, config: Config) -> Result<(), Fai
     let grpc = Listener::bind(&fixed.grpc).await.map_err(|e| Failure(format!("cannot listen on {}: {e}", fixed.grpc)))?;
     let http = TcpListener::bind(fixed.http).await;
     let http = http.map_err(|e| Failure(format!("cannot listen on {}: {e}", fixed.http)))?;
-    let Some(verifier) = shutdown.run_until_cancelled(verifier(&fixed)).await else { return Ok(()) };
+    let issuer = Arc::new(upstream::issuer(&fixed)?);
+    let starting = upstream::verifier(&fixed)?.start();
+    let Some(verifier) = shutdown.run_until_cancelled(Box::pin(starting)).await else { return Ok(()) };
     let state = Arc::new(State {
         verifier: verifier?,
+        issuer,
+        audience: fixed.audience.clone(),
         policy: Arc::new(ArcSwap::from_pointee(policy)),
         metrics: Arc::new(Metrics::new(SystemClock.now())),
         stopping: AtomicBool::new(false),
@@ -123,19 +127,6 @@ async fn run(args: &SidecarArgs, text: String, config: Config) -> Result<(), Fai
     served?;
     tracing::info!("stopped");
     Ok(())
-}
-
-async fn verifier(fixed: &Fixed) -> Result<Verifier, Failure> {
-    let audience = fixed.audience.iter().map(|audience| audience.as_str().to_owned());
-    Ok(Verifier::builder(fixed.issuer.clone(), audience).leeway(fixed.leeway).start().await?)
-}
-
-fn ready(_verifier: &Verifier) -> bool {
-    true
-}
-
-fn verifier_metrics(_verifier: &Verifier) -> String {
-    String::new()
 }
 
 /// To standard error. Only our own events below warnings: other crates' may show headers.

@@ -9,12 +9,16 @@ use arc_swap::ArcSwap;
 
 use super::{metrics::Metrics, policy::Policy};
 use crate::{
-    domain::time::Clock,
-    verifier::{SystemClock, Verifier},
+    domain::{audience::Audience, time::Clock as _},
+    verifier::{SystemClock, Verifier, issuer::Issuer},
 };
 
 pub(super) struct State {
     pub(super) verifier: Verifier,
+    /// For what only the service can answer. Connects when it is first needed.
+    pub(super) issuer: Arc<Issuer>,
+    /// Whom tokens must be meant for.
+    pub(super) audience: Vec<Audience>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stopping: AtomicBool,
@@ -26,7 +30,7 @@ impl State {
         if self.stopping.load(Ordering::Acquire) {
             return Err("stopping");
         }
-        if !super::ready(&self.verifier) {
+        if !self.verifier.is_ready() {
             return Err("keys or revocations are missing");
         }
         Ok(())
@@ -34,6 +38,6 @@ impl State {
 
     /// Everything there is to count.
     pub(super) fn scrape(&self) -> String {
-        super::verifier_metrics(&self.verifier) + &self.metrics.to_prometheus(SystemClock.now())
+        self.verifier.metrics().to_prometheus() + &self.metrics.to_prometheus(SystemClock.now())
     }
 }

@@ -1,25 +1,49 @@
 //! `vouchsafe.v1.AuthService/Verify`, answered here: for services in any language on the same host.
 //!
 //! The answer is the service's, with two differences: the sidecar's own audiences hold always, and where the service would answer
-//! from its memory, the sidecar answers from its own, or says UNAVAILABLE while revocations could be missing there.
+//! from its memory, the sidecar answers from its own, or says UNAVAILABLE while revocations could be missing there. What needs
+//! `CONSISTENCY_STRONG` is asked of the service.
+
+use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
 use crate::{
     domain::audience::Audience,
     pb::v1::{self, auth_service_server::AuthService},
-    verifier::{Denied, Inactive, Principal, Rule, Verifier, wire},
+    verifier::{Denied, Inactive, Principal, Rule, Verifier, issuer::Issuer, wire},
 };
 
 /// Answers `Verify` and nothing else.
 pub(super) struct LocalAuth {
     verifier: Verifier,
+    issuer: Arc<Issuer>,
+    /// Whom tokens must be meant for in any case.
+    audience: Vec<Audience>,
     rule: Rule,
 }
 
 impl LocalAuth {
-    pub(super) fn new(verifier: Verifier) -> Self {
-        Self { verifier, rule: Rule::required() }
+    pub(super) fn new(verifier: Verifier, issuer: Arc<Issuer>, audience: Vec<Audience>) -> Self {
+        Self { verifier, issuer, audience, rule: Rule::required() }
+    }
+
+    /// What the service says, which reads the revocations to their end first.
+    async fn forward(&self, token: String, audience: &[Audience]) -> Result<v1::VerifyResponse, Status> {
+        let request = v1::VerifyRequest {
+            token,
+            audience: self.audience.iter().cloned().map(String::from).collect(),
+            consistency: v1::Consistency::Strong.into(),
+        };
+        let answer = self.issuer.verify(request).await.map_err(|status| {
+            tracing::warn!(code = ?status.code(), "the service did not answer a Verify with CONSISTENCY_STRONG");
+            away()
+        })?;
+        let meant = |claims: &v1::Claims| claims.audience.iter().any(|own| audience.iter().any(|a| a.as_str() == own));
+        match &answer.claims {
+            Some(claims) if !audience.is_empty() && !meant(claims) => Ok(inactive(Inactive::WrongAudience)),
+            _ => Ok(answer),
+        }
     }
 
     async fn answer(&self, token: &str, audience: &[Audience]) -> Result<v1::VerifyResponse, Status> {
@@ -30,11 +54,7 @@ impl LocalAuth {
                 inactive_reason: v1::InactiveReason::Unspecified.into(),
                 claims: Some(wire::claims(principal.claims().clone())),
             }),
-            Err(Denied::Inactive(reason)) => Ok(v1::VerifyResponse {
-                active: false,
-                inactive_reason: wire::inactive_reason(reason).into(),
-                claims: None,
-            }),
+            Err(Denied::Inactive(reason)) => Ok(inactive(reason)),
             Err(Denied::Unavailable) => Err(away()),
             // The rule asks for nothing that these could be said of.
             Err(Denied::NoToken | Denied::UnclearToken | Denied::MissingScope(_) | Denied::MissingRole) => {
@@ -47,6 +67,10 @@ impl LocalAuth {
 fn narrow(principal: Principal, audience: &[Audience]) -> Result<Principal, Denied> {
     let meant = audience.is_empty() || principal.claims().audience.iter().any(|own| audience.contains(own));
     if meant { Ok(principal) } else { Err(Denied::Inactive(Inactive::WrongAudience)) }
+}
+
+fn inactive(reason: Inactive) -> v1::VerifyResponse {
+    v1::VerifyResponse { active: false, inactive_reason: wire::inactive_reason(reason).into(), claims: None }
 }
 
 fn away() -> Status {
@@ -98,7 +122,7 @@ impl AuthService for LocalAuth {
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
         let Asked { token, audience, strong } = request.into_inner().try_into()?;
         if strong {
-            return Err(away());
+            return Ok(Response::new(self.forward(token, &audience).await?));
         }
         Ok(Response::new(self.answer(&token, &audience).await?))
     }

@@ -17,9 +17,15 @@ pub mod seen;
 mod ambient;
 mod builder;
 mod embedded;
+mod herald;
+pub(crate) mod issuer;
+pub(crate) mod keys;
+mod metrics;
+mod persist;
 mod principal;
 mod rule;
 mod sharded;
+mod watch;
 #[cfg(feature = "sidecar")]
 pub(crate) mod wire;
 
@@ -28,6 +34,7 @@ pub use builder::{BuildError, Builder};
 pub use check::{AudiencePolicy, Authentic, Inactive, Leeway, PolicyError, REFRESH_TOKEN_PREFIX, TokenVerifier};
 pub use claims::ClaimsError;
 pub use embedded::Verifier;
+pub use metrics::Metrics;
 pub use principal::Principal;
 pub use revocation_set::RevocationSet;
 pub use rule::{Access, Denied, Rule, WhenStale};

@@ -101,7 +101,8 @@ impl World {
     async fn new(policy: &str) -> Self {
         let pair = SigningKeyPair::generate(Algorithm::EdDsa).unwrap();
         let keys = KeySet::from_keys(vec![pair.public_key().clone()]).unwrap();
-        let verifier = Verifier::builder(ISSUER, ["orders"]).keys(keys).clock(Arc::new(Stopped)).start().await.unwrap();
+        let builder = Verifier::builder(ISSUER, ["orders"]).keys(keys).without_revocations().clock(Arc::new(Stopped));
+        let verifier = builder.start().await.unwrap();
         let file = format!("issuer = {ISSUER:?}\naudience = [\"orders\"]\nservice = \"http://127.0.0.1:1\"\n{policy}");
         let policy = Config::parse(&file).unwrap().policy;
         let checker = Checker {

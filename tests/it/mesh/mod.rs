@@ -7,6 +7,7 @@ mod ext_authz;
 mod hostile;
 mod jwt_authn;
 mod raw;
+mod recipes;
 mod sidecar;
 mod upstream;
 mod world;

@@ -41,7 +41,7 @@ pub(crate) struct Place {
 pub(crate) struct Ended {
     pub(super) status: ExitStatus,
     pub(super) stdout: String,
-    pub(super) stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Place {

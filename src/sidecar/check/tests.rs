@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     domain::{
         claims::{AccessClaims, SignIn},
-        id::{SessionId, TokenId, UserId},
+        id::{ServiceAccountId, SessionId, TokenId, UserId},
         signing_key::Algorithm,
         time::{Clock, Timestamp},
     },
@@ -221,6 +221,7 @@ async fn what_a_client_says_of_itself_never_gets_through() {
     };
     // Without a session and without roles, so that there is nothing to set in their place.
     let service = world.token(|claims| {
+        claims.subject = ServiceAccountId::from_uuid(*TokenId::new(NOW, &[4; 10]).as_uuid()).into();
         claims.sign_in = None;
         claims.roles.clear();
     });
@@ -404,7 +405,7 @@ proptest! {
         slash in any::<bool>(),
         default in prop_oneof![Just("deny"), Just("required"), Just("public")],
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let world = World::new(&format!("[default]\naccess = {default:?}\n{MIXED}")).await;
             let plain = format!("/{}", segments.join("/"));

@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=migrations");
     let server = env::var_os("CARGO_FEATURE_SERVER").is_some();
     // The sidecar answers `AuthService.Verify` itself.
-    let serves = env::var_os("CARGO_FEATURE_SIDECAR").is_some();
+    let sidecar = env::var_os("CARGO_FEATURE_SIDECAR").is_some();
     let out = PathBuf::from(env::var("OUT_DIR")?);
 
     let mut compiler = protox::Compiler::new(["proto"])?;
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .build_client(true)
-        .build_server(serves)
+        .build_server(sidecar)
         .build_transport(true)
         .compile_fds(compiler.file_descriptor_set())?;
 

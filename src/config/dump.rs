@@ -5,8 +5,8 @@ use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf};
 use toml::Value;
 
 use super::settings::{
-    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration, Sessions, Settings,
-    Shutdown, Telemetry, Tls, Tokens,
+    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration, Sessions,
+    Settings, Shutdown, Telemetry, Tls, Tokens,
 };
 use crate::domain::{audience::Audience, duration};
 

@@ -108,7 +108,8 @@ impl Fixed {
 impl Config {
     /// Checks the text of a file, and that the files it names can be read.
     pub(super) fn parse(text: &str) -> Result<Self, Problems> {
-        let file: File = toml::from_str(text).map_err(|error| Problems(vec![error.to_string().trim_end().to_owned()]))?;
+        let file: File =
+            toml::from_str(text).map_err(|error| Problems(vec![error.to_string().trim_end().to_owned()]))?;
         let mut check = Check { text, problems: Vec::new() };
         let File {
             issuer,
@@ -262,9 +263,9 @@ impl Check<'_> {
             self.ok(&place, method.ok_or_else(|| format!("{name:?} is no method: write for instance GET")))
         });
         let methods = methods.collect();
-        let hosts = hosts.iter().filter_map(|host| {
-            self.ok(&place, HostPattern::parse(host).map_err(|error| format!("{host:?} {error}")))
-        });
+        let hosts = hosts
+            .iter()
+            .filter_map(|host| self.ok(&place, HostPattern::parse(host).map_err(|error| format!("{host:?} {error}"))));
         let hosts = hosts.collect();
         let path = self.ok(&place, PathPattern::parse(&path))?;
         Some(Route { path, methods, hosts, demand, line })

@@ -192,7 +192,9 @@ mod tests {
     #[test]
     fn a_forged_header_is_recognized_however_it_is_written() {
         let identity = identity(&["x-vouchsafe-subject", "x-user-acr"]).unwrap();
-        for forged in ["x_vouchsafe_subject", "X-Vouchsafe_Subject", "x-vouchsafe-anything", "X-VOUCHSAFE-", "x_user-acr"] {
+        for forged in
+            ["x_vouchsafe_subject", "X-Vouchsafe_Subject", "x-vouchsafe-anything", "X-VOUCHSAFE-", "x_user-acr"]
+        {
             assert!(identity.is_forged(forged), "{forged}");
         }
         // The first two are dealt with anyhow: set, or taken away.

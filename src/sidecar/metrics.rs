@@ -51,21 +51,29 @@ impl Metrics {
     /// In the text format of Prometheus, version 0.0.4.
     pub(super) fn to_prometheus(&self, now: Timestamp) -> String {
         let mut text = String::with_capacity(4096);
-        head(&mut text, "vouchsafe_sidecar_checks_total", "counter", "Requests that proxies asked about, by decision and reason.");
+        head(
+            &mut text,
+            "vouchsafe_sidecar_checks_total",
+            "counter",
+            "Requests that proxies asked about, by decision and reason.",
+        );
         for (reason, count) in Reason::ALL.iter().zip(&self.checks) {
             let (decision, reason, count) = (reason.decision(), reason.as_str(), count.load(Ordering::Relaxed));
             // Writing to a String cannot fail, here and below.
-            let _ = writeln!(
-                text,
-                "vouchsafe_sidecar_checks_total{{decision=\"{decision}\",reason=\"{reason}\"}} {count}"
-            );
+            let _ =
+                writeln!(text, "vouchsafe_sidecar_checks_total{{decision=\"{decision}\",reason=\"{reason}\"}} {count}");
         }
         head(&mut text, "vouchsafe_sidecar_policy_reloads_total", "counter", "New versions of the file, by outcome.");
         for (outcome, count) in [("ok", &self.reloads), ("failed", &self.failed_reloads)] {
             let count = count.load(Ordering::Relaxed);
             let _ = writeln!(text, "vouchsafe_sidecar_policy_reloads_total{{outcome=\"{outcome}\"}} {count}");
         }
-        head(&mut text, "vouchsafe_sidecar_policy_current", "gauge", "1 if the file is the policy in force, 0 if it cannot be used.");
+        head(
+            &mut text,
+            "vouchsafe_sidecar_policy_current",
+            "gauge",
+            "1 if the file is the policy in force, 0 if it cannot be used.",
+        );
         let _ = writeln!(text, "vouchsafe_sidecar_policy_current {}", u8::from(self.current.load(Ordering::Relaxed)));
         head(&mut text, "vouchsafe_sidecar_policy_age_seconds", "gauge", "Time since the policy in force was loaded.");
         let age = now.since(Timestamp::from_micros(self.loaded.load(Ordering::Relaxed)));

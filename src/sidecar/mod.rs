@@ -78,7 +78,7 @@ fn dispatch(args: &SidecarArgs) -> Result<(), Failure> {
     let text = text.map_err(|error| Failure(format!("cannot read {}: {error}", args.config.display())))?;
     let config = Config::parse(&text);
     let config = config.map_err(|problems| Failure(format!("{} is not usable\n{problems}", args.config.display())))?;
-    upstream::verifier(&config.fixed)?.validate()?;
+    upstream::verifier(&config.fixed)?.validate().map_err(upstream::named)?;
     upstream::issuer(&config.fixed).map(drop)?;
     if args.check {
         write!(io::stdout(), "{}", summary::summary(&config))?;
@@ -96,14 +96,15 @@ async fn run(args: &SidecarArgs, text: String, config: Config) -> Result<(), Fai
     }
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
-    let grpc = Listener::bind(&fixed.grpc).await.map_err(|e| Failure(format!("cannot listen on {}: {e}", fixed.grpc)))?;
+    let grpc =
+        Listener::bind(&fixed.grpc).await.map_err(|e| Failure(format!("cannot listen on {}: {e}", fixed.grpc)))?;
     let http = TcpListener::bind(fixed.http).await;
     let http = http.map_err(|e| Failure(format!("cannot listen on {}: {e}", fixed.http)))?;
     let issuer = Arc::new(upstream::issuer(&fixed)?);
     let starting = upstream::verifier(&fixed)?.start();
     let Some(verifier) = shutdown.run_until_cancelled(Box::pin(starting)).await else { return Ok(()) };
     let state = Arc::new(State {
-        verifier: verifier?,
+        verifier: verifier.map_err(upstream::named)?,
         issuer,
         audience: fixed.audience.clone(),
         policy: Arc::new(ArcSwap::from_pointee(policy)),

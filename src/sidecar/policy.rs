@@ -75,6 +75,15 @@ impl Policy {
         demands.more.push(&self.default);
         demands
     }
+
+    /// Whether no rule that asks for tokens minds that revocations could be missing.
+    pub(super) fn allows_stale(&self) -> bool {
+        let minds = |demand: &Demand| match demand {
+            Demand::Closed => false,
+            Demand::Rule(rule) => rule.access != Access::Public && rule.when_stale == WhenStale::Deny,
+        };
+        !self.routes.iter().map(|route| &route.demand).chain([&self.default]).any(minds)
+    }
 }
 
 impl Route {
@@ -91,9 +100,7 @@ impl Route {
 
     /// Methods are told apart by case, but some backends do not.
     fn fits_method(&self, sent: &str) -> Option<Fit> {
-        let same = |method: &Method| {
-            method == sent || (*method == Method::GET && sent == "HEAD")
-        };
+        let same = |method: &Method| method == sent || (*method == Method::GET && sent == "HEAD");
         let alike = |method: &Method| {
             method.as_str().eq_ignore_ascii_case(sent) || (*method == Method::GET && sent.eq_ignore_ascii_case("HEAD"))
         };

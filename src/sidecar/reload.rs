@@ -54,7 +54,8 @@ impl Reload {
         if read == self.seen {
             return;
         }
-        let parsed = read.as_ref().map_err(Clone::clone).and_then(|text| Config::parse(text).map_err(|e| e.to_string()));
+        let parsed =
+            read.as_ref().map_err(Clone::clone).and_then(|text| Config::parse(text).map_err(|e| e.to_string()));
         self.seen = read;
         match parsed {
             Ok(config) => self.take(config),
@@ -70,7 +71,9 @@ impl Reload {
             tracing::warn!("{warning}");
         }
         if fixed != self.fixed {
-            tracing::warn!("the file has changed beyond [headers], [default], [[routes]] and strip_token: restart the sidecar for the rest");
+            tracing::warn!(
+                "the file has changed beyond [headers], [default], [[routes]] and strip_token: restart the sidecar for the rest"
+            );
         }
         let routes = policy.routes.len();
         self.state.policy.store(Arc::new(policy));

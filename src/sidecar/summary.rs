@@ -24,7 +24,12 @@ pub(super) fn summary(config: &Config) -> String {
 
     let mut text = String::new();
     // Writing to a String cannot fail, here and below.
-    let _ = writeln!(text, "issuer {}, audience {}", fixed.issuer, list(fixed.audience.iter().map(ToString::to_string).collect()));
+    let _ = writeln!(
+        text,
+        "issuer {}, audience {}",
+        fixed.issuer,
+        list(fixed.audience.iter().map(ToString::to_string).collect())
+    );
     let _ = writeln!(text, "listens on {} (gRPC) and {} (HTTP)", fixed.grpc, fixed.http);
     let _ = writeln!(text, "sets {}", list(policy.identity.names().map(str::to_owned).collect()));
     if policy.strip_token {

@@ -6,16 +6,30 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use super::{Failure, config::Fixed};
 use crate::verifier::{
-    Builder, Verifier,
+    BuildError, Builder, Verifier,
     issuer::{Account, Issuer},
 };
+
+/// What is wrong, by the name that it has in the file.
+pub(super) fn named(error: BuildError) -> Failure {
+    Failure(match error {
+        BuildError::Plaintext(url) => format!(
+            "{url} is on another machine, and whoever is in between could replace the keys: use https, or write allow_plaintext = true if nobody can be"
+        ),
+        BuildError::ServiceUrl(error) => {
+            format!("service: is no URL to connect to ({error}): write for instance https://id.example.com:50051")
+        }
+        BuildError::JwksUrl(error) => format!("jwks_url: {error}"),
+        other => other.to_string(),
+    })
+}
 
 /// What keeps keys and revocations.
 pub(super) fn verifier(fixed: &Fixed) -> Result<Builder, Failure> {
     let audience = fixed.audience.iter().map(|audience| audience.as_str().to_owned());
     let mut builder = Verifier::builder(fixed.issuer.clone(), audience).leeway(fixed.leeway);
     // Also with authorities of our own: it looks at the URL.
-    builder = builder.service_url(&fixed.service)?;
+    builder = builder.service_url(&fixed.service).map_err(named)?;
     if let Some(endpoint) = with_authority(fixed)? {
         builder = builder.service(endpoint);
     }

@@ -96,7 +96,24 @@ impl<'r> NormalPath<'r> {
 /// What stands in a segment as itself: RFC 3986 `pchar` without escapes and without the semicolon.
 const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b'='
+                | b':'
+                | b'@'
+        )
 }
 
 /// Appends the normal form of one segment. Whether it is another than was sent.
@@ -132,7 +149,10 @@ fn respell(segment: &str, out: &mut String) -> Result<bool, PathError> {
     if str::from_utf8(&octets).is_err() {
         return Err(PathError::NotText);
     }
-    if octets.windows(3).any(|window| window[0] == b'%' && window[1].is_ascii_hexdigit() && window[2].is_ascii_hexdigit()) {
+    if octets
+        .windows(3)
+        .any(|window| window[0] == b'%' && window[1].is_ascii_hexdigit() && window[2].is_ascii_hexdigit())
+    {
         return Err(PathError::Twice);
     }
     if escaped_dot && matches!(&out[start..], "." | "..") {
@@ -337,7 +357,9 @@ impl HostPattern {
 
     /// Whether it fits wherever the other does.
     pub fn covers(&self, other: &Self) -> bool {
-        self == other || (self.below && self.fits(&other.name)) || (self.below && other.below && self.name == other.name)
+        self == other
+            || (self.below && self.fits(&other.name))
+            || (self.below && other.below && self.name == other.name)
     }
 }
 

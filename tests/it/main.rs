@@ -8,6 +8,7 @@ mod hostile;
 mod mesh;
 mod process;
 mod rpc;
+mod sidecar;
 mod state;
 mod store;
 mod support;

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     domain::{
         claims::{AccessClaims, SignIn},
-        id::{SessionId, TokenId, UserId},
+        id::{ServiceAccountId, SessionId, TokenId, UserId},
         signing_key::Algorithm,
         time::{Clock, Timestamp},
     },
@@ -105,11 +105,8 @@ impl World {
         let verifier = builder.start().await.unwrap();
         let file = format!("issuer = {ISSUER:?}\naudience = [\"orders\"]\nservice = \"http://127.0.0.1:1\"\n{policy}");
         let policy = Config::parse(&file).unwrap().policy;
-        let checker = Checker {
-            verifier,
-            policy: Arc::new(ArcSwap::from_pointee(policy)),
-            metrics: Arc::new(Metrics::new(NOW)),
-        };
+        let checker =
+            Checker { verifier, policy: Arc::new(ArcSwap::from_pointee(policy)), metrics: Arc::new(Metrics::new(NOW)) };
         Self { pair, checker }
     }
 
@@ -168,7 +165,9 @@ impl Answer {
         let (reason, route) = (field("reason"), field("route"));
         let (http, options, removed, body) = match response.http_response.unwrap() {
             HttpResponse::OkResponse(ok) => (0, ok.headers, ok.headers_to_remove, String::new()),
-            HttpResponse::DeniedResponse(denied) => (denied.status.unwrap().code, denied.headers, Vec::new(), denied.body),
+            HttpResponse::DeniedResponse(denied) => {
+                (denied.status.unwrap().code, denied.headers, Vec::new(), denied.body)
+            }
             HttpResponse::ErrorResponse(error) => panic!("{error:?}"),
         };
         assert_eq!(grpc == 0, http == 0, "one says no and the other yes");
@@ -221,11 +220,14 @@ async fn what_a_client_says_of_itself_never_gets_through() {
     };
     // Without a session and without roles, so that there is nothing to set in their place.
     let service = world.token(|claims| {
+        claims.subject = ServiceAccountId::from_uuid(*TokenId::new(NOW, &[4; 10]).as_uuid()).into();
         claims.sign_in = None;
         claims.roles.clear();
     });
     let own = ["x-vouchsafe-subject", "x-vouchsafe-session", "x-vouchsafe-roles", "x-vouchsafe-scope", "x-user-acr"];
-    for (path, token) in [("/public/x", None), ("/maybe", None), ("/public/x", Some(&service)), ("/orders", Some(&service))] {
+    for (path, token) in
+        [("/public/x", None), ("/maybe", None), ("/public/x", Some(&service)), ("/orders", Some(&service))]
+    {
         let answer = world.ask(forge(get(path, token.map(String::as_str)))).await;
         assert!(answer.allowed(), "{answer:?}");
         for name in own {
@@ -271,7 +273,10 @@ async fn denials_say_what_the_client_can_do() {
         let answer = world.ask(request).await;
         assert_eq!((answer.http, answer.grpc, answer.reason.as_str()), (http, grpc, reason), "{path}");
         assert_eq!(answer.headers.get("cache-control").map(String::as_str), Some("no-store"));
-        assert_eq!(answer.headers.contains_key("www-authenticate"), reason != "closed" && !matches!(http, 400) && reason != "untellable");
+        assert_eq!(
+            answer.headers.contains_key("www-authenticate"),
+            reason != "closed" && !matches!(http, 400) && reason != "untellable"
+        );
         assert!(!answer.body.contains('\n') && !answer.body.contains("eyJ") && !answer.body.is_empty());
     }
     let nothing = Answer::of(world.checker.answer(None).await);
@@ -294,7 +299,9 @@ async fn two_tokens_are_none() {
         });
         HttpRequest { header_map: Some(HeaderMap { headers: headers.collect() }), ..get("/maybe", None) }
     };
-    for request in [joined, raw(&[bearer.as_bytes(), bearer.as_bytes()]), raw(&[b"Bearer \xff"]), raw(&[b"", bearer.as_bytes()])] {
+    for request in
+        [joined, raw(&[bearer.as_bytes(), bearer.as_bytes()]), raw(&[b"Bearer \xff"]), raw(&[b"", bearer.as_bytes()])]
+    {
         let answer = world.ask(request).await;
         assert_eq!((answer.http, answer.reason.as_str()), (401, "unclear_token"));
     }
@@ -404,7 +411,7 @@ proptest! {
         slash in any::<bool>(),
         default in prop_oneof![Just("deny"), Just("required"), Just("public")],
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let world = World::new(&format!("[default]\naccess = {default:?}\n{MIXED}")).await;
             let plain = format!("/{}", segments.join("/"));

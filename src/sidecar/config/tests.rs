@@ -1,6 +1,7 @@
 use super::*;
 
-const HEAD: &str = "issuer = \"https://id.example.com\"\naudience = [\"orders\"]\nservice = \"http://127.0.0.1:50051\"\n";
+const HEAD: &str =
+    "issuer = \"https://id.example.com\"\naudience = [\"orders\"]\nservice = \"http://127.0.0.1:50051\"\n";
 
 fn problems(rest: &str) -> String {
     Config::parse(&format!("{HEAD}{rest}")).err().map(|problems| problems.to_string()).unwrap_or_default()
@@ -56,7 +57,12 @@ scopes = ["a b"]
 
 #[test]
 fn a_key_that_is_not_known_is_an_error() {
-    for text in ["strip_tokens = true", "[[routes]]\npath = \"/a\"\nrole = [\"x\"]", "[listen]\nport = 1", "[default]\npath = \"/\""] {
+    for text in [
+        "strip_tokens = true",
+        "[[routes]]\npath = \"/a\"\nrole = [\"x\"]",
+        "[listen]\nport = 1",
+        "[default]\npath = \"/\"",
+    ] {
         assert!(problems(text).contains("unknown field"), "{text}: {}", problems(text));
     }
     assert!(problems("[[routes]]\npath = \"/a\"\naccess = \"open\"").contains("line 6"));
@@ -73,7 +79,8 @@ fn nobody_far_away_can_ask_unless_the_file_says_so() {
 
 #[test]
 fn files_are_looked_at() {
-    let found = problems("ca_file = \"/nowhere/ca\"\n[service_account]\nclient_id = \"svc_x\"\nsecret_file = \"/nowhere/s\"");
+    let found =
+        problems("ca_file = \"/nowhere/ca\"\n[service_account]\nclient_id = \"svc_x\"\nsecret_file = \"/nowhere/s\"");
     assert!(found.contains("ca_file: cannot read") && found.contains("secret_file: cannot be read"), "{found}");
 }
 

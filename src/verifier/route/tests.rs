@@ -147,7 +147,9 @@ fn what_an_earlier_pattern_covers() {
     assert!(covers("/**", "/x/*") && covers("/x/**", "/x") && covers("/x/*", "/x/y") && covers("/x/*/**", "/x/y/**"));
     assert!(!covers("/x/*", "/x/**") && !covers("/x/y", "/x/*") && !covers("/x/*/**", "/x") && !covers("/x", "/x/"));
     let covers = |a: &str, b: &str| HostPattern::parse(a).unwrap().covers(&HostPattern::parse(b).unwrap());
-    assert!(covers("*.a.b", "x.a.b") && covers("*.a.b", "*.x.a.b") && covers("*.a.b", "*.a.b") && !covers("*.a.b", "a.b"));
+    assert!(
+        covers("*.a.b", "x.a.b") && covers("*.a.b", "*.x.a.b") && covers("*.a.b", "*.a.b") && !covers("*.a.b", "a.b")
+    );
 }
 
 /// Another spelling of a path of plain segments.

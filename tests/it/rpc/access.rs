@@ -38,7 +38,7 @@ async fn call(node: &TestNode, path: &str, token: Option<&str>) -> Result<(), St
         let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
         request.metadata_mut().insert("authorization", value);
     }
-    client.unary::<(), (), _>(request, path.parse().unwrap(), ProstCodec::default()).await.map(|_| ())
+    client.server_streaming::<(), (), _>(request, path.parse().unwrap(), ProstCodec::default()).await.map(|_| ())
 }
 
 async fn what_is_not_in_the_proto_is_not_served(backend: Backend) {

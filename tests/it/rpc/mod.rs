@@ -25,6 +25,7 @@ mod sign_in;
 mod tokens;
 mod two_nodes;
 mod users;
+mod watch;
 
 /// Instantiates each test for forms of the state that a node keeps, so that its name tells which.
 macro_rules! on_forms {

@@ -102,7 +102,7 @@ async fn update(
     Ok(answer.into_inner().service_account.unwrap())
 }
 
-async fn delete(node: &TestNode, root: &str, client_id: &str, etag: &str) -> Result<(), Status> {
+pub(super) async fn delete(node: &TestNode, root: &str, client_id: &str, etag: &str) -> Result<(), Status> {
     let request = v1::DeleteServiceAccountRequest { client_id: client_id.into(), etag: etag.into() };
     admin(node).await.delete_service_account(bearer(root, request)).await.map(|_| ())
 }

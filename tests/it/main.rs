@@ -10,3 +10,4 @@ mod rpc;
 mod state;
 mod store;
 mod support;
+mod verifier;

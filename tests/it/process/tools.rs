@@ -8,7 +8,7 @@ use tokio::process::Command;
 use super::harness::{Ended, Server, finish};
 
 /// A program that `make test` installs.
-pub(super) fn tool(name: &str) -> PathBuf {
+pub(crate) fn tool(name: &str) -> PathBuf {
     let advice = "run the tests by `make test`, which installs what they need";
     let folder =
         std::env::var("VOUCHSAFE_TEST_TOOLS").unwrap_or_else(|_| panic!("VOUCHSAFE_TEST_TOOLS is not set: {advice}"));

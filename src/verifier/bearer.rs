@@ -40,7 +40,9 @@ mod tests {
         assert_eq!(of(&[b"bearer abc"]), Ok(Some("abc")));
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&[b"Basic abc"]), Ok(None));
-        for unclear in [&[&b"Bearer a"[..], b"Bearer b"][..], &[b"Bearer \xff"], &[b"Bearer a\tb"], &[b"Bearer \xc3\xa9"]] {
+        for unclear in
+            [&[&b"Bearer a"[..], b"Bearer b"][..], &[b"Bearer \xff"], &[b"Bearer a\tb"], &[b"Bearer \xc3\xa9"]]
+        {
             assert_eq!(of(unclear), Err(Denied::UnclearToken), "{unclear:?}");
         }
     }

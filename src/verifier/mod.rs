@@ -16,15 +16,22 @@ pub mod seen;
 mod ambient;
 mod builder;
 mod embedded;
+mod interceptor;
+mod layer;
 mod principal;
+mod respond;
 mod rule;
 mod sharded;
+#[cfg(test)]
+mod testing;
 
 pub use ambient::SystemClock;
 pub use builder::{BuildError, Builder};
 pub use check::{AudiencePolicy, Authentic, Inactive, Leeway, PolicyError, REFRESH_TOKEN_PREFIX, TokenVerifier};
 pub use claims::ClaimsError;
 pub use embedded::Verifier;
+pub use interceptor::VerifierInterceptor;
+pub use layer::{Guard, Guarded, Policy, VerifierLayer};
 pub use principal::Principal;
 pub use revocation_set::RevocationSet;
 pub use rule::{Access, Denied, Rule, WhenStale};

@@ -102,7 +102,7 @@ fn challenge(denied: &Denied) -> Option<HeaderValue> {
 impl From<Denied> for Status {
     fn from(denied: Denied) -> Self {
         let mut metadata = MetadataMap::new();
-        if let Some(Ok(challenge)) = denied.challenge().map(|text| MetadataValue::try_from(text)) {
+        if let Some(Ok(challenge)) = denied.challenge().map(MetadataValue::try_from) {
             metadata.insert("www-authenticate", challenge);
         }
         if denied.grpc_code() == Code::Unavailable {

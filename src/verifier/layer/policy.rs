@@ -28,11 +28,14 @@ use crate::verifier::rule::Rule;
 #[derive(Clone, Debug)]
 pub struct Policy {
     default: Arc<Rule>,
-    /// By path; there for an HTTP method, or for all of them.
-    exact: HashMap<String, Vec<(Option<Method>, Arc<Rule>)>>,
+    /// By path.
+    exact: HashMap<String, Vec<(Methods, Arc<Rule>)>>,
     /// Without the last `/`; the longest first.
     under: Vec<(String, Arc<Rule>)>,
 }
+
+/// One HTTP method, or all.
+type Methods = Option<Method>;
 
 /// The path could be understood in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +85,7 @@ impl Policy {
         self
     }
 
-    fn exactly(mut self, method: Option<Method>, path: &str, rule: Rule) -> Self {
+    fn exactly(mut self, method: Methods, path: &str, rule: Rule) -> Self {
         assert_plain(path);
         let rules = self.exact.entry(path.to_owned()).or_default();
         assert!(rules.iter().all(|(known, _)| *known != method), "{path:?} has a rule already");

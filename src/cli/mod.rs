@@ -13,7 +13,6 @@ use crate::{
 mod admin;
 pub mod args;
 mod completions;
-mod fetch;
 mod healthcheck;
 mod keys;
 mod manage;

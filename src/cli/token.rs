@@ -10,14 +10,15 @@ use serde_json::{Map, Value, json};
 use super::{
     Failure, ambient,
     args::{InspectToken, TokenOutput, TokenSource, VerifyToken},
-    complain,
-    fetch::{Document, Fetcher},
-    print, text,
+    complain, print, text,
 };
 use crate::{
     domain::{claims::AccessClaims, secret::SecretString, time::Timestamp},
     jose::KeySet,
-    verifier::{AudiencePolicy, Inactive, Leeway, REFRESH_TOKEN_PREFIX, RevocationSet, TokenVerifier, claims},
+    verifier::{
+        AudiencePolicy, Inactive, Leeway, REFRESH_TOKEN_PREFIX, RevocationSet, TokenVerifier, claims,
+        keys::fetch::{Document, FetchError, Fetcher},
+    },
 };
 
 /// More than any token; a larger input is not read to its end.
@@ -72,16 +73,27 @@ async fn keys(args: &VerifyToken) -> Result<KeySet, Failure> {
 }
 
 async fn existing(fetcher: &Fetcher, url: &str) -> Result<String, Failure> {
-    match fetcher.fetch(url).await? {
+    match fetch(fetcher, url).await? {
         Document::Found(text) => Ok(text),
         Document::Missing => Err(Failure(format!("{url}: there is nothing"))),
     }
 }
 
+async fn fetch(fetcher: &Fetcher, url: &str) -> Result<Document, Failure> {
+    fetcher.fetch(url).await.map_err(|error| {
+        let advice = match error {
+            FetchError::Plaintext => " (--insecure-http)",
+            FetchError::NobodyTrusted => ": name some with --ca-file",
+            FetchError::Failed(_) => "",
+        };
+        Failure(format!("{url}: {error}{advice}"))
+    })
+}
+
 /// Where the issuer says that its keys are: RFC 8414 §3, or else OpenID Connect Discovery §4.
 async fn discover(fetcher: &Fetcher, issuer: &str) -> Result<String, Failure> {
     for url in metadata_urls(issuer)? {
-        let Document::Found(text) = fetcher.fetch(&url).await? else { continue };
+        let Document::Found(text) = fetch(fetcher, &url).await? else { continue };
         let metadata: Value = serde_json::from_str(&text).map_err(|e| Failure(format!("{url} is no JSON: {e}")))?;
         // RFC 8414 §3.3: otherwise one issuer could speak for another.
         if metadata["issuer"] != issuer {

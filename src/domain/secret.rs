@@ -35,6 +35,12 @@ impl PartialEq for SecretString {
 
 impl Eq for SecretString {}
 
+impl From<String> for SecretString {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// A secret key of `N` bytes.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct SecretKey<const N: usize>([u8; N]);

@@ -72,9 +72,9 @@ pub fn markdown_table() -> String {
     format!("| RPC | who may call it |\n|---|---|\n{rows}")
 }
 
-/// Whether calls of this RPC may last as long as their callers want: they send one message after the other.
+/// Whether calls of this RPC may last as long as their callers want: one message comes after the other.
 pub(super) fn is_long(path: &str) -> bool {
-    path == "/vouchsafe.v1.UserAdminService/ImportUsers"
+    ["/vouchsafe.v1.UserAdminService/ImportUsers", "/vouchsafe.v1.VerifierService/WatchRevocations"].contains(&path)
 }
 
 /// Who may call the RPC with this path. `None`: there is no such RPC.

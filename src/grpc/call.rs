@@ -36,7 +36,7 @@ const REQUEST_ID: &str = "x-request-id";
 /// nothing; never earlier than this share of it.
 const EARLY: Duration = Duration::from_millis(20);
 
-/// Longest that an import may take. The connection ends before.
+/// Longest that an import or a watch may take. The connection ends before.
 const LONGEST: Duration = Duration::from_hours(24);
 
 /// The access token of a call that may outlast it.
@@ -182,6 +182,9 @@ impl Shared {
                     other => Refusal::Service(other),
                 })?;
                 self.service.authenticate_service(&token).await.map_err(Refusal::Service)?;
+                if access::is_long(request.uri().path()) {
+                    request.extensions_mut().insert(CallersToken(token));
+                }
             }
             Access::Account => {
                 let token = bearer(request.headers()).map_err(Refusal::Service)?;

@@ -43,9 +43,9 @@ const BACKLOG: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// After this a connection is told to go (GOAWAY), and its client opens another, maybe to another node.
 pub(super) const MAX_AGE: Duration = Duration::from_hours(1);
-/// What is still under way that much later is cut: more than a call may take (`grpc.max_deadline`, 10 min at most), so only
-/// streams without an end and peers that do not read are hit.
-const GRACE: Duration = Duration::from_mins(15);
+/// What is still under way that much later is cut: more than a call may take (`grpc.max_deadline`, 10 min at most) and than a
+/// watch lasts, so only imports and peers that do not read are hit.
+pub(super) const GRACE: Duration = Duration::from_mins(15);
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]

@@ -25,6 +25,7 @@ mod attributes;
 pub(super) mod service_accounts;
 pub(super) mod user_lists;
 pub(super) mod users;
+pub(super) mod watch;
 
 pub(super) use self::attributes::{attributes, structure};
 

@@ -32,6 +32,7 @@ mod status;
 mod user_admin;
 mod user_routes;
 mod verifier;
+mod watch;
 
 pub use access::{Access, markdown_table, paths, permissions};
 pub use call::{CallLayer, CallPolicy};

@@ -64,7 +64,7 @@ impl Server {
         let Self { listener, tls, layer, limits } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
         let metrics = Arc::clone(service.metrics());
-        let routes = routes(service, health_service).map_err(io::Error::other)?;
+        let routes = routes(Arc::clone(&service), health_service).map_err(io::Error::other)?;
         announce(&health, tonic_health::ServingStatus::Serving).await;
 
         let stop = CancellationToken::new();
@@ -94,6 +94,8 @@ impl Server {
             ended = &mut server => return ended.map_err(io::Error::other),
             () = sleep(limits.pause) => {}
         }
+        // Streams without an end are no calls that could finish.
+        service.stop_watches();
         stop.cancel();
         // An idle client holds its connection for ever; the bound is ours to keep.
         if let Ok(ended) = timeout(limits.drain, &mut server).await {

@@ -11,7 +11,7 @@ use crate::{domain, pb::v1::ErrorReason, service::ServiceError, store::Refused};
 const DOMAIN: &str = "vouchsafe";
 
 /// When to try again after an outage.
-const OUTAGE_RETRY: Duration = Duration::from_secs(1);
+pub(super) const OUTAGE_RETRY: Duration = Duration::from_secs(1);
 
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
@@ -84,16 +84,12 @@ impl From<ServiceError> for Status {
             ),
             ServiceError::Refused(refused) => refused_status(refused),
             ServiceError::Overloaded { retry_after } => {
-                let mut details = info(R::Overloaded);
-                details.set_retry_info(Some(retry_after));
                 let text = "too many passwords are being checked: try again later";
-                Status::with_error_details(Code::ResourceExhausted, text, details)
+                retry(Code::ResourceExhausted, R::Overloaded, text, retry_after)
             }
             ServiceError::Busy { retry_after } => {
-                let mut details = info(R::Overloaded);
-                details.set_retry_info(Some(retry_after));
-                let text = "as many imports as there may be run at this node: try again later";
-                Status::with_error_details(Code::ResourceExhausted, text, details)
+                let text = "as many calls of this kind as there may be are under way at this node: try again later";
+                retry(Code::ResourceExhausted, R::Overloaded, text, retry_after)
             }
             ServiceError::DeadlineExceeded => {
                 status(Code::DeadlineExceeded, R::DeadlineExceeded, "the deadline passed before the answer was ready")
@@ -166,10 +162,15 @@ fn refused_status(refused: Refused) -> Status {
 }
 
 fn unavailable() -> Status {
-    let mut details = info(ErrorReason::StoreUnavailable);
-    details.set_retry_info(Some(OUTAGE_RETRY));
     let text = "a store this answer depends on is not available: try again";
-    Status::with_error_details(Code::Unavailable, text, details)
+    retry(Code::Unavailable, ErrorReason::StoreUnavailable, text, OUTAGE_RETRY)
+}
+
+/// A refusal of what may be tried again after a while.
+pub(super) fn retry(code: Code, reason: ErrorReason, text: &str, after: Duration) -> Status {
+    let mut details = info(reason);
+    details.set_retry_info(Some(after));
+    Status::with_error_details(code, text, details)
 }
 
 fn invalid(violations: Vec<domain::field::FieldViolation>) -> Status {

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, convert};
+use super::{Handlers, convert, watch};
 use crate::{pb::v1, pb::v1::verifier_service_server::VerifierService};
 
 #[tonic::async_trait]
@@ -16,12 +16,12 @@ impl VerifierService for Handlers {
         Ok(Response::new(v1::GetVerificationKeysResponse { issuer, keys }))
     }
 
-    type WatchRevocationsStream = tokio_stream::Empty<Result<v1::WatchRevocationsResponse, Status>>;
+    type WatchRevocationsStream = watch::Stream;
 
     async fn watch_revocations(
         &self,
-        _request: Request<v1::WatchRevocationsRequest>,
+        request: Request<v1::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+        watch::watch_revocations(&self.service, request).await
     }
 }

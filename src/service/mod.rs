@@ -46,12 +46,13 @@ mod tokens;
 mod users;
 mod verify;
 mod verify_password;
+mod watch;
 
 pub use crate::crypto::import_hash;
 pub use background::Background;
 pub use context::{Principal, RequestContext};
 pub use error::ServiceError;
-pub use feed::{Feed, Observer};
+pub use feed::{Feed, Observer, Piece};
 pub use hot::Hot;
 pub use imports::{Import, ImportRow, Imported, MAX_ROWS};
 pub use keys::{KeyChain, KeyError, PublishedKey};
@@ -65,6 +66,7 @@ pub use sessions::SessionList;
 pub use tokens::IssuedTokens;
 pub use users::{CreateUserCommand, NewSecret, PageToken, UserKey, UserPage};
 pub use verify::{Consistency, Verification};
+pub use watch::{RevocationWatch, Told};
 
 /// A node that has not read the feed for this long should get no calls. The feed is read each second.
 const READY_STALENESS: Duration = Duration::from_secs(4);
@@ -88,6 +90,7 @@ pub struct Service {
     entropy: Arc<dyn Entropy>,
     metrics: Arc<Metrics>,
     imports: Arc<Semaphore>,
+    watches: watch::Watches,
 }
 
 impl std::fmt::Debug for Service {
@@ -167,6 +170,7 @@ impl Service {
             entropy,
             metrics,
             imports: Arc::new(Semaphore::new(imports::IMPORTS)),
+            watches: watch::Watches::default(),
         })
     }
 

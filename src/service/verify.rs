@@ -105,6 +105,17 @@ impl Service {
         if self.feed.is_vouched_for() { max_staleness.max(database_grace) } else { max_staleness }
     }
 
+    /// Whether this node may speak for its list of revocations: none are known to be missing, and it is not too old.
+    pub(super) fn check_list(&self) -> Result<(), ServiceError> {
+        if self.feed.misses_revocations() {
+            return Err(ServiceError::Unavailable { cause: "revocations are missing here".into() });
+        }
+        if self.feed.staleness() > self.staleness_allowed() {
+            return Err(ServiceError::Unavailable { cause: "the revocation list is too old".into() });
+        }
+        Ok(())
+    }
+
     /// Whether a token is active by what this node remembers, and by every key there is.
     pub(super) async fn check(
         &self,
@@ -125,12 +136,7 @@ impl Service {
         token: &SecretString,
         audience: &[Audience],
     ) -> Result<Verification, ServiceError> {
-        if self.feed.misses_revocations() {
-            return Err(ServiceError::Unavailable { cause: "revocations are missing here".into() });
-        }
-        if self.feed.staleness() > self.staleness_allowed() {
-            return Err(ServiceError::Unavailable { cause: "the revocation list is too old".into() });
-        }
+        self.check_list()?;
         let verification = self.check_here(token, audience);
         if verification != Err(Inactive::UnknownKey) {
             return Ok(verification);
@@ -140,7 +146,8 @@ impl Service {
         Ok(self.check_here(token, audience))
     }
 
-    fn check_here(&self, token: &SecretString, audience: &[Audience]) -> Verification {
+    /// Whether a token is active by what this node remembers.
+    pub(super) fn check_here(&self, token: &SecretString, audience: &[Audience]) -> Verification {
         let (keys, now) = (self.keys.verification_keys(), self.clock.now());
         let checked = self.verifier.verify_for(audience, token.expose(), &keys, self.feed.revocations(), now);
         checked.map(|token| token.claims().clone())

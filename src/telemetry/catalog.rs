@@ -43,6 +43,9 @@ catalog! {
     FEED_HEAD = gauge("vouchsafe.feed.head", "vouchsafe_feed_head", "{entry}", "Number up to which this node has read the revocation feed.");
     FEED_STALENESS = gauge("vouchsafe.feed.staleness", "vouchsafe_feed_staleness_seconds", "s", "Time since this node last read the feed to its end from the database.");
     REVOCATIONS_HELD = gauge("vouchsafe.revocations.held", "vouchsafe_revocations_held", "{revocation}", "Revoked sessions, tokens, users and keys in memory.");
+    WATCHERS = gauge("vouchsafe.revocation.watchers", "vouchsafe_revocation_watchers", "{watcher}", "Verifiers that watch this node's revocations.");
+    WATCHED = counter("vouchsafe.revocation.watched", "vouchsafe_revocation_watched_total", "{revocation}", "Revocations told to watchers, those at the beginning of a watch included.");
+    WATCHES_ENDED = counter("vouchsafe.revocation.watches_ended", "vouchsafe_revocation_watches_ended_total", "{watch}", "Watches of revocations that ended by why they did.");
 
     KEY_AGE = gauge("vouchsafe.signing_key.age", "vouchsafe_signing_key_age_seconds", "s", "How long the key that signs access tokens has been signing.");
     KEY_NEXT = gauge("vouchsafe.signing_key.next_activation", "vouchsafe_signing_key_next_activation_timestamp_seconds", "s", "When the next signing key takes over, in seconds since 1970; missing while none is published.");

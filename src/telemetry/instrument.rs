@@ -20,6 +20,10 @@ impl Counter {
         self.0.fetch_add(1, Relaxed);
     }
 
+    pub(super) fn add_many(&self, number: u64) {
+        self.0.fetch_add(number, Relaxed);
+    }
+
     pub(super) fn value(&self) -> Value {
         Value::Number(float(self.0.load(Relaxed)))
     }

@@ -57,6 +57,24 @@ labels! {
         Failed = "failed",
     }
 
+    /// Why a watch of revocations ended.
+    WatchEnd("reason") {
+        /// The caller went away.
+        Gone = "gone",
+        /// The caller did not read for some seconds.
+        Slow = "slow",
+        /// This node may miss revocations itself.
+        Stale = "stale",
+        /// The token that the caller was admitted with was revoked, or has expired.
+        Token = "token",
+        /// It had lasted for long enough.
+        Age = "age",
+        /// The caller's deadline passed.
+        Deadline = "deadline",
+        /// This node stops.
+        Stopping = "stopping",
+    }
+
     /// How a service account's request for a token ended.
     ServiceTokenOutcome("outcome") {
         /// With a token.

@@ -16,7 +16,9 @@ use super::{
     catalog,
     family::{Description, Family, Point, Value, float},
     instrument::{Counter, Counters, CountersBy, Histogram},
-    label::{LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, ServiceTokenOutcome, VerificationResult},
+    label::{
+        LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, ServiceTokenOutcome, VerificationResult, WatchEnd,
+    },
     process::Process,
 };
 use crate::{
@@ -44,6 +46,9 @@ pub struct Metrics {
     hash_wait: Histogram,
     hash_duration: Histogram,
     revocation_lag: Histogram,
+    watchers: AtomicI64,
+    watched: Counter,
+    watches_ended: Counters<WatchEnd>,
     connections: AtomicI64,
 }
 
@@ -127,6 +132,9 @@ impl Metrics {
             hash_wait: Histogram::default(),
             hash_duration: Histogram::default(),
             revocation_lag: Histogram::default(),
+            watchers: AtomicI64::new(0),
+            watched: Counter::default(),
+            watches_ended: Counters::default(),
             connections: AtomicI64::new(0),
         }
     }
@@ -190,6 +198,12 @@ impl Metrics {
         OpenConnection(Arc::clone(self))
     }
 
+    /// A watch of revocations was begun; it counts until the answer is dropped.
+    pub fn watch(self: &Arc<Self>) -> OpenWatch {
+        self.watchers.fetch_add(1, Relaxed);
+        OpenWatch(Arc::clone(self))
+    }
+
     /// All metrics at this moment, in the order of the catalogue.
     pub fn collect(&self, readings: &Readings) -> Vec<Family> {
         let mut families = self.recorded();
@@ -211,6 +225,9 @@ impl Metrics {
             one(catalog::HASH_WAIT, self.hash_wait.value()),
             one(catalog::HASH_DURATION, self.hash_duration.value()),
             one(catalog::REVOCATION_LAG, self.revocation_lag.value()),
+            level(catalog::WATCHERS, u64::try_from(self.watchers.load(Relaxed)).ok().map(float)),
+            one(catalog::WATCHED, self.watched.value()),
+            Family { about: catalog::WATCHES_ENDED, points: self.watches_ended.points() },
             level(catalog::CONNECTIONS, u64::try_from(self.connections.load(Relaxed)).ok().map(float)),
         ]
     }
@@ -246,6 +263,28 @@ pub struct OpenConnection(Arc<Metrics>);
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A watch of revocations that is counted as under way.
+#[derive(Debug)]
+pub struct OpenWatch(Arc<Metrics>);
+
+impl OpenWatch {
+    /// So many revocations were told.
+    pub fn told(&self, revocations: usize) {
+        self.0.watched.add_many(revocations as u64);
+    }
+
+    /// It has ended.
+    pub fn ended(self, why: WatchEnd) {
+        self.0.watches_ended.add(why);
+    }
+}
+
+impl Drop for OpenWatch {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Relaxed);
     }
 }
 

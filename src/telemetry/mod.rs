@@ -29,8 +29,9 @@ pub use catalog::CATALOG;
 pub use family::{Description, Distribution, Family, Kind, Point, Value};
 pub use label::{
     Label, LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, ServiceTokenOutcome, VerificationResult,
+    WatchEnd,
 };
-pub use metrics::{Metrics, OpenConnection, Readings, RpcMethod};
+pub use metrics::{Metrics, OpenConnection, OpenWatch, Readings, RpcMethod};
 pub use otlp::{Otlp, OtlpError};
 pub use prometheus::{CONTENT_TYPE, text};
 pub use spans::{begin_rpc_span, end_rpc_span};

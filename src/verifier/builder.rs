@@ -1,22 +1,51 @@
 //! How an embedded verifier is made.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
+use tonic::transport::{ClientTlsConfig, Endpoint};
+use tracing::warn;
 
 use super::{
-    ambient::SystemClock,
+    ambient::{SystemClock, monotonic_now},
     check::{AudiencePolicy, Leeway, PolicyError, TokenVerifier},
-    embedded::Verifier,
+    embedded::{Shared, Verifier},
+    herald,
+    issuer::{Account, Issuer},
+    keys::{
+        self, Keys, Source,
+        fetch::{FetchError, Fetcher, bare, is_this_machine},
+    },
+    persist::{self, Keeper, Known, Unusable},
+    seen::RememberingVerifier,
+    watch::{self, Freshness, Place},
 };
 use crate::{
     domain::{
         audience::{Audience, AudienceError},
+        secret::SecretString,
         time::Clock,
     },
     jose::KeySet,
 };
 
+/// Tokens that a verifier remembers unless it is told otherwise.
+const CAPACITY: usize = 10_000;
+/// How old the list of revocations may get. A restart of the issuer takes seconds.
+const MAX_STALENESS: Duration = Duration::from_secs(30);
+/// With a heartbeat each second, a list that may not get this old would be too old every now and then.
+const LEAST_STALENESS: Duration = Duration::from_secs(2);
+/// Between two fetches because of unknown keys.
+const KEY_COOL_DOWN: Duration = Duration::from_secs(10);
+/// Longest that [`Builder::start`] takes.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Why a verifier cannot be made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// The issuer, the audience or the leeway.
     #[error(transparent)]
@@ -24,20 +53,65 @@ pub enum BuildError {
     /// An audience is not a name.
     #[error("an audience {0}")]
     Audience(#[from] AudienceError),
+    /// There is nowhere to get keys from.
+    #[error("a verifier needs keys: name the issuer's .service(…) or .jwks_url(…), or give them with .keys(…)")]
+    NoKeys,
+    /// Keys are given, and are to be fetched from a URL as well.
+    #[error("keys come from .keys(…) or from .jwks_url(…), not from both")]
+    TwoSourcesOfKeys,
+    /// There is no key among those that are given.
+    #[error(".keys(…) were given none")]
+    EmptyKeys,
+    /// There is nowhere to get revocations from.
+    #[error(
+        "a verifier needs revocations: name the issuer's .service(…), or say .without_revocations() if a revoked token may \
+         work until it expires"
+    )]
+    NoRevocations,
+    /// The service is named, but nothing is asked of it.
+    #[error(".service(…) has no use: the keys come from elsewhere, and it is .without_revocations()")]
+    UselessService,
+    /// An account to ask a service with that is not named.
+    #[error(".service_account(…) is of use with .service(…) only")]
+    UselessAccount,
+    /// There is nothing to save.
+    #[error(".persist_in(…) has no use: the keys are given, and it is .without_revocations()")]
+    UselessPersistence,
+    /// The list of revocations would be too old every now and then.
+    #[error("max_staleness must be at least {} s: the list is confirmed each second", LEAST_STALENESS.as_secs())]
+    StalenessTooShort,
+    /// The service's URL cannot be used.
+    #[error("the service's URL cannot be used: {0}")]
+    ServiceUrl(#[source] tonic::transport::Error),
+    /// The URL of the keys cannot be used.
+    #[error("the URL of the keys cannot be used: {0}")]
+    JwksUrl(String),
+    /// Whoever is between this machine and another could decide which tokens pass.
+    #[error("{0}: whoever is in between could replace the keys: use https, or .allow_plaintext() if nobody can be")]
+    Plaintext(String),
 }
 
 /// What a verifier is made of. See [`Verifier::builder`].
+#[must_use]
 pub struct Builder {
     issuer: String,
     audience: Vec<String>,
     leeway: Leeway,
     capacity: usize,
-    keys: KeySet,
+    keys: Option<KeySet>,
+    jwks_url: Option<String>,
+    service: Option<Endpoint>,
+    /// The service's URL, if it is one of another machine without TLS.
+    plaintext_service: Option<String>,
+    account: Option<Account>,
+    without_revocations: bool,
+    allow_plaintext: bool,
+    max_staleness: Duration,
+    key_cool_down: Duration,
+    start_timeout: Duration,
+    persist_in: Option<PathBuf>,
     clock: Arc<dyn Clock>,
 }
-
-/// Tokens that a verifier remembers unless it is told otherwise.
-const CAPACITY: usize = 10_000;
 
 impl Builder {
     pub(super) fn new(issuer: String, audience: Vec<String>) -> Self {
@@ -46,44 +120,228 @@ impl Builder {
             audience,
             leeway: Leeway::ZERO,
             capacity: CAPACITY,
-            keys: KeySet::default(),
+            keys: None,
+            jwks_url: None,
+            service: None,
+            plaintext_service: None,
+            account: None,
+            without_revocations: false,
+            allow_plaintext: false,
+            max_staleness: MAX_STALENESS,
+            key_cool_down: KEY_COOL_DOWN,
+            start_timeout: START_TIMEOUT,
+            persist_in: None,
             clock: Arc::new(SystemClock),
         }
     }
 
-    /// With these keys, which are never fetched.
-    #[must_use]
+    /// With keys and revocations from the issuer's gRPC port. The endpoint is taken as it is, with TLS or without, but for the
+    /// timeout for connecting and keep-alive, which are set here: a connection that has died must be noticed.
+    pub fn service(self, endpoint: Endpoint) -> Self {
+        Self { service: Some(endpoint), plaintext_service: None, ..self }
+    }
+
+    /// The same by URL, `https://…` with the certificates that the system trusts, `http://…` on this machine, or `unix:…`.
+    ///
+    /// # Errors
+    /// [`BuildError::ServiceUrl`]. That another machine is not asked without TLS is said at the start.
+    pub fn service_url(self, url: &str) -> Result<Self, BuildError> {
+        let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(BuildError::ServiceUrl)?;
+        let uri = endpoint.uri();
+        let has_tls = uri.scheme_str() == Some("https");
+        let is_here = url.starts_with("unix:") || is_this_machine(bare(uri.host().unwrap_or_default()));
+        let plaintext_service = (!has_tls && !is_here).then(|| url.to_owned());
+        if has_tls {
+            let trusted = ClientTlsConfig::new().with_native_roots();
+            endpoint = endpoint.tls_config(trusted).map_err(BuildError::ServiceUrl)?;
+        }
+        Ok(Self { plaintext_service, ..self.service(endpoint) })
+    }
+
+    /// Asks the service in the name of this service account, which it wants where its port is not bound to loopback.
+    pub fn service_account(self, client_id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
+        Self { account: Some(Account { client_id: client_id.into(), secret: secret.into() }), ..self }
+    }
+
+    /// With the keys at this URL: the issuer's `/.well-known/jwks.json`. Instead of those of the service.
+    pub fn jwks_url(self, url: impl Into<String>) -> Self {
+        Self { jwks_url: Some(url.into()), ..self }
+    }
+
+    /// With these keys, which are never fetched. They must be those of the issuer.
     pub fn keys(self, keys: KeySet) -> Self {
-        Self { keys, ..self }
+        Self { keys: Some(keys), ..self }
+    }
+
+    /// Without a list of revocations: a token that is revoked works until it expires.
+    pub fn without_revocations(self) -> Self {
+        Self { without_revocations: true, ..self }
+    }
+
+    /// Asks other machines without TLS as well. Whoever is in between can make any token pass, and take the account's secret: for
+    /// where nobody can be, or something else encrypts.
+    pub fn allow_plaintext(self) -> Self {
+        Self { allow_plaintext: true, ..self }
+    }
+
+    /// Takes the list of revocations for too old when it has been complete so long ago, instead of 30 s. At least 2 s. A rule
+    /// says what is done then.
+    pub fn max_staleness(self, max_staleness: Duration) -> Self {
+        Self { max_staleness, ..self }
+    }
+
+    /// Fetches keys because of tokens that name unknown ones no more than once in such a time, instead of 10 s.
+    pub fn key_cool_down(self, key_cool_down: Duration) -> Self {
+        Self { key_cool_down, ..self }
+    }
+
+    /// Waits for so long at the start for the issuer's keys and revocations, instead of 5 s.
+    pub fn start_timeout(self, start_timeout: Duration) -> Self {
+        Self { start_timeout, ..self }
+    }
+
+    /// Keeps keys and revocations in this file, or in one in this directory, for a start while the issuer is away. Each
+    /// verifier needs a place of its own. Whoever can write there decides which tokens pass.
+    ///
+    /// The list of revocations is then as old as the machine's date says. A list from the future is not believed at all.
+    pub fn persist_in(self, path: impl Into<PathBuf>) -> Self {
+        Self { persist_in: Some(path.into()), ..self }
     }
 
     /// With this leeway on `exp` and `nbf` instead of none.
-    #[must_use]
     pub fn leeway(self, leeway: Leeway) -> Self {
         Self { leeway, ..self }
     }
 
     /// Remembers about so many verified tokens, at some 800 bytes each, instead of 10 000.
-    #[must_use]
     pub fn remember(self, tokens: usize) -> Self {
         Self { capacity: tokens, ..self }
     }
 
     /// Goes by this clock instead of the machine's.
-    #[must_use]
     pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
     }
 
-    /// Makes the verifier, and what keeps it up to date in the background.
+    /// Makes the verifier, and what keeps it up to date in the background. Wants a tokio runtime.
+    ///
+    /// It waits a little until the verifier is [ready](Verifier::is_ready). If the issuer is away it starts all the same: with
+    /// what was saved, as long as that is not too old; otherwise with nothing, and every check is
+    /// [`Denied::Unavailable`](super::Denied::Unavailable) until the issuer answers.
     ///
     /// # Errors
     /// See [`BuildError`].
-    #[allow(clippy::unused_async)]
     pub async fn start(self) -> Result<Verifier, BuildError> {
-        let Self { issuer, audience, leeway, capacity, keys, clock } = self;
-        let audience = audience.into_iter().map(Audience::try_from).collect::<Result<Vec<_>, _>>()?;
-        let verifier = TokenVerifier::new(issuer, AudiencePolicy::AnyOf(audience))?.with_leeway(leeway);
-        Ok(Verifier::from_parts(verifier, capacity, keys, clock))
+        let patience = self.start_timeout;
+        let verifier = self.check()?.begin().await;
+        if timeout(patience, verifier.ready()).await.is_err() {
+            warn!("tokens cannot be verified yet: the issuer does not answer");
+        }
+        Ok(verifier)
+    }
+
+    /// Whether all this goes together.
+    fn check(self) -> Result<Checked, BuildError> {
+        let audience = self.audience.iter().cloned().map(Audience::try_from).collect::<Result<Vec<_>, _>>()?;
+        let verifier =
+            TokenVerifier::new(self.issuer.clone(), AudiencePolicy::AnyOf(audience))?.with_leeway(self.leeway);
+        let has_own_keys = self.keys.is_some() || self.jwks_url.is_some();
+        match (&self.keys, &self.jwks_url, &self.service) {
+            (None, None, None) => return Err(BuildError::NoKeys),
+            (Some(_), Some(_), _) => return Err(BuildError::TwoSourcesOfKeys),
+            (Some(keys), None, _) if keys.is_empty() => return Err(BuildError::EmptyKeys),
+            (_, _, None) if !self.without_revocations => return Err(BuildError::NoRevocations),
+            (_, _, Some(_)) if self.without_revocations && has_own_keys => return Err(BuildError::UselessService),
+            (_, _, None) if self.account.is_some() => return Err(BuildError::UselessAccount),
+            _ => {}
+        }
+        if self.persist_in.is_some() && self.keys.is_some() && self.without_revocations {
+            return Err(BuildError::UselessPersistence);
+        }
+        if self.max_staleness < LEAST_STALENESS && !self.without_revocations {
+            return Err(BuildError::StalenessTooShort);
+        }
+        if let (Some(url), false) = (&self.plaintext_service, self.allow_plaintext) {
+            return Err(BuildError::Plaintext(url.clone()));
+        }
+        let fetcher = Fetcher { ca_file: None, insecure_http: self.allow_plaintext };
+        if let Some(url) = &self.jwks_url {
+            fetcher.accepts(url).map_err(|error| match error {
+                FetchError::Plaintext => BuildError::Plaintext(url.clone()),
+                other => BuildError::JwksUrl(other.to_string()),
+            })?;
+        }
+        Ok(Checked { builder: self, verifier, fetcher })
     }
 }
+
+/// What goes together.
+struct Checked {
+    builder: Builder,
+    verifier: TokenVerifier,
+    fetcher: Fetcher,
+}
+
+impl Checked {
+    async fn begin(self) -> Verifier {
+        let Self { builder, verifier, fetcher } = self;
+        let issuer = builder.service.map(|endpoint| Arc::new(Issuer::new(endpoint, builder.account)));
+        let keeper =
+            builder.persist_in.map(|path| Keeper { file: persist::file(path), issuer: builder.issuer.clone() });
+        let known = recall(keeper.as_ref()).await;
+        let now = monotonic_now();
+        let freshness = Freshness::new((!builder.without_revocations).then_some(builder.max_staleness), now);
+        let date = builder.clock.now();
+        // One from the future says that a clock was set, and nothing about how old the list is.
+        let moment =
+            known.complete_time.filter(|time| *time <= date).and_then(|time| now.checked_sub(date.since(time)));
+        if let Some(moment) = moment {
+            freshness.vouch(moment);
+        }
+        let source = match (&builder.keys, builder.jwks_url, &issuer) {
+            (None, Some(url), _) => Some(Source::Jwks { fetcher, url }),
+            (None, None, Some(issuer)) => Some(Source::Service { issuer: Arc::clone(issuer), name: builder.issuer }),
+            _ => None,
+        };
+        let keys = match builder.keys {
+            Some(keys) => Keys::given(keys),
+            None => Keys::fetched(known.keys, builder.key_cool_down),
+        };
+        let shared = Arc::new(Shared {
+            revocations: known.revocations,
+            place: Place::new(known.cursor),
+            ..Shared::new(RememberingVerifier::new(verifier, builder.capacity), keys, freshness, builder.clock)
+        });
+        let mut background = JoinSet::new();
+        background.spawn(herald::tell(Arc::clone(&shared)));
+        if let Some(source) = source {
+            background.spawn(keys::keep(Arc::clone(&shared), source));
+        }
+        if let Some(issuer) = issuer.filter(|_| !builder.without_revocations) {
+            background.spawn(watch::follow(Arc::clone(&shared), issuer));
+            background.spawn(herald::purge(Arc::clone(&shared)));
+        }
+        if let Some(keeper) = keeper {
+            background.spawn(persist::keep(Arc::clone(&shared), keeper));
+        }
+        Verifier::new(shared, background)
+    }
+}
+
+/// What was saved, or nothing.
+async fn recall(keeper: Option<&Keeper>) -> Known {
+    let Some(Keeper { file, issuer }) = keeper else { return Known::default() };
+    let (path, issuer) = (file.clone(), issuer.clone());
+    // It comes back with nothing only if the runtime ends.
+    match spawn_blocking(move || persist::load(&path, &issuer)).await.unwrap_or(Err(Unusable::Missing)) {
+        Ok(known) => known,
+        Err(Unusable::Missing) => Known::default(),
+        Err(error) => {
+            warn!(%error, file = %file.display(), "what was saved is not used");
+            Known::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

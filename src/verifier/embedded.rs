@@ -1,34 +1,55 @@
 //! The verifier that services embed: the core with keys and revocations that keep themselves up to date.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use arc_swap::ArcSwap;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::sleep,
+};
 
 use super::{
+    ambient::monotonic_now,
     builder::Builder,
-    check::{Inactive, TokenVerifier},
+    check::Inactive,
+    keys::Keys,
+    metrics::{Counters, Metrics},
     principal::Principal,
     revocation_set::RevocationSet,
     rule::{Access, Denied, Rule, WhenStale},
     seen::RememberingVerifier,
+    watch::{Freshness, Place},
 };
-use crate::{domain::time::Clock, jose::KeySet};
+use crate::domain::time::Clock;
 
-/// Verifies access tokens in this process. Cheap to clone; clones share everything.
+/// Verifies access tokens in this process. Cheap to clone; clones share everything, and what keeps it up to date in the
+/// background ends with the last of them.
 #[derive(Clone)]
 pub struct Verifier {
     pub(super) shared: Arc<Shared>,
+    _background: Arc<JoinSet<()>>,
 }
 
-/// What all clones share.
+/// What all clones share with what keeps them up to date.
 pub(super) struct Shared {
-    verifier: RememberingVerifier,
-    pub(super) keys: ArcSwap<KeySet>,
+    pub(super) verifier: RememberingVerifier,
+    pub(super) keys: Keys,
     pub(super) revocations: RevocationSet,
+    pub(super) freshness: Freshness,
+    /// Where to go on with the revocations.
+    pub(super) place: Place,
     /// Goes up whenever something that was good may no longer be: keys, revocations or their freshness have changed.
     pub(super) changes: watch::Sender<u64>,
-    clock: Arc<dyn Clock>,
+    /// Wakes [`super::herald`].
+    pub(super) news: Notify,
+    /// Wakes what saves the state.
+    pub(super) unsaved: Notify,
+    pub(super) metrics: Counters,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl fmt::Debug for Verifier {
@@ -43,15 +64,9 @@ impl Verifier {
         Builder::new(issuer.into(), audience.into_iter().map(Into::into).collect())
     }
 
-    pub(super) fn from_parts(verifier: TokenVerifier, capacity: usize, keys: KeySet, clock: Arc<dyn Clock>) -> Self {
-        let shared = Shared {
-            verifier: RememberingVerifier::new(verifier, capacity),
-            keys: ArcSwap::from_pointee(keys),
-            revocations: RevocationSet::new(),
-            changes: watch::Sender::new(0),
-            clock,
-        };
-        Self { shared: Arc::new(shared) }
+    /// `background` ends when the last clone is dropped.
+    pub(super) fn new(shared: Arc<Shared>, background: JoinSet<()>) -> Self {
+        Self { shared, _background: Arc::new(background) }
     }
 
     /// Who bears this token, if it satisfies the rule. A key that is not known yet is looked up.
@@ -59,10 +74,15 @@ impl Verifier {
     /// # Errors
     /// See [`Denied`].
     pub async fn verify(&self, token: &str, rule: &Rule) -> Result<Principal, Denied> {
-        match self.check(token, rule) {
-            Err(Denied::Inactive(Inactive::UnknownKey)) if self.shared.look_up().await => self.check(token, rule),
-            checked => checked,
+        let mut checked = self.check(token, rule);
+        if let Err(Denied::Inactive(Inactive::UnknownKey)) = checked {
+            checked = match self.shared.keys.look_up().await {
+                Ok(()) => self.check(token, rule),
+                Err(denied) => Err(denied),
+            };
         }
+        self.shared.metrics.verified(&checked);
+        checked
     }
 
     /// The same at once, for callers that cannot wait. A token whose key is not known yet is [`Denied::Unavailable`] while the
@@ -71,10 +91,12 @@ impl Verifier {
     /// # Errors
     /// See [`Denied`].
     pub fn verify_now(&self, token: &str, rule: &Rule) -> Result<Principal, Denied> {
-        match self.check(token, rule) {
-            Err(Denied::Inactive(Inactive::UnknownKey)) if self.shared.begin_look_up() => Err(Denied::Unavailable),
-            checked => checked,
+        let mut checked = self.check(token, rule);
+        if let Err(Denied::Inactive(Inactive::UnknownKey)) = checked {
+            checked = Err(self.shared.keys.begin_look_up());
         }
+        self.shared.metrics.verified(&checked);
+        checked
     }
 
     /// Who calls, by the rule of what they call, with the bearer token they sent or none. `None`: nobody in particular, and that
@@ -110,7 +132,9 @@ impl Verifier {
         let Shared { verifier, keys, revocations, clock, .. } = &*self.shared;
         self.check_freshness(rule)?;
         if keys.load().get(principal.key_id()).is_none() {
-            return Err(Denied::Inactive(Inactive::UnknownKey));
+            // A revoked key leaves the set, too.
+            let revoked = revocations.is_key_revoked(principal.key_id());
+            return Err(Denied::Inactive(if revoked { Inactive::Revoked } else { Inactive::UnknownKey }));
         }
         verifier.verifier().admit(principal.token(), &[], revocations, clock.now()).map_err(Denied::Inactive)
     }
@@ -135,39 +159,104 @@ impl Verifier {
         }
     }
 
+    /// Whether tokens can be verified: there are keys, and no revocations could be missing for longer than `max_staleness`.
+    pub fn is_ready(&self) -> bool {
+        self.shared.is_ready()
+    }
+
+    /// Resolves when [`Self::is_ready`].
+    pub async fn ready(&self) {
+        let mut changes = self.shared.changes.subscribe();
+        while !self.shared.is_ready() {
+            // The sender lives as long as this verifier.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// How old the list of revocations is: no token that was revoked longer ago than this is accepted. [`Duration::MAX`] if the
+    /// list was never complete; zero without revocations.
+    pub fn staleness(&self) -> Duration {
+        self.shared.freshness.staleness(monotonic_now())
+    }
+
+    /// What is revoked.
+    pub fn revocations(&self) -> &RevocationSet {
+        &self.shared.revocations
+    }
+
+    /// What it has counted, and how it is.
+    pub fn metrics(&self) -> Metrics {
+        let Shared { verifier, keys, revocations, freshness, metrics, .. } = &*self.shared;
+        let now = monotonic_now();
+        let (remembered, examined) = verifier.hits_and_misses();
+        Metrics {
+            remembered,
+            examined,
+            keys: keys.load().len(),
+            revocations: revocations.len(),
+            staleness: freshness.staleness(now),
+            stale: freshness.is_stale(now),
+            ready: self.shared.is_ready(),
+            ..metrics.read()
+        }
+    }
+
     fn check(&self, token: &str, rule: &Rule) -> Result<Principal, Denied> {
         let Shared { verifier, keys, revocations, clock, .. } = &*self.shared;
         self.check_freshness(rule)?;
-        let checked = verifier.verify_for(&[], token, &keys.load(), revocations, clock.now());
-        let principal = Principal::new(checked.map_err(Denied::Inactive)?);
+        let keys = keys.load();
+        let checked = verifier.verify_for(&[], token, &keys, revocations, clock.now());
+        let principal = Principal::new(checked.map_err(|reason| match reason {
+            // They were never had, so nobody can say.
+            Inactive::UnknownKey if keys.is_empty() => Denied::Unavailable,
+            reason => Denied::Inactive(reason),
+        })?);
         rule.check(&principal)?;
         Ok(principal)
     }
 
     fn check_freshness(&self, rule: &Rule) -> Result<(), Denied> {
         match rule.when_stale {
-            WhenStale::Deny if self.shared.is_stale() => Err(Denied::Unavailable),
+            WhenStale::Deny if self.shared.freshness.is_stale(monotonic_now()) => Err(Denied::Unavailable),
             WhenStale::Deny | WhenStale::Allow => Ok(()),
         }
     }
 }
 
 impl Shared {
-    /// Whether revocations could be missing.
-    #[allow(clippy::unused_self)]
-    fn is_stale(&self) -> bool {
-        false
+    pub(super) fn new(verifier: RememberingVerifier, keys: Keys, freshness: Freshness, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            verifier,
+            keys,
+            revocations: RevocationSet::new(),
+            freshness,
+            place: Place::default(),
+            changes: watch::Sender::new(0),
+            news: Notify::new(),
+            unsaved: Notify::new(),
+            metrics: Counters::default(),
+            clock,
+        }
     }
 
-    /// Fetches the keys, if that is allowed now. Whether there are others than before.
-    #[allow(clippy::unused_self, clippy::unused_async)]
-    async fn look_up(&self) -> bool {
-        false
+    fn is_ready(&self) -> bool {
+        !self.keys.load().is_empty() && !self.freshness.is_stale(monotonic_now())
     }
 
-    /// Begins to fetch the keys, if that is allowed now.
-    #[allow(clippy::unused_self)]
-    fn begin_look_up(&self) -> bool {
-        false
+    /// Keys or revocations have changed.
+    pub(super) fn announce(&self) {
+        self.news.notify_one();
+        self.unsaved.notify_one();
+    }
+
+    /// The list is complete up to this moment. Whether that is news.
+    pub(super) fn vouch(&self, moment: Instant, now: Instant) -> bool {
+        let was_stale = self.freshness.is_stale(now);
+        let news = self.freshness.vouch(moment);
+        if was_stale && news {
+            // From here on there is another moment at which it will be stale.
+            self.news.notify_one();
+        }
+        news
     }
 }

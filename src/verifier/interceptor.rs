@@ -67,9 +67,9 @@ mod tests {
         request
     }
 
-    #[test]
-    fn a_call_goes_on_with_its_principal_or_not_at_all() {
-        let around = Surroundings::new();
+    #[tokio::test]
+    async fn a_call_goes_on_with_its_principal_or_not_at_all() {
+        let around = Surroundings::new().await;
         let mut interceptor = VerifierInterceptor::new(around.verifier.clone(), Rule::required().scope("orders"));
         let good = format!("Bearer {}", around.token("orders", &[]));
         let admitted = interceptor.call(request(&[&good])).unwrap();
@@ -89,9 +89,9 @@ mod tests {
         assert_eq!(interceptor.call(request(&[&good])).unwrap_err().code(), Code::Unauthenticated);
     }
 
-    #[test]
-    fn a_principal_from_elsewhere_is_not_believed() {
-        let around = Surroundings::new();
+    #[tokio::test]
+    async fn a_principal_from_elsewhere_is_not_believed() {
+        let around = Surroundings::new().await;
         let token = format!("Bearer {}", around.token("", &[]));
         let before =
             VerifierInterceptor::new(around.verifier.clone(), Rule::required()).call(request(&[&token])).unwrap();

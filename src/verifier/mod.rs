@@ -16,14 +16,20 @@ pub mod seen;
 mod ambient;
 mod builder;
 mod embedded;
+mod herald;
 mod interceptor;
+mod issuer;
+pub(crate) mod keys;
 mod layer;
+mod metrics;
+mod persist;
 mod principal;
 mod respond;
 mod rule;
 mod sharded;
 #[cfg(test)]
 mod testing;
+mod watch;
 
 pub use ambient::SystemClock;
 pub use builder::{BuildError, Builder};
@@ -32,6 +38,7 @@ pub use claims::ClaimsError;
 pub use embedded::Verifier;
 pub use interceptor::VerifierInterceptor;
 pub use layer::{Guard, Guarded, Policy, VerifierLayer};
+pub use metrics::Metrics;
 pub use principal::Principal;
 pub use revocation_set::RevocationSet;
 pub use rule::{Access, Denied, Rule, WhenStale};

@@ -193,5 +193,9 @@ impl Spread for Subject {
     }
 }
 
+mod dump;
+
+pub use dump::DumpPlace;
+
 #[cfg(test)]
 mod tests;

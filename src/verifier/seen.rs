@@ -9,7 +9,10 @@
 use std::{
     collections::HashMap,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
@@ -35,6 +38,9 @@ pub struct RememberingVerifier {
     shards: Box<[Mutex<Shard>]>,
     /// Entries in one half of a shard.
     half: usize,
+    /// Tokens that were remembered, and tokens that were not.
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 /// What is asked for again moves to the younger half. When that is full it becomes the older one, whose entries are dropped.
@@ -53,7 +59,13 @@ impl RememberingVerifier {
     /// Remembers at most about `capacity` tokens, at some 800 bytes each.
     pub fn new(verifier: TokenVerifier, capacity: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { verifier, shards, half: (capacity / SHARDS / 2).max(1) }
+        Self {
+            verifier,
+            shards,
+            half: (capacity / SHARDS / 2).max(1),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
     }
 
     /// As [`TokenVerifier::verify_for`], without taking a copy of the claims.
@@ -68,9 +80,11 @@ impl RememberingVerifier {
         let mut name: Digest = [0; SHA256_OUTPUT_LEN];
         name.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         if let Some(seen) = self.find(&name).filter(|seen| keys.get(seen.token.kid()) == Some(&seen.key)) {
+            self.hits.fetch_add(1, Relaxed);
             self.verifier.admit(&seen.token, audience, revocations, now)?;
             return Ok(Arc::clone(&seen.token));
         }
+        self.misses.fetch_add(1, Relaxed);
         let token = Arc::new(self.verifier.authenticate_unless_revoked(token, keys, revocations)?);
         let key = keys.get(token.kid()).cloned();
         self.verifier.admit(&token, audience, revocations, now)?;
@@ -83,6 +97,11 @@ impl RememberingVerifier {
     /// The verifier that it is made of.
     pub const fn verifier(&self) -> &TokenVerifier {
         &self.verifier
+    }
+
+    /// How many tokens were remembered so far, and how many were not.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Relaxed), self.misses.load(Relaxed))
     }
 
     fn shard(&self, name: &Digest) -> MutexGuard<'_, Shard> {

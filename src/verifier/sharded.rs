@@ -62,6 +62,28 @@ impl<K: Spread, V> Sharded<K, V> {
         }
     }
 
+    /// The entries of the shard with this number that come after the key `after`, in the order of their keys, at most `most`.
+    /// `None`: there is no such shard.
+    ///
+    /// Whoever goes through a shard so meets every key that is there all the time, whatever else comes and goes between two
+    /// pages. Each page looks at the whole shard, and holds its lock for that long.
+    pub(super) fn page(&self, shard: usize, after: Option<&K>, most: usize) -> Option<Vec<(K, V)>>
+    where
+        K: Ord + Copy,
+        V: Copy,
+    {
+        let shard = read(self.0.get(shard)?);
+        let is_left = |(key, _): &(&K, &V)| after.is_none_or(|after| *key > after);
+        let mut page: Vec<_> = shard.iter().filter(is_left).map(|(key, value)| (*key, *value)).collect();
+        drop(shard);
+        if page.len() > most {
+            page.select_nth_unstable_by_key(most, |(key, _)| *key);
+            page.truncate(most);
+        }
+        page.sort_unstable_by_key(|(key, _)| *key);
+        Some(page)
+    }
+
     /// How many entries there are.
     pub(super) fn len(&self) -> usize {
         self.0.iter().map(|shard| read(shard).len()).sum()

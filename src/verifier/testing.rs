@@ -7,7 +7,7 @@ use std::sync::{
 
 use serde_json::json;
 
-use super::{AudiencePolicy, TokenVerifier, Verifier};
+use super::Verifier;
 use crate::{
     domain::{
         id::SessionId,
@@ -38,13 +38,12 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    pub(super) fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let pair = SigningKeyPair::generate(Algorithm::Es256).unwrap();
         let keys = KeySet::from_keys(vec![pair.public_key().clone()]).unwrap();
         let clock = Arc::new(StillClock(AtomicI64::new(NOW.as_micros())));
-        let audience = AudiencePolicy::AnyOf(vec!["shop".to_owned().try_into().unwrap()]);
-        let core = TokenVerifier::new("https://issuer.test".to_owned(), audience).unwrap();
-        let verifier = Verifier::from_parts(core, 100, keys, Arc::clone(&clock) as Arc<dyn Clock>);
+        let builder = Verifier::builder("https://issuer.test", ["shop"]).keys(keys).without_revocations();
+        let verifier = builder.clock(Arc::clone(&clock) as Arc<dyn Clock>).start().await.unwrap();
         Self { verifier, pair, clock }
     }
 

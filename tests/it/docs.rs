@@ -86,7 +86,9 @@ fn every_metric_is_documented_as_it_is() {
 
 #[test]
 fn every_value_of_a_label_is_documented() {
-    use vouchsafe::telemetry::{Label, LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, VerificationResult};
+    use vouchsafe::telemetry::{
+        Label, LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, VerificationResult, WatchEnd,
+    };
     fn values<L: Label>() -> String {
         let values: Vec<_> = L::ALL.iter().map(|value| format!("`{}`", value.as_str())).collect();
         format!("`{}`: {}", L::KEY, values.join(", "))
@@ -98,6 +100,7 @@ fn every_value_of_a_label_is_documented() {
         values::<RefreshRow>(),
         values::<RefreshPath>(),
         values::<VerificationResult>(),
+        values::<WatchEnd>(),
     ] {
         assert!(document.contains(&values), "{values}");
     }

@@ -11,8 +11,14 @@ use tonic::{
 use tower::{BoxError, ServiceExt as _, util::BoxCloneService};
 use zeroize::Zeroizing;
 
-use super::super::{Failure, ambient, args::ServerArgs, fetch::is_this_machine, password::first_line_of};
-use crate::{config::Settings, grpc::Operator, server::OpenStore, service::Service, verifier::REFRESH_TOKEN_PREFIX};
+use super::super::{Failure, ambient, args::ServerArgs, password::first_line_of};
+use crate::{
+    config::Settings,
+    grpc::Operator,
+    server::OpenStore,
+    service::Service,
+    verifier::{REFRESH_TOKEN_PREFIX, keys::fetch::is_this_machine},
+};
 
 /// Longest to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);

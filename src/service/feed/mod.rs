@@ -31,9 +31,13 @@ use crate::{
 mod head;
 mod observer;
 mod progress;
+mod ring;
 mod stream;
+mod watch;
 
 pub use observer::Observer;
+pub use watch::Piece;
+pub(super) use watch::Watcher;
 
 /// Entries read in one go.
 const PAGE: u32 = 1_000;

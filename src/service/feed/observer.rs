@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::progress::Progress;
+use super::{progress::Progress, ring::Ring};
 use crate::{
     domain::{
         revocation::{FeedEntry, Revocation},
@@ -44,6 +44,8 @@ pub struct Observer {
     revocations: RevocationSet,
     progress: Mutex<Progress>,
     keys_changed: Notify,
+    /// For those who watch.
+    ring: Ring,
     /// For the others: this node's own entries, and those that only the database has told it of.
     outbox: Mutex<Outbox>,
     to_push: Notify,
@@ -69,18 +71,39 @@ impl Observer {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
     pub(super) async fn keys_changed(&self) {
         self.keys_changed.notified().await;
     }
 
-    /// Applies an entry: to the list first, so that whoever finds it noted finds it applied.
+    /// Applies an entry: to the list first, so that whoever finds it noted finds it applied. The ring must be told in the end how
+    /// far everything is known: [`Self::show`].
     fn take_in(&self, progress: &mut Progress, entry: &FeedEntry) -> bool {
         self.revocations.apply(entry);
         let news = progress.note(entry);
         if news && entry.revocation == Revocation::KeySetChanged {
             self.keys_changed.notify_one();
         }
+        if news {
+            self.ring.put(entry);
+        }
         news
+    }
+
+    /// Shows those who watch what was taken in.
+    fn show(&self, progress: &Progress) {
+        self.ring.reached(progress.position());
+    }
+
+    /// The entries from `after` to before `number` have expired.
+    fn skip(&self, progress: &mut Progress, after: i64, number: i64) {
+        progress.skip(after, number);
+        if number > after + 1 {
+            self.ring.skip_to(number - 1);
+        }
     }
 
     /// Takes in entries that were pushed to the stream of this history. When those that are news were recorded, and whether some
@@ -100,6 +123,9 @@ impl Observer {
                 news.push(entry.time);
             }
             pushed.insert(entry.number);
+        }
+        if !news.is_empty() {
+            self.show(&progress);
         }
         // Once is enough.
         self.outbox().entries.retain(|entry| !pushed.contains(&entry.number));
@@ -127,7 +153,9 @@ impl Observer {
         let mut outbox = self.outbox();
         if is_another {
             *outbox = Outbox::default();
+            self.ring.start_over(false);
         }
+        let before = progress.position();
         let (mut last, mut news) = (after, Vec::new());
         // Entries that expired before this node saw them may have been about keys.
         let next = entries.first().map_or(end.unwrap_or(after) + 1, |entry| entry.number);
@@ -135,7 +163,7 @@ impl Observer {
             self.keys_changed.notify_one();
         }
         for entry in entries {
-            progress.skip(last, entry.number);
+            self.skip(&mut progress, last, entry.number);
             if self.take_in(&mut progress, entry) {
                 news.push(entry.time);
                 // Whoever committed it does not push: there are nodes that hear of it from this one or not at all.
@@ -146,8 +174,11 @@ impl Observer {
             last = entry.number;
         }
         if let Some(end) = end {
-            progress.skip(last, end + 1);
+            self.skip(&mut progress, last, end + 1);
             outbox.is_listening = true;
+        }
+        if is_another || !news.is_empty() || progress.position() != before {
+            self.show(&progress);
         }
         if !outbox.entries.is_empty() {
             self.to_push.notify_one();
@@ -158,9 +189,12 @@ impl Observer {
     /// The feed has another history.
     pub(super) fn start_over(&self, incarnation: Uuid) {
         let mut progress = self.progress();
-        if !progress.belongs_to(incarnation) {
+        let is_another = progress.belongs_to(incarnation);
+        if !is_another {
             progress.start_over();
         }
+        self.ring.start_over(!is_another);
+        self.show(&progress);
         *self.outbox() = Outbox::default();
         self.keys_changed.notify_one();
     }
@@ -205,6 +239,7 @@ impl CommitObserver for Observer {
             self.take_in(&mut progress, entry);
             outbox.put(entry);
         }
+        self.show(&progress);
         self.to_push.notify_one();
     }
 }

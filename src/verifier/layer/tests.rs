@@ -124,7 +124,7 @@ fn grpc_status(headers: &HeaderMap) -> &str {
 
 #[tokio::test]
 async fn the_service_that_was_polled_ready_is_called() {
-    let around = Surroundings::new();
+    let around = Surroundings::new().await;
     let (mut senders, inner) = streaming(GRPC);
     let mut service = layer(&around, Rule::required()).layer(inner);
     let token = around.token("", &[]);
@@ -137,7 +137,7 @@ async fn the_service_that_was_polled_ready_is_called() {
 
 #[tokio::test]
 async fn who_is_denied_does_not_reach_the_service() {
-    let around = Surroundings::new();
+    let around = Surroundings::new().await;
     let inner = Inner::new(|request| async move { panic!("{} was called", request.uri()) });
     let mut service = layer(&around, Rule::required().role("seller")).layer(inner);
     let buyer = around.token("", &["buyer"]);
@@ -157,7 +157,7 @@ async fn who_is_denied_does_not_reach_the_service() {
 
 #[tokio::test]
 async fn the_service_sees_who_calls_and_no_one_else() {
-    let around = Surroundings::new();
+    let around = Surroundings::new().await;
     let token = around.token("", &[]);
     let other = around.verifier.verify_now(&token, &Rule::required()).unwrap();
     for (layer, sent, principal, authorization) in [
@@ -182,7 +182,7 @@ async fn the_service_sees_who_calls_and_no_one_else() {
 
 #[tokio::test]
 async fn a_grpc_stream_ends_with_the_status_once_its_token_is_revoked() {
-    let around = Surroundings::new();
+    let around = Surroundings::new().await;
     let (mut senders, inner) = streaming(GRPC);
     let mut service = layer(&around, Rule::required()).layer(inner);
     let (_request_body, request) = request(Some(&around.token("", &[])), GRPC);
@@ -203,7 +203,7 @@ async fn a_grpc_stream_ends_with_the_status_once_its_token_is_revoked() {
 
 #[tokio::test]
 async fn a_stream_that_never_lets_wait_is_cut_as_well() {
-    let around = Surroundings::new();
+    let around = Surroundings::new().await;
     let (mut senders, inner) = streaming("text/plain");
     let mut service = layer(&around, Rule::required()).layer(inner);
     let (_request_body, request) = request(Some(&around.token("", &[])), "text/plain");
@@ -223,7 +223,7 @@ async fn a_stream_that_never_lets_wait_is_cut_as_well() {
 
 #[tokio::test]
 async fn a_stream_ends_when_its_token_expires() {
-    let around = Surroundings::new();
+    let around = Surroundings::new().await;
     let (mut senders, inner) = streaming(GRPC);
     let mut service = layer(&around, Rule::required()).layer(inner);
     let (_request_body, request) = request(Some(&around.token("", &[])), GRPC);
@@ -238,7 +238,7 @@ async fn a_stream_ends_when_its_token_expires() {
 #[tokio::test]
 async fn a_handler_that_has_not_answered_is_dropped() {
     for (content_type, status) in [(GRPC, 200), ("text/plain", 401)] {
-        let around = Surroundings::new();
+        let around = Surroundings::new().await;
         let (tell, mut told) = mpsc::unbounded_channel();
         let inner = Inner::new(move |_| {
             let (alive, dropped) = oneshot::channel::<()>();
@@ -264,7 +264,7 @@ async fn a_handler_that_has_not_answered_is_dropped() {
 #[tokio::test]
 async fn a_task_that_goes_on_reading_gets_no_more() {
     for waiting in [false, true] {
-        let around = Surroundings::new();
+        let around = Surroundings::new().await;
         let (tell, mut told) = mpsc::unbounded_channel();
         let inner = Inner::new(move |request| {
             tell.send(request.into_body()).unwrap();
@@ -291,7 +291,7 @@ async fn a_task_that_goes_on_reading_gets_no_more() {
 
 #[tokio::test]
 async fn a_call_that_answers_at_once_costs_no_alarm() {
-    let around = Surroundings::new();
+    let around = Surroundings::new().await;
     let alarms = || around.verifier.shared.changes.receiver_count();
     let (mut senders, inner) = streaming(GRPC);
     let mut service = layer(&around, Rule::required()).layer(inner);
@@ -312,7 +312,7 @@ async fn a_call_that_answers_at_once_costs_no_alarm() {
 async fn a_wait_costs_one_alarm_and_nobody_in_particular_none() {
     for (rule, sends, alarms) in [(Rule::required(), true, 1), (Rule::optional(), false, 0), (Rule::public(), true, 0)]
     {
-        let around = Surroundings::new();
+        let around = Surroundings::new().await;
         let (mut senders, inner) = streaming(GRPC);
         let mut service = layer(&around, rule).layer(inner);
         let token = sends.then(|| around.token("", &[]));
@@ -327,9 +327,9 @@ async fn a_wait_costs_one_alarm_and_nobody_in_particular_none() {
     }
 }
 
-#[test]
-fn only_what_may_be_cut_short_of_it_announces_its_length() {
-    let around = Surroundings::new();
+#[tokio::test]
+async fn only_what_may_be_cut_short_of_it_announces_its_length() {
+    let around = Surroundings::new().await;
     let principal = around.verifier.verify_now(&around.token("", &[]), &Rule::required()).unwrap();
     let grant = Grant { verifier: around.verifier.clone(), principal, rule: Arc::new(Rule::required()) };
     let hint = |protocol, grant: Option<&Grant>| {

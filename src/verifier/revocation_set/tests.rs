@@ -92,7 +92,45 @@ fn apply_all(set: &RevocationSet, entries: &[FeedEntry]) {
     }
 }
 
+/// A copy of the set by its pages, taken in their order or in the other.
+fn copy(set: &RevocationSet, most: usize, backwards: bool) -> RevocationSet {
+    let (copy, mut place) = (RevocationSet::new(), DumpPlace::default());
+    let mut pages = Vec::new();
+    while let Some(page) = set.dump(&mut place, most) {
+        pages.extend(page);
+    }
+    assert_eq!(set.dump(&mut place, most), None, "it stays at its end");
+    if backwards {
+        pages.reverse();
+    }
+    for (revocation, expire_time) in pages {
+        copy.apply(&FeedEntry { number: 0, revocation, time: NOW, expire_time });
+    }
+    copy
+}
+
 proptest! {
+    #[test]
+    fn a_dump_applied_in_any_order_refuses_the_same(
+        entries in prop::collection::vec((revocation(), 1..9_u64).prop_map(|(r, lasts)| entry(r, lasts)), 0..12),
+        most in 1..5_usize,
+        backwards in any::<bool>(),
+        later in 0..10_u64,
+    ) {
+        let set = RevocationSet::new();
+        apply_all(&set, &entries);
+        let copy = copy(&set, most, backwards);
+        // It lasts as long too.
+        for now in [NOW, NOW.plus(Duration::from_secs(later))] {
+            set.purge(now);
+            copy.purge(now);
+            prop_assert_eq!(copy.len(), set.len());
+            for (claims, kid) in tokens() {
+                prop_assert_eq!(copy.is_revoked(&claims, kid), set.is_revoked(&claims, kid));
+            }
+        }
+    }
+
     #[test]
     fn the_set_refuses_what_the_rule_refuses_in_any_order_and_however_often(
         entries in prop::collection::vec((revocation(), 1..9_u64).prop_map(|(r, lasts)| entry(r, lasts)), 0..8),
@@ -193,4 +231,31 @@ fn readers_see_a_revocation_at_once_and_for_good_while_others_write() {
             set.purge(NOW);
         }
     });
+}
+
+#[test]
+fn a_dump_in_pages_misses_nothing_while_the_set_changes() {
+    let session =
+        |n: u64, shard: u64| Revocation::Session { session: SessionId::from_uuid(Uuid::from_u64_pair(n, shard)) };
+    let set = RevocationSet::new();
+    let there: Vec<_> = (0..5_000_u64).map(|n| entry(session(n * 2, n % 3), 60)).collect();
+    apply_all(&set, &there);
+    let (copy, mut place, mut pages) = (RevocationSet::new(), DumpPlace::default(), 0);
+    while let Some(page) = set.dump(&mut place, 100) {
+        assert!(page.len() <= 100);
+        for (revocation, expire_time) in page {
+            copy.apply(&FeedEntry { number: 0, revocation, time: NOW, expire_time });
+        }
+        // Some come, before and behind the place, and some go: the maps grow and shrink.
+        for n in 0..200 {
+            set.apply(&entry(session((pages * 200 + n) * 2 + 1, n % 3), if n % 2 == 0 { 1 } else { 60 }));
+        }
+        set.purge(NOW.plus(Duration::from_secs(1)));
+        pages += 1;
+    }
+    assert!(pages >= 50);
+    for gone in &there {
+        let Revocation::Session { session } = gone.revocation else { continue };
+        assert!(copy.sessions.is(&session, |_| true), "{session}");
+    }
 }

@@ -35,7 +35,10 @@ impl Issuer {
         let pair = SigningKeyPair::generate(Algorithm::EdDsa).unwrap();
         let clock = Arc::new(ManualClock::new());
         let keys = KeySet::from_keys(vec![pair.public_key().clone()]).unwrap();
-        let builder = Verifier::builder("https://issuer.test", ["shop"]).keys(keys).clock(Arc::clone(&clock) as Arc<_>);
+        let builder = Verifier::builder("https://issuer.test", ["shop"])
+            .keys(keys)
+            .without_revocations()
+            .clock(Arc::clone(&clock) as Arc<_>);
         let begun = clock.now();
         Self { verifier: builder.start().await.unwrap(), pair, clock, begun }
     }

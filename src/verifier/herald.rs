@@ -1,0 +1,69 @@
+//! Tells everybody who waits for the end of a token that something has changed, and forgets what has expired.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{info, warn};
+
+use super::{ambient::monotonic_now, embedded::Shared};
+
+/// How often at most. Everybody who waits looks again then, at about a microsecond each: with 10 000 who wait and revocations all
+/// the time this is half a core. The first change after a rest is told at once.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often expired revocations are forgotten.
+const PURGE: Duration = Duration::from_mins(1);
+
+/// Tells of changes for as long as there is somebody to tell.
+pub(super) async fn tell(shared: Arc<Shared>) {
+    let mut was_stale = None;
+    loop {
+        shared.changes.send_modify(|changes| *changes += 1);
+        let is_stale = shared.freshness.is_stale(monotonic_now());
+        if was_stale.replace(is_stale).is_some_and(|was_stale| was_stale != is_stale) {
+            if is_stale {
+                warn!("the list of revocations is too old: what denies then denies now");
+            } else {
+                info!("the list of revocations is up to date");
+            }
+        }
+        sleep(PAUSE).await;
+        until_news(&shared).await;
+    }
+}
+
+/// Resolves when something has changed, or the list gets stale.
+async fn until_news(shared: &Shared) {
+    loop {
+        tokio::select! {
+            () = shared.news.notified() => return,
+            // If it is good for ever, or not at all, only news can change that.
+            () = elapse(shared.freshness.good_for(monotonic_now())) => {
+                if shared.freshness.is_stale(monotonic_now()) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn elapse(left: Option<Duration>) {
+    match left {
+        // Past its last good moment.
+        Some(left) => sleep(left + Duration::from_millis(1)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Forgets what has expired, from time to time.
+pub(super) async fn purge(shared: Arc<Shared>) {
+    let mut next = Instant::from_std(monotonic_now());
+    loop {
+        next += PURGE;
+        sleep_until(next).await;
+        let shared = Arc::clone(&shared);
+        // A million entries take some milliseconds. An entry outlives the last token it could refuse by more than any leeway.
+        let purged = tokio::task::spawn_blocking(move || shared.revocations.purge(shared.clock.now()));
+        // It fails only if the runtime ends.
+        let _ = purged.await;
+    }
+}

@@ -1,0 +1,176 @@
+//! The issuer's keys, kept up to date: fetched at the start, every few minutes, when the issuer says that they have changed, and
+//! when a token names one that is not known, which is rationed.
+
+pub(crate) mod fetch;
+mod gate;
+mod source;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+pub(super) use self::source::Source;
+use self::{
+    gate::{Gate, Look},
+    source::SourceError,
+};
+use super::{
+    ambient::{jitter, monotonic_now},
+    check::Inactive,
+    embedded::Shared,
+    rule::Denied,
+    watch::BackOff,
+};
+use crate::jose::KeySet;
+
+/// They are fetched as often as this though nobody says that they have changed, and at random up to [`SPREAD`] later.
+const REFRESH: Duration = Duration::from_mins(4);
+const SPREAD: Duration = Duration::from_mins(2);
+/// Longest that a caller waits for a fetch.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest that a fetch may take. Below the shortest cool-down that makes sense.
+const LIMIT: Duration = Duration::from_secs(6);
+
+/// The keys.
+pub(super) struct Keys {
+    /// Empty: they were never had.
+    current: ArcSwap<KeySet>,
+    /// `None`: they are what they are, and nobody fetches others.
+    gate: Option<Mutex<Gate>>,
+    wanted: Notify,
+    /// Goes up with every fetch that ends.
+    fetches: watch::Sender<u64>,
+}
+
+impl Keys {
+    /// Keys that are never fetched.
+    pub(super) fn given(keys: KeySet) -> Self {
+        Self { current: ArcSwap::from_pointee(keys), gate: None, wanted: Notify::new(), fetches: watch::Sender::new(0) }
+    }
+
+    /// Keys that are to be fetched, of which these are known already.
+    pub(super) fn fetched(known: KeySet, cool_down: Duration) -> Self {
+        Self { gate: Some(Mutex::new(Gate::new(cool_down))), ..Self::given(known) }
+    }
+
+    /// Those of now.
+    pub(super) fn load(&self) -> arc_swap::Guard<Arc<KeySet>> {
+        self.current.load()
+    }
+
+    /// Fetches them soon, because the issuer says that they have changed.
+    pub(super) fn refresh(&self) {
+        self.wanted.notify_one();
+    }
+
+    fn gate(&self) -> Option<MutexGuard<'_, Gate>> {
+        Some(self.gate.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks the gate, and listens for the end of the fetch that it speaks of.
+    fn ask(&self, now: Instant) -> (Look, watch::Receiver<u64>) {
+        let mut gate = self.gate();
+        // Under the gate's lock, so that no fetch ends in between.
+        let fetches = self.fetches.subscribe();
+        let look = gate.as_mut().map_or(Look::Known, |gate| gate.ask(now));
+        if look == Look::Begin {
+            self.wanted.notify_one();
+        }
+        (look, fetches)
+    }
+
+    /// A token names a key that is not known. Once this returns `Ok`, it is worth looking again.
+    pub(super) async fn look_up(&self) -> Result<(), Denied> {
+        let (look, mut fetches) = self.ask(monotonic_now());
+        match look {
+            Look::Known => Err(Denied::Inactive(Inactive::UnknownKey)),
+            Look::Failed => Err(Denied::Unavailable),
+            Look::Wait | Look::Begin => {
+                let ended = timeout(PATIENCE, fetches.changed()).await;
+                let failed = self.gate().is_some_and(|gate| gate.failed());
+                if ended.is_err() || failed { Err(Denied::Unavailable) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// The same for who cannot wait: why they are denied.
+    pub(super) fn begin_look_up(&self) -> Denied {
+        match self.ask(monotonic_now()).0 {
+            Look::Known => Denied::Inactive(Inactive::UnknownKey),
+            Look::Failed | Look::Wait | Look::Begin => Denied::Unavailable,
+        }
+    }
+
+    fn begin(&self, now: Instant) {
+        if let Some(mut gate) = self.gate() {
+            gate.begin(now);
+        }
+    }
+
+    fn end(&self, failed: bool) {
+        let mut gate = self.gate();
+        if let Some(gate) = gate.as_mut() {
+            gate.end(failed);
+        }
+        self.fetches.send_modify(|fetches| *fetches += 1);
+    }
+
+    /// Puts these in place. Whether they are others than before.
+    fn replace(&self, keys: KeySet) -> bool {
+        let changed = **self.current.load() != keys;
+        if changed {
+            self.current.store(Arc::new(keys));
+        }
+        changed
+    }
+}
+
+/// Fetches the keys for as long as there is somebody who needs them.
+pub(super) async fn keep(shared: Arc<Shared>, source: Source) {
+    let keys = &shared.keys;
+    let mut back_off = BackOff::default();
+    let mut failing = false;
+    loop {
+        keys.begin(monotonic_now());
+        let fetched = timeout(LIMIT, source.fetch()).await.unwrap_or(Err(SourceError::Late));
+        shared.metrics.key_fetch(fetched.is_ok());
+        let pause = match fetched {
+            Ok(fetched) => {
+                let count = fetched.len();
+                if keys.replace(fetched) {
+                    info!(keys = count, "the issuer's keys are up to date");
+                    shared.announce();
+                }
+                keys.end(false);
+                back_off.reset();
+                failing = false;
+                REFRESH + jitter(SPREAD)
+            }
+            Err(error) => {
+                keys.end(true);
+                if failing {
+                    debug!(%error, "the issuer's keys cannot be fetched");
+                } else {
+                    warn!(%error, keys = keys.load().len(), "the issuer's keys cannot be fetched; those in use stay");
+                }
+                failing = true;
+                back_off.next(jitter)
+            }
+        };
+        tokio::select! {
+            () = keys.wanted.notified() => {
+                let pause = keys.gate().map_or(Duration::ZERO, |gate| gate.pause(monotonic_now()));
+                sleep(pause).await;
+            }
+            () = sleep(pause) => {}
+        }
+    }
+}

@@ -23,7 +23,7 @@ async fn stream() -> Body {
     Body::from_stream(pieces.chain(stream::pending()))
 }
 
-async fn serve(layer: VerifierLayer) -> Served {
+pub(super) async fn serve(layer: VerifierLayer) -> Served {
     let routes = Router::new()
         .route("/", get(who))
         .route("/me", get(who).post(who))
@@ -37,7 +37,7 @@ async fn serve(layer: VerifierLayer) -> Served {
     Served { address, running: tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() }) }
 }
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy::required()
         .at("/", Rule::public())
         .at("/optional", Rule::optional())

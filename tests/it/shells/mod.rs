@@ -1,6 +1,7 @@
 //! Services that verify their callers themselves, as their callers meet them: real servers of tonic and axum, over TCP.
 
 mod axum;
+mod embedded;
 mod greeter;
 mod tonic;
 

@@ -7,6 +7,7 @@ mod faults;
 mod hostile;
 mod process;
 mod rpc;
+mod shells;
 mod state;
 mod store;
 mod support;

@@ -27,6 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=migrations");
     println!("cargo:rerun-if-changed=examples/proto");
     let server = env::var_os("CARGO_FEATURE_SERVER").is_some();
+    // The sidecar answers `AuthService.Verify` itself.
+    let sidecar = env::var_os("CARGO_FEATURE_SIDECAR").is_some();
     let out = PathBuf::from(env::var("OUT_DIR")?);
 
     let mut compiler = protox::Compiler::new(["proto"])?;
@@ -36,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .build_client(true)
-        .build_server(server)
+        .build_server(sidecar)
         .build_transport(true)
         .compile_fds(compiler.file_descriptor_set())?;
 

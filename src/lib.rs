@@ -24,6 +24,8 @@ pub mod http;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod service;
+#[cfg(feature = "sidecar")]
+pub mod sidecar;
 #[cfg(feature = "server")]
 pub mod state;
 #[cfg(feature = "server")]

@@ -12,6 +12,7 @@ use crate::{
         secret::SecretString,
         user::{Label, Username},
     },
+    sidecar::args::SidecarArgs,
 };
 
 mod manage;
@@ -151,6 +152,11 @@ pub enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Verify access tokens beside a workload
+    ///
+    /// External authorization for Envoy and Istio, and `Verify` for services in any language, from the keys and revocations
+    /// that the service pushes. Settings of the server do not matter to it; it has a file of its own.
+    Sidecar(SidecarArgs),
     /// Print a completion script for a shell
     ///
     /// For instance: vouchsafe completions bash > /etc/bash_completion.d/vouchsafe
@@ -394,7 +400,7 @@ impl Command {
             Self::User { command, settings } => vec![settings, &command.common().settings],
             Self::Role { command, settings } => vec![settings, &command.common().settings],
             Self::ServiceAccount { command, settings } => vec![settings, &command.common().settings],
-            Self::Token { .. } | Self::Completions { .. } => Vec::new(),
+            Self::Token { .. } | Self::Sidecar(_) | Self::Completions { .. } => Vec::new(),
         }
     }
 }

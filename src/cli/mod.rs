@@ -78,6 +78,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
         Command::ServiceAccount { command, .. } => block_on(manage::service_account(command, settings)),
         Command::Token { command: TokenCommand::Verify(verify) } => block_on(async { Ok(token::verify(verify).await) }),
         Command::Token { command: TokenCommand::Inspect(inspect) } => token::inspect(inspect),
+        Command::Sidecar(sidecar) => Ok(crate::sidecar::main(&sidecar)),
         Command::Completions { shell } => completions::write(shell),
         Command::Healthcheck { url, .. } => block_on(healthcheck::run(url, settings)),
     }

@@ -4,14 +4,11 @@ use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf};
 
 use toml::Value;
 
-use super::{
-    duration,
-    settings::{
-        Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration, Sessions,
-        Settings, Shutdown, Telemetry, Tls, Tokens,
-    },
+use super::settings::{
+    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration, Sessions,
+    Settings, Shutdown, Telemetry, Tls, Tokens,
 };
-use crate::domain::audience::Audience;
+use crate::domain::{audience::Audience, duration};
 
 /// What stands where a secret would.
 const REDACTED: &str = "[redacted]";

@@ -9,7 +9,6 @@
 mod backend;
 mod build;
 mod dump;
-mod duration;
 mod env;
 mod error;
 mod file;
@@ -26,7 +25,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use duration::parse_duration;
+pub use crate::domain::duration::parse_duration;
 pub use error::{ConfigError, Problem};
 pub use postgres_url::{PostgresUrl, PostgresUrlError};
 pub use reference::{DefaultText, REFERENCE, SettingDoc, markdown_table};

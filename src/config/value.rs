@@ -5,8 +5,10 @@
 
 use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
 
-use super::duration;
-use crate::domain::audience::{Audience, Scope};
+use crate::domain::{
+    audience::{Audience, Scope},
+    duration,
+};
 
 /// A value as it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,8 @@
 
 pub mod audience;
 pub mod claims;
+#[cfg(feature = "sidecar")]
+pub mod duration;
 pub mod id;
 pub mod revocation;
 pub mod role;

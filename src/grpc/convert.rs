@@ -1,24 +1,19 @@
 //! Proto ↔ domain. Messages are taken apart whole, so that a new field cannot be forgotten.
 
-use prost_types::Timestamp as PbTimestamp;
-
 use crate::{
     domain::{
         audience::Audience,
         audit::Origin,
-        claims::{AccessClaims, SignIn},
         field::{FieldViolation, FieldViolations},
         id::SessionId,
         password::Password,
         secret::SecretString,
         session::{DeviceInfo, LAST_USED_GRAIN, Session, SessionPolicy},
         signing_key::KeyState,
-        time::Timestamp,
         user::{Label, User, UserState},
     },
     pb::v1,
     service::{Consistency, IssuedTokens, LoginCommand, Policy, PublishedKey, RegisterCommand, ServiceError},
-    verifier::Inactive,
 };
 
 mod attributes;
@@ -28,17 +23,12 @@ pub(super) mod users;
 pub(super) mod watch;
 
 pub(super) use self::attributes::{attributes, structure};
+pub(super) use crate::verifier::wire::{claims, inactive_reason, timestamp};
 
 /// The most characters of an identifier that is looked at: longer than any address or name.
 const MAX_IDENTIFIER: usize = 1024;
 
 pub(super) mod role;
-
-pub(super) fn timestamp(time: Timestamp) -> PbTimestamp {
-    // Below 10^9 by construction.
-    let nanos = i32::try_from(time.subsec_micros() * 1_000).unwrap_or_default();
-    PbTimestamp { seconds: time.as_seconds(), nanos }
-}
 
 pub(super) fn register(request: v1::RegisterRequest) -> Result<RegisterCommand, FieldViolations> {
     let v1::RegisterRequest { email, username, password, display_name } = request;
@@ -163,57 +153,6 @@ pub(super) fn token_pair(tokens: &IssuedTokens) -> v1::TokenPair {
         refresh_token: refresh_token.expose().to_owned(),
         refresh_token_expire_time: Some(timestamp(*refresh_token_expire_time)),
         session_id: session.to_string(),
-    }
-}
-
-pub(super) fn claims(claims: AccessClaims) -> v1::Claims {
-    let AccessClaims {
-        issuer,
-        subject,
-        audience,
-        expire_time,
-        issue_time,
-        token_id,
-        client_id,
-        scope,
-        roles,
-        permissions,
-        epoch: _, // of use to verifiers only
-        sign_in,
-    } = claims;
-    let (session_id, auth_time, amr, acr) = match sign_in {
-        Some(SignIn { session_id, auth_time, amr, acr }) => (session_id.to_string(), Some(auth_time), amr, acr),
-        None => (String::new(), None, Vec::new(), String::new()),
-    };
-    v1::Claims {
-        issuer,
-        subject: subject.to_string(),
-        audience: audience.into_iter().map(String::from).collect(),
-        expire_time: Some(timestamp(expire_time)),
-        issue_time: Some(timestamp(issue_time)),
-        token_id: token_id.to_string(),
-        session_id,
-        client_id,
-        scope: scope.to_string(),
-        roles,
-        auth_time: auth_time.map(timestamp),
-        amr,
-        acr,
-        permissions,
-    }
-}
-
-pub(super) const fn inactive_reason(reason: Inactive) -> v1::InactiveReason {
-    match reason {
-        Inactive::Malformed => v1::InactiveReason::Malformed,
-        Inactive::WrongType => v1::InactiveReason::WrongType,
-        Inactive::UnknownKey => v1::InactiveReason::UnknownKey,
-        Inactive::BadSignature => v1::InactiveReason::BadSignature,
-        Inactive::WrongIssuer => v1::InactiveReason::WrongIssuer,
-        Inactive::WrongAudience => v1::InactiveReason::WrongAudience,
-        Inactive::Expired => v1::InactiveReason::Expired,
-        Inactive::NotYetValid => v1::InactiveReason::NotYetValid,
-        Inactive::Revoked => v1::InactiveReason::Revoked,
     }
 }
 

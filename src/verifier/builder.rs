@@ -255,6 +255,14 @@ impl Builder {
         Ok(verifier)
     }
 
+    /// Whether all this goes together, without making anything of it.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn validate(self) -> Result<(), BuildError> {
+        self.check().map(drop)
+    }
+
     /// Whether all this goes together.
     fn check(mut self) -> Result<Checked, BuildError> {
         let audience = self.audience.iter().cloned().map(Audience::try_from).collect::<Result<Vec<_>, _>>()?;

@@ -30,13 +30,13 @@ const RENEWAL: Duration = Duration::from_mins(1);
 const LONGEST: Duration = Duration::from_hours(24);
 
 /// Who this verifier is to the issuer.
-pub(super) struct Account {
-    pub(super) client_id: String,
-    pub(super) secret: SecretString,
+pub(crate) struct Account {
+    pub(crate) client_id: String,
+    pub(crate) secret: SecretString,
 }
 
 /// The issuer.
-pub(super) struct Issuer {
+pub(crate) struct Issuer {
     endpoint: Endpoint,
     channel: Mutex<Channel>,
     account: Option<Account>,
@@ -51,7 +51,7 @@ struct Token {
 
 impl Issuer {
     /// Connects when it is first needed.
-    pub(super) fn new(endpoint: Endpoint, account: Option<Account>) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, account: Option<Account>) -> Self {
         let endpoint = endpoint
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(KEEP_ALIVE.0)
@@ -75,6 +75,15 @@ impl Issuer {
         let request = self.request(v1::GetVerificationKeysRequest {}).await?;
         let mut client = VerifierServiceClient::new(self.channel());
         let answer = in_time(client.get_verification_keys(request)).await;
+        Ok(self.judge(answer).await?.into_inner())
+    }
+
+    /// `Verify`.
+    #[cfg(feature = "sidecar")]
+    pub(crate) async fn verify(&self, message: v1::VerifyRequest) -> Result<v1::VerifyResponse, Status> {
+        let request = self.request(message).await?;
+        let mut client = AuthServiceClient::new(self.channel());
+        let answer = in_time(client.verify(request)).await;
         Ok(self.judge(answer).await?.into_inner())
     }
 

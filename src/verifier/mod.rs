@@ -11,6 +11,7 @@ pub mod bearer;
 pub mod check;
 pub mod claims;
 pub mod revocation_set;
+pub mod route;
 pub mod seen;
 
 mod ambient;
@@ -18,7 +19,7 @@ mod builder;
 mod embedded;
 mod herald;
 mod interceptor;
-mod issuer;
+pub(crate) mod issuer;
 pub(crate) mod keys;
 mod layer;
 mod metrics;
@@ -30,6 +31,8 @@ mod sharded;
 #[cfg(test)]
 mod testing;
 mod watch;
+#[cfg(feature = "sidecar")]
+pub(crate) mod wire;
 
 pub use ambient::SystemClock;
 pub use builder::{BuildError, Builder};

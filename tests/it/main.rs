@@ -8,6 +8,7 @@ mod hostile;
 mod process;
 mod rpc;
 mod shells;
+mod sidecar;
 mod state;
 mod store;
 mod support;

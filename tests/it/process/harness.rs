@@ -190,7 +190,7 @@ impl Ended {
 
     /// Standard error of a failure that was foreseen: status 1, nothing on standard output, no secret.
     #[track_caller]
-    pub(super) fn refused(self) -> String {
+    pub(crate) fn refused(self) -> String {
         assert_eq!((self.status.code(), self.stdout.as_str()), (Some(1), ""), "{}: {}", self.status, self.stderr);
         for secret in [MASTER_KEY, PASSWORD] {
             assert!(!self.stderr.contains(secret), "{}", self.stderr);

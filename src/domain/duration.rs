@@ -7,7 +7,7 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 
 /// Reads `30d`, `24h`, `15m`, `10s` or `500ms`. `None` for anything else, also for a number without a unit: `30` could
 /// mean anything.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let (_, millis) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
@@ -20,7 +20,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// Writes a duration in the longest unit that loses nothing. What is below a millisecond is dropped.
-pub(super) fn format(duration: Duration) -> String {
+#[cfg(any(feature = "server", test))]
+pub(crate) fn format(duration: Duration) -> String {
     let total = duration.as_millis();
     if total == 0 {
         return "0s".to_owned();

@@ -44,6 +44,47 @@ if len(nodes) < 2 or any(node["environment"] != nodes[0]["environment"] for node
 sys.exit("\n".join(wrong) or None)
 PYTHON
 
+# Envoy itself reads its files; that they do what they say is for tests/it/mesh to see.
+for file in deploy/envoy/*.yaml; do
+    "$TOOLS_DIR/bin/envoy" --mode validate --log-level error --config-path "$file" >"$folder/envoy" 2>&1 ||
+        { cat "$folder/envoy" >&2; die "Envoy does not take $file"; }
+done
+
+# What nobody here can run is at least YAML, and has not lost what it is for.
+"$TOOLS_DIR/bin/python" - <<'PYTHON'
+import pathlib, sys, yaml
+
+parsed = {path.name: list(yaml.safe_load_all(path.read_text())) for path in pathlib.Path("deploy/istio").glob("*.yaml")}
+every = {(one["kind"], one["metadata"]["name"]): one["spec"]
+        for name, file in parsed.items() if name != "mesh-config.yaml" for one in file if "spec" in one}
+[provider] = parsed["mesh-config.yaml"][0]["spec"]["meshConfig"]["extensionProviders"]
+asked = provider["envoyExtAuthzGrpc"]
+entry = every["ServiceEntry", "vouchsafe-sidecar"]
+policy = every["AuthorizationPolicy", "vouchsafe"]
+pod = every["Deployment", "orders"]["template"]["spec"]
+mounted = {volume["name"] for volume in pod["volumes"]}
+right = {
+    "a sidecar that is away denies": asked["failOpen"] is False,
+    "a request waits no longer than in Envoy's own recipe": asked["timeout"] == "0.2s",
+    "the provider is where the ServiceEntry says": [asked["service"]] == entry["hosts"] and asked["port"] == entry["ports"][0]["number"],
+    "it is in the pod": [one["address"] for one in entry["endpoints"]] == ["127.0.0.1"],
+    "every request is asked about": policy["rules"] == [{}] and policy["action"] == "CUSTOM",
+    "the policy asks the provider": policy["provider"]["name"] == provider["name"],
+    "no root": pod["securityContext"]["runAsNonRoot"] is True,
+    "no Kubernetes token": pod["automountServiceAccountToken"] is False,
+}
+for container in pod["containers"]:
+    confined, name = container["securityContext"], container["name"]
+    right |= {
+        f"{name}: read-only": confined["readOnlyRootFilesystem"] is True,
+        f"{name}: no capabilities": confined["capabilities"] == {"drop": ["ALL"]},
+        f"{name}: no new privileges": confined["allowPrivilegeEscalation"] is False,
+        f"{name}: mounts are volumes": {mount["name"] for mount in container.get("volumeMounts", [])} <= mounted,
+    }
+wrong = [what for what, is_so in right.items() if not is_so]
+sys.exit("\n".join(f"deploy/istio: not so any more: {what}" for what in wrong) or None)
+PYTHON
+
 # The program is not installed here, and whether it can be executed is looked at.
 mkdir "$folder/postgres" "$folder/embedded" "$folder/embedded/vouchsafe.service.d"
 for kind in postgres embedded; do
@@ -59,4 +100,4 @@ for kind in postgres embedded; do
     systemd-analyze security --offline=true --no-pager --threshold="$MOST_EXPOSED" "$unit" >"$folder/security" 2>&1 ||
         { cat "$folder/security" >&2; die "the unit is less confined than it was ($kind)"; }
 done
-echo "Dockerfile, compose.yaml ($("$TOOLS_DIR/bin/docker-compose" version --short)), vouchsafe.service: no complaints"
+echo "Dockerfile, compose.yaml ($("$TOOLS_DIR/bin/docker-compose" version --short)), vouchsafe.service, files of Envoy and Istio: no complaints"

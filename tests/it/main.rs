@@ -5,6 +5,7 @@
 mod docs;
 mod faults;
 mod hostile;
+mod mesh;
 mod process;
 mod rpc;
 mod shells;

@@ -41,7 +41,7 @@ pub(crate) struct Place {
 pub(crate) struct Ended {
     pub(super) status: ExitStatus,
     pub(super) stdout: String,
-    pub(super) stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Place {
@@ -109,12 +109,12 @@ impl Place {
     }
 
     /// A path that nothing is at yet.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     /// Writes a file, and says where.
-    pub(super) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
         path.display().to_string()
@@ -138,7 +138,7 @@ impl Place {
     }
 
     /// Runs the program to its end with this on standard input.
-    pub(super) async fn run_with_input(&self, args: &[&str], input: &str) -> Ended {
+    pub(crate) async fn run_with_input(&self, args: &[&str], input: &str) -> Ended {
         finish(self.command(args), input).await
     }
 

@@ -25,6 +25,7 @@ const PROTOS: [&str; 12] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=migrations");
+    println!("cargo:rerun-if-changed=examples/proto");
     let server = env::var_os("CARGO_FEATURE_SERVER").is_some();
     // The sidecar answers `AuthService.Verify` itself.
     let sidecar = env::var_os("CARGO_FEATURE_SIDECAR").is_some();
@@ -42,6 +43,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_fds(compiler.file_descriptor_set())?;
 
     if server {
+        // What the examples serve, and the tests of what protects it.
+        tonic_prost_build::configure().compile_fds(protox::compile(["greeter.proto"], ["examples/proto"])?)?;
         fs::write(out.join("access.rs"), table::access_table(&compiler.descriptor_pool())?)?;
     }
     Ok(())

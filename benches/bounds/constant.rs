@@ -14,6 +14,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use prost::Message as _;
 use tonic::{
     Request, Response, Status,
@@ -25,15 +26,17 @@ use tonic_prost::ProstCodec;
 use vouchsafe::pb::v1::{RefreshRequest, RefreshResponse, VerifyRequest, VerifyResponse};
 
 /// The answers, as they come and go on standard input: a line each, in base64.
+#[derive(Default)]
 pub(crate) struct Answers {
     pub(crate) verify: VerifyResponse,
     pub(crate) refresh: RefreshResponse,
+    pub(crate) check: CheckResponse,
 }
 
 impl Answers {
     pub(crate) fn to_lines(&self) -> String {
-        let [verify, refresh] = [self.verify.encode_to_vec(), self.refresh.encode_to_vec()].map(|b| STANDARD.encode(b));
-        format!("{verify}\n{refresh}\n")
+        let answers = [self.verify.encode_to_vec(), self.refresh.encode_to_vec(), self.check.encode_to_vec()];
+        answers.map(|answer| STANDARD.encode(answer) + "\n").concat()
     }
 
     fn read() -> Self {
@@ -42,6 +45,7 @@ impl Answers {
         Self {
             verify: VerifyResponse::decode(&*bytes()).unwrap(),
             refresh: RefreshResponse::decode(&*bytes()).unwrap(),
+            check: CheckResponse::decode(&*bytes()).unwrap(),
         }
     }
 }
@@ -61,7 +65,8 @@ pub(crate) fn run() {
             .http2_max_header_list_size(16 * 1024)
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-            .add_service(Constant(answers))
+            .add_service(Constant(Arc::clone(&answers)))
+            .add_service(ConstantCheck(Constant(answers)))
             .serve_with_incoming(incoming)
             .await
             .unwrap();
@@ -73,6 +78,39 @@ struct Constant(Arc<Answers>);
 
 impl NamedService for Constant {
     const NAME: &'static str = "vouchsafe.v1.AuthService";
+}
+
+/// The same under the name of the other service.
+#[derive(Clone)]
+struct ConstantCheck(Constant);
+
+impl NamedService for ConstantCheck {
+    const NAME: &'static str = "envoy.service.auth.v3.Authorization";
+}
+
+impl tower::Service<http::Request<Body>> for ConstantCheck {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = <Constant as tower::Service<http::Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        self.0.call(request)
+    }
+}
+
+struct Check(Arc<Answers>);
+
+impl UnaryService<CheckRequest> for Check {
+    type Response = CheckResponse;
+    type Future = Ready<Result<Response<CheckResponse>, Status>>;
+
+    fn call(&mut self, _: Request<CheckRequest>) -> Self::Future {
+        ready(Ok(Response::new(self.0.check.clone())))
+    }
 }
 
 struct Verify(Arc<Answers>);
@@ -114,7 +152,10 @@ impl tower::Service<http::Request<Body>> for Constant {
             "/vouchsafe.v1.AuthService/Refresh" => {
                 Box::pin(async move { Ok(Grpc::new(ProstCodec::default()).unary(Refresh(answers), request).await) })
             }
-            _ => Box::pin(async { Ok(Status::unimplemented("only Verify and Refresh").into_http()) }),
+            "/envoy.service.auth.v3.Authorization/Check" => {
+                Box::pin(async move { Ok(Grpc::new(ProstCodec::default()).unary(Check(answers), request).await) })
+            }
+            _ => Box::pin(async { Ok(Status::unimplemented("only Verify, Refresh and Check").into_http()) }),
         }
     }
 }

@@ -1,16 +1,23 @@
-//! `TokenVerifier::verify` beside the signature check that is inside it, in one thread and in small batches in turn.
+//! The verifier in process beside the signature check that is inside it, in one thread and in small batches in turn: the bare
+//! core, and what services embed, with tokens that it sees for the first time and that it has seen before.
 
 use std::{
+    cell::Cell,
     hint::black_box,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 use vouchsafe::{
-    domain::{audience::Audience, signing_key::Algorithm, time::Timestamp},
+    domain::{
+        audience::Audience,
+        signing_key::Algorithm,
+        time::{Clock, Timestamp},
+    },
     jose::{KeySet, SigningKeyPair},
-    verifier::{AudiencePolicy, RevocationSet, TokenVerifier},
+    verifier::{AudiencePolicy, RevocationSet, Rule, TokenVerifier, Verifier},
 };
 
 use crate::{
@@ -22,6 +29,25 @@ use crate::{
 const BATCH: u32 = 10;
 const ISSUER: &str = "http://localhost:50052";
 const NOW: i64 = 1_800_000_000;
+
+/// Tokens in turn, so many more than are remembered that each comes as if for the first time.
+const TOKENS: usize = 2_048;
+
+/// It is always now.
+struct Fixed;
+
+impl Clock for Fixed {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_seconds(NOW + 1)
+    }
+}
+
+/// What a service embeds, with given keys; it remembers so many tokens.
+fn embedded(case: &Case, remembered: usize) -> Verifier {
+    let builder = Verifier::builder(ISSUER, ["vouchsafe"]).keys(case.keys.clone()).without_revocations();
+    let starting = builder.remember(remembered).clock(Arc::new(Fixed)).start();
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(starting).unwrap()
+}
 
 /// A token as the server writes them, and all that its check takes.
 struct Case {
@@ -38,11 +64,7 @@ struct Case {
 impl Case {
     fn new(algorithm: Algorithm) -> Self {
         let pair = SigningKeyPair::generate(algorithm).unwrap();
-        let claims = json!({
-            "iss": ISSUER, "sub": "01a20076-bd5d-7314-8f70-4a3162dbb03c", "aud": ["vouchsafe"], "exp": NOW + 300, "iat": NOW,
-            "jti": "01a20076-bdf9-7356-ab8c-3a5183c61e3d", "sid": "01a20076-bdf6-719f-9201-974ae84c5232",
-            "client_id": "vouchsafe-password", "roles": ["admin"], "auth_time": NOW, "amr": ["pwd"], "acr": "aal1", "epoch": 0,
-        });
+        let claims = claims("01a20076-bdf9-7356-ab8c-3a5183c61e3d");
         let token = pair.sign("at+jwt", &claims).unwrap();
         let signed = token.rfind('.').unwrap();
         let own = Audience::try_from("vouchsafe".to_owned()).unwrap();
@@ -71,6 +93,15 @@ impl Case {
         let message = &self.token.as_bytes()[..self.signed];
         timed(|| black_box(self.pair.public_key()).verify(black_box(message), black_box(&self.signature)).unwrap())
     }
+}
+
+/// What a token says.
+fn claims(jti: &str) -> serde_json::Value {
+    json!({
+        "iss": ISSUER, "sub": "01a20076-bd5d-7314-8f70-4a3162dbb03c", "aud": ["vouchsafe"], "exp": NOW + 300, "iat": NOW,
+        "jti": jti, "sid": "01a20076-bdf6-719f-9201-974ae84c5232", "client_id": "vouchsafe-password", "roles": ["admin"],
+        "auth_time": NOW, "amr": ["pwd"], "acr": "aal1", "epoch": 0,
+    })
 }
 
 fn timed(mut check: impl FnMut()) -> f64 {
@@ -106,5 +137,33 @@ pub(crate) fn run(budget: Duration, report: &mut Report) {
         report.ratio(&what, paired.ratios(), Some(floor.ratios()), Bound::AtMost(1.08), &detail);
         let what = format!("embedded verification, cold, {name}, outside the signature check");
         report.figure(&what, median(&outside), "µs", Bound::AtMost(5.0), "median of paired differences");
+        shells(&case, name, budget, report);
     }
+}
+
+/// What a service calls: `Verifier::verify_now`, with its memory, its freshness and its counters.
+fn shells(case: &Case, name: &str, budget: Duration, report: &mut Report) {
+    let rule = Rule::required();
+    let token = |number: usize| {
+        let jti = format!("01a20076-bdf9-7356-ab8c-{number:012x}");
+        case.pair.sign("at+jwt", &claims(&jti)).unwrap()
+    };
+    let (tokens, next) = ((0..TOKENS).map(token).collect::<Vec<_>>(), Cell::new(0));
+    let forgetful = embedded(case, 64);
+    let cold = || {
+        timed(|| {
+            next.set((next.get() + 1) % TOKENS);
+            black_box(forgetful.verify_now(black_box(&tokens[next.get()]), &rule).unwrap());
+        })
+    };
+    let paired = alternate(budget / 3, cold, || case.bare());
+    let what = format!("`Verifier`, token not seen before, {name} : bare signature check");
+    let detail = format!("{:.1} µs", median(&paired.a));
+    report.ratio(&what, paired.ratios(), None, Bound::AtMost(1.08), &detail);
+
+    let verifier = embedded(case, 10_000);
+    let warm = || timed(|| drop(black_box(verifier.verify_now(black_box(&case.token), &rule).unwrap())));
+    let paired = alternate(budget / 6, warm, || case.bare());
+    let what = format!("`Verifier`, token seen before, {name}");
+    report.figure(&what, median(&paired.a), "µs", Bound::AtMost(2.0), "SHA-256 of the token, the memory, audience, time, revocation");
 }

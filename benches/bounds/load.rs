@@ -6,6 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use envoy_types::pb::envoy::service::auth::v3::{
+    AttributeContext, CheckRequest, attribute_context, authorization_client::AuthorizationClient,
+};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinSet};
 use tonic::{
     Code, Request,
@@ -99,6 +102,8 @@ enum Ask {
     },
     /// Page after page, with an administrator's token.
     ListUsers(Box<Lister>),
+    /// May this request pass?
+    Check(Box<(AuthorizationClient<Channel>, CheckRequest)>),
 }
 
 impl Caller {
@@ -131,6 +136,11 @@ impl Caller {
                 let answer = client.list_users(request).await.unwrap().into_inner();
                 assert!(!answer.users.is_empty());
                 *page = answer.next_page_token;
+            }
+            Ask::Check(check) => {
+                let (client, request) = &mut **check;
+                let answer = client.check(request.clone()).await.unwrap().into_inner();
+                assert_eq!(answer.status.map(|status| status.code), Some(0));
             }
             Ask::Login(user) => {
                 login(client, user, PASSWORD).await.unwrap();
@@ -190,6 +200,21 @@ impl Side {
         Self::new(server, &vec![(); callers], ask).await
     }
 
+    /// Asks a sidecar whether requests with these tokens may pass.
+    pub(crate) async fn check(sidecar: &Process, tokens: &[TokenPair]) -> Self {
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let endpoint = Endpoint::try_from(format!("http://{}", sidecar.address)).unwrap();
+            clients.push(AuthorizationClient::new(endpoint.connect().await.unwrap()));
+        }
+        let clients = std::cell::RefCell::new(clients.into_iter().cycle());
+        Self::new(sidecar, tokens, |pair| {
+            let client = clients.borrow_mut().next().unwrap();
+            Ask::Check(Box::new((client, check_request(&pair.access_token))))
+        })
+        .await
+    }
+
     async fn new<T>(server: &Process, over: &[T], ask: impl Fn(&T) -> Ask) -> Self {
         let clients = connect(server).await;
         let caller =
@@ -246,6 +271,35 @@ impl Side {
         let parts = names.zip(&self.nanos).map(|(name, nanos)| format!("{name} {:.1}", micros(nanos)));
         parts.collect::<Vec<_>>().join(", ") + " µs"
     }
+}
+
+/// What Envoy asks about a usual request.
+pub(crate) fn check_request(token: &str) -> CheckRequest {
+    let headers = [
+        (":authority", "orders.example.com"),
+        (":method", "GET"),
+        (":path", "/orders/42?expand=lines"),
+        (":scheme", "https"),
+        ("accept", "application/json"),
+        ("accept-encoding", "gzip, deflate, br"),
+        ("authorization", &format!("Bearer {token}")),
+        ("user-agent", "bench/1"),
+        ("x-forwarded-proto", "https"),
+        ("x-request-id", "5b1f5f0e-8f0b-4c36-9d1f-1b7b5d0f0c11"),
+    ];
+    let http = attribute_context::HttpRequest {
+        id: "1234567890".to_owned(),
+        method: "GET".to_owned(),
+        headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        path: "/orders/42?expand=lines".to_owned(),
+        host: "orders.example.com".to_owned(),
+        scheme: "https".to_owned(),
+        protocol: "HTTP/1.1".to_owned(),
+        ..attribute_context::HttpRequest::default()
+    };
+    let request = attribute_context::Request { http: Some(http), ..attribute_context::Request::default() };
+    let attributes = AttributeContext { request: Some(request), ..AttributeContext::default() };
+    CheckRequest { attributes: Some(attributes) }
 }
 
 #[allow(clippy::cast_precision_loss)]

@@ -14,7 +14,9 @@ mod proc;
 mod process;
 mod redis;
 mod report;
+mod revocation;
 mod rpc;
+mod sidecar;
 mod stats;
 mod storm;
 mod users;
@@ -24,7 +26,8 @@ use std::{env, path::Path, time::Duration};
 use report::{Bound, Report};
 
 /// What can be asked for.
-const PARTS: [&str; 8] = ["embedded", "verify", "refresh", "sqlite", "login", "storm", "memory", "users"];
+const PARTS: [&str; 10] =
+    ["embedded", "verify", "refresh", "sqlite", "login", "storm", "memory", "sidecar", "revocation", "users"];
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -71,6 +74,12 @@ fn bench() {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             rpc::run(&plan, &mut report).await;
+            if plan.has("sidecar") {
+                sidecar::run(&plan, &mut report).await;
+            }
+            if plan.has("revocation") {
+                revocation::run(&plan, &mut report).await;
+            }
             if plan.has("users") {
                 users::run(&plan, &mut report).await;
             }

@@ -100,17 +100,63 @@ impl Process {
             (format!("VOUCHSAFE_{separator}{}", key.to_ascii_uppercase().replace('.', "__")), (*value).to_owned())
         };
         let environment: Vec<_> = own.iter().chain(settings).map(variable).collect();
-        let mut command = program("serve", &environment);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
+        Self::started("serve", &environment, &[]).await
+    }
+
+    /// The program, once it says where it listens.
+    async fn started(command: &str, environment: &[(String, String)], arguments: &[&str]) -> Self {
+        let mut program = program(command, environment);
+        program.args(arguments);
+        program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = program.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = first(&mut lines, "vouchsafe serve", |line| {
+        let address = first(&mut lines, command, |line| {
             let line: Value = serde_json::from_str(line).ok()?;
             line["grpc"].as_str()?.parse().ok()
         })
         .await;
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { environment, ..Self::new(child, address) }
+        Self { environment: environment.to_vec(), ..Self::new(child, address) }
+    }
+
+    /// Another node of the same service.
+    pub(crate) async fn sibling(&self) -> Self {
+        let mut server = Self::started("serve", &self.environment, &[]).await;
+        server.helpers.clone_from(&self.helpers);
+        server
+    }
+
+    /// `vouchsafe sidecar` beside a workload, for tokens of this server.
+    pub(crate) async fn sidecar(&self) -> Self {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let file = folder.path().join("sidecar.toml");
+        let text = format!(
+            r#"
+issuer = "http://localhost:50052"
+audience = ["vouchsafe"]
+service = "http://{}"
+
+[listen]
+grpc = "127.0.0.1:0"
+http = "127.0.0.1:0"
+
+[[routes]]
+path = "/health"
+access = "public"
+
+[[routes]]
+path = "/admin/**"
+roles = ["admin"]
+
+[[routes]]
+path = "/orders/**"
+"#,
+            self.address
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut sidecar = Self::started("sidecar", &[], &["--config", file.to_str().unwrap()]).await;
+        sidecar.held.folder = Some(folder);
+        sidecar
     }
 
     /// Creates an administrator and signs in.

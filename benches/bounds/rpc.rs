@@ -110,7 +110,7 @@ async fn answers(server: &Process, pair: &TokenPair) -> Answers {
     let request = RefreshRequest { refresh_token: pair.refresh_token.clone() };
     let refresh: RefreshResponse = client.refresh(request).await.unwrap().into_inner();
     assert!(verify.active);
-    Answers { verify, refresh }
+    Answers { verify, refresh, ..Answers::default() }
 }
 
 /// The same sessions with new tokens: access tokens do not live for long.

@@ -22,6 +22,6 @@ impl VerifierService for Handlers {
         &self,
         request: Request<v1::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        watch::watch_revocations(&self.service, request).await
+        watch::watch_revocations(&self.service, request)
     }
 }

@@ -35,7 +35,7 @@ const _: () = assert!(AGE.as_secs() + SPREAD.as_secs() < connections::GRACE.as_s
 pub(super) type Stream = ReceiverStream<Result<WatchRevocationsResponse, Status>>;
 
 /// Begins a watch.
-pub(super) async fn watch_revocations(
+pub(super) fn watch_revocations(
     service: &Arc<Service>,
     request: Request<v1::WatchRevocationsRequest>,
 ) -> Result<Response<Stream>, Status> {

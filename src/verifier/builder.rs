@@ -1,12 +1,12 @@
 //! How an embedded verifier is made.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     task::{JoinSet, spawn_blocking},
     time::timeout,
 };
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tracing::warn;
 
 use super::{
@@ -83,6 +83,15 @@ pub enum BuildError {
     /// The service's URL cannot be used.
     #[error("the service's URL cannot be used: {0}")]
     ServiceUrl(#[source] tonic::transport::Error),
+    /// The certificates to trust cannot be read.
+    #[error("cannot read {}: {error}", file.display())]
+    CaFile {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
     /// The URL of the keys cannot be used.
     #[error("the URL of the keys cannot be used: {0}")]
     JwksUrl(String),
@@ -103,6 +112,9 @@ pub struct Builder {
     service: Option<Endpoint>,
     /// The service's URL, if it is one of another machine without TLS.
     plaintext_service: Option<String>,
+    /// Whether TLS is to be spoken there, and is not set up yet.
+    service_wants_tls: bool,
+    ca_file: Option<PathBuf>,
     account: Option<Account>,
     without_revocations: bool,
     allow_plaintext: bool,
@@ -124,6 +136,8 @@ impl Builder {
             jwks_url: None,
             service: None,
             plaintext_service: None,
+            service_wants_tls: false,
+            ca_file: None,
             account: None,
             without_revocations: false,
             allow_plaintext: false,
@@ -138,7 +152,7 @@ impl Builder {
     /// With keys and revocations from the issuer's gRPC port. The endpoint is taken as it is, with TLS or without, but for the
     /// timeout for connecting and keep-alive, which are set here: a connection that has died must be noticed.
     pub fn service(self, endpoint: Endpoint) -> Self {
-        Self { service: Some(endpoint), plaintext_service: None, ..self }
+        Self { service: Some(endpoint), plaintext_service: None, service_wants_tls: false, ..self }
     }
 
     /// The same by URL, `https://…` with the certificates that the system trusts, `http://…` on this machine, or `unix:…`.
@@ -146,16 +160,17 @@ impl Builder {
     /// # Errors
     /// [`BuildError::ServiceUrl`]. That another machine is not asked without TLS is said at the start.
     pub fn service_url(self, url: &str) -> Result<Self, BuildError> {
-        let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(BuildError::ServiceUrl)?;
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(BuildError::ServiceUrl)?;
         let uri = endpoint.uri();
-        let has_tls = uri.scheme_str() == Some("https");
+        let service_wants_tls = uri.scheme_str() == Some("https");
         let is_here = url.starts_with("unix:") || is_this_machine(bare(uri.host().unwrap_or_default()));
-        let plaintext_service = (!has_tls && !is_here).then(|| url.to_owned());
-        if has_tls {
-            let trusted = ClientTlsConfig::new().with_native_roots();
-            endpoint = endpoint.tls_config(trusted).map_err(BuildError::ServiceUrl)?;
-        }
-        Ok(Self { plaintext_service, ..self.service(endpoint) })
+        let plaintext_service = (!service_wants_tls && !is_here).then(|| url.to_owned());
+        Ok(Self { plaintext_service, service_wants_tls, ..self.service(endpoint) })
+    }
+
+    /// Trusts the certificates in this PEM file instead of the system's, for URLs with `https`.
+    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { ca_file: Some(path.into()), ..self }
     }
 
     /// Asks the service in the name of this service account, which it wants where its port is not bound to loopback.
@@ -249,7 +264,7 @@ impl Builder {
     }
 
     /// Whether all this goes together.
-    fn check(self) -> Result<Checked, BuildError> {
+    fn check(mut self) -> Result<Checked, BuildError> {
         let audience = self.audience.iter().cloned().map(Audience::try_from).collect::<Result<Vec<_>, _>>()?;
         let verifier =
             TokenVerifier::new(self.issuer.clone(), AudiencePolicy::AnyOf(audience))?.with_leeway(self.leeway);
@@ -272,7 +287,10 @@ impl Builder {
         if let (Some(url), false) = (&self.plaintext_service, self.allow_plaintext) {
             return Err(BuildError::Plaintext(url.clone()));
         }
-        let fetcher = Fetcher { ca_file: None, insecure_http: self.allow_plaintext };
+        if let Some(endpoint) = self.service.take_if(|_| self.service_wants_tls) {
+            self.service = Some(endpoint.tls_config(self.trusted()?).map_err(BuildError::ServiceUrl)?);
+        }
+        let fetcher = Fetcher { ca_file: self.ca_file.clone(), insecure_http: self.allow_plaintext };
         if let Some(url) = &self.jwks_url {
             fetcher.accepts(url).map_err(|error| match error {
                 FetchError::Plaintext => BuildError::Plaintext(url.clone()),
@@ -280,6 +298,17 @@ impl Builder {
             })?;
         }
         Ok(Checked { builder: self, verifier, fetcher })
+    }
+
+    fn trusted(&self) -> Result<ClientTlsConfig, BuildError> {
+        let trusted = ClientTlsConfig::new();
+        match &self.ca_file {
+            None => Ok(trusted.with_native_roots()),
+            Some(file) => match fs::read(file) {
+                Ok(pem) => Ok(trusted.ca_certificate(Certificate::from_pem(pem))),
+                Err(error) => Err(BuildError::CaFile { file: file.clone(), error }),
+            },
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{sync::Mutex as AsyncMutex, time::timeout};
 use tonic::{
-    Request, Status, Streaming,
+    Code, Request, Status, Streaming,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
@@ -99,12 +99,18 @@ impl Issuer {
         Ok((asked, self.judge(answer).await?.into_inner()))
     }
 
-    /// A token that was refused is not used again.
     async fn judge<T>(&self, answer: Result<T, Status>) -> Result<T, Status> {
-        if answer.as_ref().is_err_and(|status| status.code() == tonic::Code::Unauthenticated) {
-            *self.token.lock().await = None;
+        if let Err(status) = &answer {
+            self.refused(status).await;
         }
         answer
+    }
+
+    /// A token that was refused is not used again.
+    pub(super) async fn refused(&self, status: &Status) {
+        if status.code() == Code::Unauthenticated {
+            *self.token.lock().await = None;
+        }
     }
 
     async fn request<T>(&self, message: T) -> Result<Request<T>, Status> {

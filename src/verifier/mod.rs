@@ -18,13 +18,18 @@ mod ambient;
 mod builder;
 mod embedded;
 mod herald;
+mod interceptor;
 pub(crate) mod issuer;
 pub(crate) mod keys;
+mod layer;
 mod metrics;
 mod persist;
 mod principal;
+mod respond;
 mod rule;
 mod sharded;
+#[cfg(test)]
+mod testing;
 mod watch;
 #[cfg(feature = "sidecar")]
 pub(crate) mod wire;
@@ -34,6 +39,8 @@ pub use builder::{BuildError, Builder};
 pub use check::{AudiencePolicy, Authentic, Inactive, Leeway, PolicyError, REFRESH_TOKEN_PREFIX, TokenVerifier};
 pub use claims::ClaimsError;
 pub use embedded::Verifier;
+pub use interceptor::VerifierInterceptor;
+pub use layer::{Guard, Guarded, Policy, VerifierLayer};
 pub use metrics::Metrics;
 pub use principal::Principal;
 pub use revocation_set::RevocationSet;

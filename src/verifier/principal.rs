@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use http::Extensions;
+
 use super::check::Authentic;
 use crate::domain::{
     claims::{AccessClaims, SignIn},
@@ -25,6 +27,15 @@ impl Principal {
 
     pub(super) fn token(&self) -> &Authentic {
         &self.token
+    }
+
+    /// Whom the layer or the interceptor let through with a token, in the extensions of a request. `None`: nobody in particular,
+    /// which a public or optional method has to expect.
+    ///
+    /// In tonic `Principal::of(request.extensions())`. In axum an extractor does it: `Extension<Principal>`, or
+    /// `Option<Extension<Principal>>` where a token is optional.
+    pub fn of(extensions: &Extensions) -> Option<&Self> {
+        extensions.get()
     }
 
     /// Everything the token says.

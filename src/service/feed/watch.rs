@@ -93,10 +93,12 @@ impl Feed {
                     // Whatever was said of keys before is not in the list.
                     return Piece { revocations: vec![(Revocation::KeySetChanged, now)], cursor: None };
                 }
-                Stage::Beginning { dump: Some(dump), then } => match self.revocations().dump(dump, MOST) {
-                    Some(page) => return Piece { revocations: of_consequence(page, now), cursor: None },
-                    None => (watcher.stage, watcher.known) = (Stage::Following(*then), i64::MIN),
-                },
+                Stage::Beginning { dump: Some(dump), then } => {
+                    if let Some(page) = self.revocations().dump(dump, MOST) {
+                        return Piece { revocations: of_consequence(page, now), cursor: None };
+                    }
+                    (watcher.stage, watcher.known) = (Stage::Following(*then), i64::MIN);
+                }
                 Stage::Following(place) => match self.observer.ring().look(place, watcher.known, MOST) {
                     Some(Sight { entries, position }) => {
                         let entries = entries.iter().map(|entry| (entry.revocation.clone(), entry.expire_time));

@@ -27,7 +27,7 @@ fn service() -> Endpoint {
 fn what_does_not_go_together_is_refused_with_advice() {
     let url = "http://127.0.0.1:1/jwks.json";
     type Is = fn(&BuildError) -> bool;
-    let cases: [(Builder, Is); 17] = [
+    let cases: [(Builder, Is); 18] = [
         (Verifier::builder("", ["orders"]), |e| matches!(e, BuildError::Policy(PolicyError::NoIssuer))),
         (Verifier::builder("i", Vec::<String>::new()), |e| matches!(e, BuildError::Policy(PolicyError::NoAudience))),
         (Verifier::builder("i", ["a b"]), |e| matches!(e, BuildError::Audience(_))),
@@ -48,6 +48,9 @@ fn what_does_not_go_together_is_refused_with_advice() {
         (builder().service_url("http://192.0.2.1:50051").unwrap(), |e| matches!(e, BuildError::Plaintext(_))),
         (builder().service_url("http://[2001:db8::1]:50051").unwrap(), |e| matches!(e, BuildError::Plaintext(_))),
         (builder().jwks_url("http://example.com/k").without_revocations(), |e| matches!(e, BuildError::Plaintext(_))),
+        (builder().service_url("https://example.com").unwrap().ca_file("/missing"), |e| {
+            matches!(e, BuildError::CaFile { .. })
+        }),
         (builder().jwks_url("ftp://example.com/k").without_revocations(), |e| matches!(e, BuildError::JwksUrl(_))),
     ];
     for (builder, is) in cases {

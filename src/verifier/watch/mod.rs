@@ -88,6 +88,9 @@ pub(super) async fn follow(shared: Arc<Shared>, issuer: Arc<Issuer>) {
             }
             Err(status) => (End::Refused(status), false),
         };
+        if let End::Refused(status) = &end {
+            issuer.refused(status).await;
+        }
         // Perhaps to another node; and after a silence the connection may be dead, which only its other end knows.
         issuer.reconnect();
         if monotonic_now().saturating_duration_since(began) >= LASTING && opened {
@@ -136,6 +139,7 @@ impl<'a> Stream<'a> {
 
     fn respond(&mut self, mut response: WatchRevocationsResponse) {
         let now = monotonic_now();
+        let more = !response.revocations.is_empty();
         let Taken { entries, keys_changed, unknown } = taken::read(mem::take(&mut response.revocations));
         for entry in &entries {
             self.shared.revocations.apply(entry);
@@ -154,7 +158,7 @@ impl<'a> Stream<'a> {
             );
         }
         if self.trusted {
-            self.vouch(response, !entries.is_empty(), now);
+            self.vouch(response, more, now);
         }
     }
 

@@ -19,7 +19,7 @@ mod revoke_token;
 mod roles;
 mod rotation;
 mod rotation_nodes;
-mod service_accounts;
+pub(crate) mod service_accounts;
 mod sessions;
 mod sign_in;
 mod tokens;

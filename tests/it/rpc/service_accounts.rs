@@ -38,7 +38,7 @@ mod shared {
 }
 
 /// An administrator's access token.
-pub(super) async fn administrator(node: &TestNode) -> String {
+pub(crate) async fn administrator(node: &TestNode) -> String {
     let id = node.register("root@example.com").await.id;
     let id = node.database.id(&id.parse().unwrap());
     let sql = format!("INSERT INTO user_roles (user_id, role, assign_time) VALUES ({id}, 'admin', 0)");
@@ -58,7 +58,7 @@ async fn admin(node: &TestNode) -> ServiceAccountAdminServiceClient<Channel> {
 }
 
 /// A service account with these roles and its secret.
-pub(super) async fn create(node: &TestNode, root: &str, roles: &[&str]) -> (v1::ServiceAccount, String) {
+pub(crate) async fn create(node: &TestNode, root: &str, roles: &[&str]) -> (v1::ServiceAccount, String) {
     let roles = roles.iter().map(|role| (*role).to_owned()).collect();
     let request = v1::CreateServiceAccountRequest { display_name: "Orders".into(), roles, ..Default::default() };
     let made = admin(node).await.create_service_account(bearer(root, request)).await.unwrap().into_inner();

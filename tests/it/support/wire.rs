@@ -109,3 +109,15 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
+
+/// Sends these bytes over HTTP/1.1 and returns what came back until the connection ended, however that was; `until` is called
+/// with what there is so far, each time that there is more.
+pub(crate) async fn raw(address: SocketAddr, request: &[u8], mut until: impl FnMut(&str)) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    while let Ok(1..) = stream.read_buf(&mut answer).await {
+        until(&String::from_utf8_lossy(&answer));
+    }
+    String::from_utf8(answer).unwrap()
+}

@@ -12,7 +12,7 @@ use crate::{
 };
 
 on_both_databases!(
-    off_loopback_nobody_watches_but_service_accounts,
+    off_loopback_nobody_admitted_but_service_accounts,
     a_watch_ends_when_its_token_is_revoked,
     a_watch_ends_when_its_token_expires,
 );
@@ -30,7 +30,7 @@ fn refusal(status: &Status) -> (Code, String) {
     (status.code(), reason(status))
 }
 
-async fn off_loopback_nobody_watches_but_service_accounts(backend: Backend) {
+async fn off_loopback_nobody_admitted_but_service_accounts(backend: Backend) {
     let node = closed(backend).await.start().await;
     let root = service_accounts::administrator(&node).await;
     for (request, expected) in
@@ -51,27 +51,27 @@ async fn a_watch_ends_when_its_token_is_revoked(backend: Backend) {
     let node = closed(backend).await.start().await;
     let root = service_accounts::administrator(&node).await;
     let (account, secret) = service_accounts::create(&node, &root, &[]).await;
-    let mut watches = Vec::new();
+    let mut admitted = Vec::new();
     for _ in 0..3 {
         let token = service_accounts::token(&node, &account.client_id, &secret).await;
         let mut watcher = Watcher::on(node.shared().await, by(&token)).await.unwrap();
         watcher.catch_up().await;
-        watches.push((token, watcher));
+        admitted.push((token, watcher));
     }
     let ended = (Code::Unauthenticated, "ACCESS_TOKEN_INVALID".to_owned());
     // One token, then all of them.
-    let (token, mut revoked) = watches.remove(1);
+    let (token, mut revoked) = admitted.remove(1);
     node.revoke_token(&token).await.unwrap();
     assert_eq!(refusal(&revoked.end().await.unwrap()), ended);
-    for (_, watcher) in &mut watches {
+    for (_, watcher) in &mut admitted {
         let complete = watcher.known.complete;
         watcher.until("the others go on", |known| known.complete > complete).await;
     }
     service_accounts::delete(&node, &root, &account.client_id, "").await.unwrap();
-    for (_, watcher) in &mut watches {
+    for (_, watcher) in &mut admitted {
         assert_eq!(refusal(&watcher.end().await.unwrap()), ended);
     }
-    drop(watches);
+    drop(admitted);
     node.remove().await;
 }
 

@@ -64,11 +64,11 @@ async fn one_of_each(node: &TestNode, operator: &Backstage, root: &str, round: u
     let new = "another correct horse battery";
     node.change_password(&here.access_token, crate::support::PASSWORD, new).await.unwrap();
     let (account, secret) = service_accounts::create(node, root, &[]).await;
-    let robot = service_accounts::token(node, &account.client_id, &secret).await;
+    let service = service_accounts::token(node, &account.client_id, &secret).await;
     service_accounts::delete(node, root, &account.client_id, "").await.unwrap();
 
     acts.refused = [left, gone, suspended, promoted, elsewhere].map(|tokens| tokens.access_token).into();
-    acts.refused.push(robot);
+    acts.refused.push(service);
     acts.accepted = [stayed, other, after, here].map(|tokens| tokens.access_token).into();
     // The last: no token that this key signed is good for anything more.
     let Backstage { store, keys, policy, .. } = operator;

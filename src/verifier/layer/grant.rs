@@ -1,0 +1,69 @@
+//! On what grounds a call goes on: who calls, by which rule.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use crate::verifier::{
+    embedded::Verifier,
+    principal::Principal,
+    rule::{Denied, Rule},
+};
+
+/// Somebody was let through, and goes on as long as the token is good.
+#[derive(Clone)]
+pub(super) struct Grant {
+    pub(super) verifier: Verifier,
+    pub(super) principal: Principal,
+    pub(super) rule: Arc<Rule>,
+}
+
+impl Grant {
+    /// Resolves when it is over.
+    pub(super) async fn ended(&self) -> Denied {
+        self.verifier.ended(&self.principal, &self.rule).await
+    }
+}
+
+/// Watches a grant while frames of a body pass.
+pub(super) struct Watch {
+    grant: Grant,
+    /// Only while the body keeps us waiting: what ends at once needs no alarm.
+    alarm: Option<Pin<Box<dyn Future<Output = Denied> + Send>>>,
+    /// Whether a frame has passed or was waited for. A first one that is there at once belongs to what was admitted just now.
+    begun: bool,
+}
+
+impl Watch {
+    pub(super) fn new(grant: Grant) -> Self {
+        Self { grant, alarm: None, begun: false }
+    }
+
+    /// Asked before a frame passes: whether none may any more.
+    pub(super) fn check(&mut self) -> Option<Denied> {
+        let first = !std::mem::replace(&mut self.begun, true);
+        if first { None } else { self.grant.verifier.recheck(&self.grant.principal, &self.grant.rule).err() }
+    }
+
+    /// Asked when there is no frame: wakes the task when none may pass any more.
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Option<Denied> {
+        self.begun = true;
+        let alarm = self.alarm.get_or_insert_with(|| {
+            let grant = self.grant.clone();
+            Box::pin(async move { grant.ended().await })
+        });
+        match alarm.as_mut().poll(cx) {
+            Poll::Ready(denied) => Some(denied),
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("principal", &self.grant.principal).finish_non_exhaustive()
+    }
+}

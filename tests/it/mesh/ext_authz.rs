@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use http::uri::PathAndQuery;
+use rustix::process::Signal;
 use tonic::{Code, Request, Status};
 use vouchsafe::pb::v1;
 
@@ -13,17 +14,20 @@ use super::{
 };
 use crate::process::{client::Client, harness::until, proxy::Proxy};
 
-async fn mesh(issuer: &Issuer, service: SocketAddr, by: By, changes: &[(&str, &str)]) -> (Sidecar, Front) {
-    let sidecar = Sidecar::start(&issuer.place, service, by, changes).await;
+/// How long Envoy waits for the sidecar, which on a machine as busy as with tests may not be enough.
+const PATIENCE: (&str, &str) = ("timeout: 0.2s", "timeout: 60s");
+
+async fn mesh(issuer: &Issuer, service: SocketAddr, changes: &[(&str, &str)]) -> (Sidecar, Front) {
+    let sidecar = Sidecar::start(&issuer.place, service, By::Tcp, changes).await;
     let [(from, to)] = &sidecar.found;
-    let front = Front::start("ext-authz.yaml", &[(from, to)]).await;
+    let front = Front::start("ext-authz.yaml", &[(from, to), PATIENCE]).await;
     (sidecar, front)
 }
 
 #[tokio::test]
 async fn ext_authz_lets_good_tokens_through_and_no_others() {
     let issuer = Issuer::start().await;
-    let (sidecar, front) = mesh(&issuer, issuer.server.grpc, By::Tcp, &[]).await;
+    let (sidecar, front) = mesh(&issuer, issuer.server.grpc, &[]).await;
     let tokens = issuer.ada().await;
     let claims = issuer.client.claims(&tokens.access_token).await;
     let (ada, root) = (authorization(&tokens), authorization(&issuer.root().await));
@@ -82,7 +86,7 @@ async fn ext_authz_lets_good_tokens_through_and_no_others() {
 #[tokio::test]
 async fn ext_authz_believes_no_header_and_no_spelling_of_a_path() {
     let issuer = Issuer::start().await;
-    let (_sidecar, front) = mesh(&issuer, issuer.server.grpc, By::Tcp, &[]).await;
+    let (_sidecar, front) = mesh(&issuer, issuer.server.grpc, &[]).await;
     let tokens = issuer.ada().await;
     let subject = issuer.client.claims(&tokens.access_token).await.subject;
     let (ada, root) = (authorization(&tokens), authorization(&issuer.root().await));
@@ -123,7 +127,7 @@ async fn ext_authz_believes_no_header_and_no_spelling_of_a_path() {
 #[tokio::test]
 async fn ext_authz_guards_grpc() {
     let issuer = Issuer::start().await;
-    let (_sidecar, front) = mesh(&issuer, issuer.server.grpc, By::Tcp, &[]).await;
+    let (_sidecar, front) = mesh(&issuer, issuer.server.grpc, &[]).await;
     let tokens = issuer.ada().await;
     let subject = issuer.client.claims(&tokens.access_token).await.subject;
     let bearer = format!("Bearer {}", tokens.access_token);
@@ -167,10 +171,22 @@ async fn delete_order(front: &Front, tokens: &v1::TokenPair) -> Status {
 #[tokio::test]
 async fn ext_authz_denies_while_the_sidecar_is_away() {
     let issuer = Issuer::start().await;
-    let (sidecar, front) = mesh(&issuer, issuer.server.grpc, By::Socket, &[]).await;
+    let sidecar = Sidecar::start(&issuer.place, issuer.server.grpc, By::Socket, &[]).await;
+    let [(from, to)] = &sidecar.found;
+    let front = Front::start("ext-authz.yaml", &[(from, to)]).await;
     let tokens = issuer.ada().await;
     let (ada, bearer) = (authorization(&tokens), format!("Bearer {}", tokens.access_token));
-    front.let_through("/orders", &[ada.as_bytes()]).await;
+    let passes = async || (front.get("/orders", &[ada.as_bytes()]).await.status == 200).then_some(());
+    until("the sidecar answers in time", passes).await;
+    front.upstream.take();
+
+    sidecar.signal(Signal::STOP);
+    for path in ["/orders", "/public/news"] {
+        assert_eq!(front.denied(path, &[ada.as_bytes()]).await.status, 503, "{path}");
+    }
+    sidecar.signal(Signal::CONT);
+    until("the sidecar answers again", passes).await;
+    front.upstream.take();
 
     sidecar.kill().await;
     for path in ["/orders", "/public/news", "/status/x"] {
@@ -180,11 +196,7 @@ async fn ext_authz_denies_while_the_sidecar_is_away() {
 
     // Its socket is still there, with nobody behind it.
     let _sidecar = Sidecar::start(&issuer.place, issuer.server.grpc, By::Socket, &[]).await;
-    until("Envoy finds it again", async || {
-        let answer = front.get("/orders", &[ada.as_bytes()]).await;
-        (answer.status == 200).then_some(())
-    })
-    .await;
+    until("Envoy finds it again", passes).await;
     issuer.server.stop().await;
     issuer.place.remove().await;
 }
@@ -194,7 +206,7 @@ async fn ext_authz_goes_on_without_the_service_as_long_as_it_may() {
     let issuer = Issuer::start().await;
     let service = Proxy::to(issuer.server.grpc.to_string()).await;
     let short = [(r#"max_staleness = "30s""#, r#"max_staleness = "4s""#)];
-    let (sidecar, front) = mesh(&issuer, service.address, By::Tcp, &short).await;
+    let (sidecar, front) = mesh(&issuer, service.address, &short).await;
     let tokens = issuer.ada().await;
     let (ada, bearer) = (authorization(&tokens), format!("Bearer {}", tokens.access_token));
     front.let_through("/orders", &[ada.as_bytes()]).await;

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::Stdio};
 
 use http::Method;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::{
@@ -67,6 +68,12 @@ impl Sidecar {
 
     pub(super) async fn is_ready(&self) -> bool {
         web::ask(self.http, Method::GET, "/readyz", &[]).await.status == 200
+    }
+
+    /// Sends a signal.
+    pub(super) fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id().expect("the sidecar runs")).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
     }
 
     /// `kill -9`.

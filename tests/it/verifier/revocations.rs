@@ -15,11 +15,7 @@ use crate::{
     support::{Backend, TestNode},
 };
 
-on_both_databases!(
-    what_is_revoked_is_refused_and_whoever_waits_is_told,
-    ten_thousand_revocations_while_away_are_all_known_after,
-    off_loopback_a_service_account_is_needed,
-);
+on_both_databases!(what_is_revoked_is_refused_and_whoever_waits_is_told, off_loopback_a_service_account_is_needed,);
 
 async fn what_is_revoked_is_refused_and_whoever_waits_is_told(backend: Backend) {
     let node = TestNode::start(backend).await;
@@ -43,9 +39,10 @@ async fn what_is_revoked_is_refused_and_whoever_waits_is_told(backend: Backend) 
     node.remove().await;
 }
 
-async fn ten_thousand_revocations_while_away_are_all_known_after(backend: Backend) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_revocations_while_away_are_all_known_after() {
     const MANY: u32 = 10_000;
-    let node = Arc::new(TestNode::start(backend).await);
+    let node = Arc::new(TestNode::start(Backend::Postgres).await);
     node.register("ada@example.com").await;
     let spared = node.login("ada@example.com").await.access_token;
     let key = node.signing_key().await;

@@ -250,14 +250,15 @@ async fn a_handler_that_has_not_answered_is_dropped() {
         });
         let mut service = layer(&around, Rule::required()).layer(inner);
         let (_request_body, request) = request(Some(&around.token("", &[])), content_type);
-        let (response, dropped) = tokio::join!(biased; call(&mut service, request), async {
-            let dropped = told.recv().await.unwrap();
+        let revoke = async {
+            let alive = told.recv().await.unwrap();
             around.revoke();
-            dropped
-        });
+            alive.await
+        };
+        let (response, dropped) = tokio::join!(biased; call(&mut service, request), revoke);
         assert_eq!(response.status(), status);
         assert_eq!(response.headers().get("grpc-status").is_some(), content_type == GRPC);
-        assert!(dropped.await.is_err());
+        assert!(dropped.is_err());
     }
 }
 

@@ -1,11 +1,14 @@
 //! The layer around services that are made to be slow, long, or picky.
 
-use std::{convert::Infallible, future::pending};
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::*;
 use crate::verifier::testing::Surroundings;
@@ -255,7 +258,8 @@ async fn a_handler_that_has_not_answered_is_dropped() {
             around.revoke();
             alive.await
         };
-        let (response, dropped) = tokio::join!(biased; call(&mut service, request), revoke);
+        let both = async { tokio::join!(biased; call(&mut service, request), revoke) };
+        let (response, dropped) = timeout(Duration::from_mins(1), both).await.expect("it is never dropped");
         assert_eq!(response.status(), status);
         assert_eq!(response.headers().get("grpc-status").is_some(), content_type == GRPC);
         assert!(dropped.is_err());

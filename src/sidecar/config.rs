@@ -11,7 +11,7 @@ use std::{
 use http::Method;
 
 use super::{
-    file::{self, File},
+    file::{self, Document},
     headers::{Identity, Told},
     policy::{Demand, Policy, Route},
 };
@@ -108,10 +108,10 @@ impl Fixed {
 impl Config {
     /// Checks the text of a file, and that the files it names can be read.
     pub(super) fn parse(text: &str) -> Result<Self, Problems> {
-        let file: File =
+        let file: Document =
             toml::from_str(text).map_err(|error| Problems(vec![error.to_string().trim_end().to_owned()]))?;
         let mut check = Check { text, problems: Vec::new() };
-        let File {
+        let Document {
             issuer,
             audience,
             service,

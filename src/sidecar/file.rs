@@ -8,7 +8,7 @@ use toml::Spanned;
 /// The whole file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct File {
+pub(super) struct Document {
     pub(super) issuer: String,
     pub(super) audience: Vec<String>,
     pub(super) service: String,

@@ -114,13 +114,11 @@ where
     state.stopping.store(true, Ordering::Release);
     announce(health, state).await;
     stop.cancel();
-    match timeout(DRAIN, &mut server).await {
-        Ok(ended) => ended.map_err(io::Error::other),
-        Err(_) => {
-            tracing::info!("connections still open after the drain, closing them");
-            Ok(())
-        }
+    if let Ok(ended) = timeout(DRAIN, &mut server).await {
+        return ended.map_err(io::Error::other);
     }
+    tracing::info!("connections still open after the drain, closing them");
+    Ok(())
 }
 
 /// Keeps health true.

@@ -14,24 +14,17 @@ pub(super) fn summary(config: &Config) -> String {
     let mut rows = vec![["", "PATH", "METHODS", "HOSTS", "DEMANDS"].map(str::to_owned)];
     for (index, route) in policy.routes.iter().enumerate() {
         let Route { path, methods, hosts, demand, line: _ } = route;
-        let methods = methods.iter().map(ToString::to_string).collect();
-        let hosts = hosts.iter().map(ToString::to_string).collect();
         let number = (index + 1).to_string();
-        rows.push([number, path.as_str().to_owned(), list(methods), list(hosts), demands(demand)]);
+        rows.push([number, path.as_str().to_owned(), list(methods.iter()), list(hosts.iter()), demands(demand)]);
     }
     let any = || "any".to_owned();
     rows.push([String::new(), "otherwise".to_owned(), any(), any(), demands(&policy.default)]);
 
     let mut text = String::new();
     // Writing to a String cannot fail, here and below.
-    let _ = writeln!(
-        text,
-        "issuer {}, audience {}",
-        fixed.issuer,
-        list(fixed.audience.iter().map(ToString::to_string).collect())
-    );
+    let _ = writeln!(text, "issuer {}, audience {}", fixed.issuer, list(fixed.audience.iter()));
     let _ = writeln!(text, "listens on {} (gRPC) and {} (HTTP)", fixed.grpc, fixed.http);
-    let _ = writeln!(text, "sets {}", list(policy.identity.names().map(str::to_owned).collect()));
+    let _ = writeln!(text, "sets {}", list(policy.identity.names()));
     if policy.strip_token {
         text.push_str("takes the token away\n");
     }
@@ -46,7 +39,8 @@ pub(super) fn summary(config: &Config) -> String {
     text
 }
 
-fn list(items: Vec<String>) -> String {
+fn list(items: impl Iterator<Item = impl ToString>) -> String {
+    let items: Vec<_> = items.map(|item| item.to_string()).collect();
     if items.is_empty() { "any".to_owned() } else { items.join(",") }
 }
 

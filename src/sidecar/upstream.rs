@@ -51,17 +51,22 @@ pub(super) fn verifier(fixed: &Fixed) -> Result<Builder, Failure> {
     Ok(if fixed.allow_plaintext { builder.allow_plaintext() } else { builder })
 }
 
-/// For calls that only the service can answer.
+/// For calls that only the service can answer. Wants a tokio runtime.
 pub(super) fn issuer(fixed: &Fixed) -> Result<Issuer, Failure> {
-    let endpoint = match with_authority(fixed)? {
-        Some(endpoint) => endpoint,
-        None if fixed.service.starts_with("https:") => {
-            Endpoint::from_shared(fixed.service.clone())?.tls_config(ClientTlsConfig::new().with_native_roots())?
-        }
-        None => Endpoint::from_shared(fixed.service.clone())?,
-    };
     let account = fixed.credentials()?.map(|(client_id, secret)| Account { client_id, secret });
-    Ok(Issuer::new(endpoint, account))
+    Ok(Issuer::new(endpoint(fixed)?, account))
+}
+
+fn endpoint(fixed: &Fixed) -> Result<Endpoint, Failure> {
+    if let Some(endpoint) = with_authority(fixed)? {
+        return Ok(endpoint);
+    }
+    let endpoint = Endpoint::from_shared(fixed.service.clone())?;
+    Ok(if fixed.service.starts_with("https:") {
+        endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?
+    } else {
+        endpoint
+    })
 }
 
 /// The service by TLS with the authorities of `ca_file`, if there is one.

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -165,8 +167,8 @@ fn respelled(segments: &[String], choices: &[u8]) -> String {
         }
         for letter in segment.chars() {
             match choices.next().unwrap() % 5 {
-                0 => raw.push_str(&format!("%{:02x}", u32::from(letter))),
-                1 => raw.push_str(&format!("%{:02X}", u32::from(letter.to_ascii_uppercase()))),
+                0 => write!(raw, "%{:02x}", u32::from(letter)).unwrap(),
+                1 => write!(raw, "%{:02X}", u32::from(letter.to_ascii_uppercase())).unwrap(),
                 2 => raw.push(letter.to_ascii_uppercase()),
                 _ => raw.push(letter),
             }

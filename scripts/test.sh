@@ -9,7 +9,8 @@
 #
 # CMD and the tests see VOUCHSAFE_TEST_POSTGRES_URL (a superuser on the database `postgres`), VOUCHSAFE_TEST_PGBOUNCER_URL
 # (the same through PgBouncer), VOUCHSAFE_TEST_PG_BIN (the folder with PostgreSQL's programs, for tests that stop a server
-# of their own), what scripts/redis.sh exports, and VOUCHSAFE_TEST_TOOLS (the folder with buf, grpcurl, promtool and Python).
+# of their own), what scripts/redis.sh exports, and VOUCHSAFE_TEST_TOOLS (the folder with buf, grpcurl, promtool,
+# Envoy and Python).
 # Nothing is left running, whatever happens to the tests or this script.
 set -eu
 cd "$(dirname "$0")/.."
@@ -173,6 +174,7 @@ show_versions() {
     "$VOUCHSAFE_TEST_TOOLS/promtool" --version 2>&1 | head -n 1
     echo "buf $("$VOUCHSAFE_TEST_TOOLS/buf" --version)"
     "$VOUCHSAFE_TEST_TOOLS/grpcurl" --version 2>&1
+    "$VOUCHSAFE_TEST_TOOLS/envoy" --version | grep version
     "$VOUCHSAFE_TEST_TOOLS/cargo-deny" --version
     "$VOUCHSAFE_TEST_TOOLS/python" -m pip list --disable-pip-version-check --format=freeze | grep -i -E 'jwt|joserfc|crypto|django|bcrypt|argon2|passlib'
 }

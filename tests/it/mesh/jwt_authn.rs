@@ -92,8 +92,8 @@ async fn jwt_authn_believes_no_header_and_no_spelling_of_a_path() {
     }
     assert_eq!(front.denied("/orders", &[b"x_vouchsafe_subject: forged", ada.as_bytes()]).await.status, 400);
 
-    let seen = front.let_through("/public/./x/y//..//%61", &[]).await;
-    assert_eq!(seen.path, "/public/x/a", "the backend reads what was decided on");
+    let seen = front.let_through("/public/./x/../y//%61", &[]).await;
+    assert_eq!(seen.path, "/public/y/a", "the backend reads what was decided on");
     assert_eq!(front.denied("/orders%2fx", &[ada.as_bytes()]).await.status, 400);
     front.let_through("/admin", &[root.as_bytes()]).await;
     for path in DODGES {

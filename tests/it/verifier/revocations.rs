@@ -23,12 +23,12 @@ async fn what_is_revoked_is_refused_and_whoever_waits_is_told(backend: Backend) 
     let verifier = builder(node.grpc).start().await.unwrap();
     let (one, other) = (node.login("ada@example.com").await, node.login("ada@example.com").await);
     let rule = Rule::required();
-    let waiting = async |token: &str| {
+    let wait = |principal| {
         let (verifier, rule) = (verifier.clone(), rule.clone());
-        let principal = verifier.verify(token, &rule).await.unwrap();
         tokio::spawn(async move { verifier.ended(&principal, &rule).await })
     };
-    let (ended, goes_on) = (waiting(&one.access_token).await, waiting(&other.access_token).await);
+    let ended = wait(verifier.verify(&one.access_token, &rule).await.unwrap());
+    let goes_on = wait(verifier.verify(&other.access_token, &rule).await.unwrap());
     node.logout(&one.refresh_token).await.unwrap();
     assert_eq!(ended.await.unwrap(), REVOKED);
     assert_eq!(check(&verifier, &one.access_token).await, Err(REVOKED));

@@ -165,5 +165,11 @@ fn shells(case: &Case, name: &str, budget: Duration, report: &mut Report) {
     let warm = || timed(|| drop(black_box(verifier.verify_now(black_box(&case.token), &rule).unwrap())));
     let paired = alternate(budget / 6, warm, || case.bare());
     let what = format!("`Verifier`, token seen before, {name}");
-    report.figure(&what, median(&paired.a), "µs", Bound::AtMost(2.0), "SHA-256 of the token, the memory, audience, time, revocation");
+    report.figure(
+        &what,
+        median(&paired.a),
+        "µs",
+        Bound::AtMost(2.0),
+        "SHA-256 of the token, the memory, audience, time, revocation",
+    );
 }

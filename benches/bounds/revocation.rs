@@ -83,7 +83,8 @@ pub(crate) async fn run(plan: &Plan, report: &mut Report) {
     let rates: Vec<Vec<f64>> = load.join_all().await;
     let rate: f64 = rates.iter().map(|rates| crate::stats::median(rates)).sum();
     let _ = plan;
-    report.note(format!("revocations under load: both nodes answered {rate:.0} Verify and Refresh per second meanwhile"));
+    report
+        .note(format!("revocations under load: both nodes answered {rate:.0} Verify and Refresh per second meanwhile"));
 }
 
 async fn connect(server: &Process) -> Channel {

@@ -40,7 +40,13 @@ pub(crate) async fn run(plan: &Plan, report: &mut Report) {
         a.cpu_per_call(),
         b.cpu_per_call(),
     );
-    report.ratio("`Check` of the sidecar : constant handler", paired.ratios(), Some(floor.ratios()), Bound::None, &detail);
+    report.ratio(
+        "`Check` of the sidecar : constant handler",
+        paired.ratios(),
+        Some(floor.ratios()),
+        Bound::None,
+        &detail,
+    );
     let what = "memory of a sidecar";
     report.figure(what, sidecar.settled_memory().await, "MiB", Bound::None, "resident, after that load");
 }

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     domain::audience::Audience,
     pb::v1::{self, auth_service_server::AuthService},
-    verifier::{Denied, Inactive, Principal, Rule, Verifier, issuer::Issuer, wire},
+    verifier::{Denied, Inactive, Rule, Verifier, issuer::Issuer, wire},
 };
 
 /// Answers `Verify` and nothing else.
@@ -47,8 +47,7 @@ impl LocalAuth {
     }
 
     async fn answer(&self, token: &str, audience: &[Audience]) -> Result<v1::VerifyResponse, Status> {
-        let checked = self.verifier.verify(token, &self.rule).await;
-        match checked.and_then(|principal| narrow(principal, audience)) {
+        match self.verifier.verify_for(audience, token, &self.rule).await {
             Ok(principal) => Ok(v1::VerifyResponse {
                 active: true,
                 inactive_reason: v1::InactiveReason::Unspecified.into(),
@@ -62,11 +61,6 @@ impl LocalAuth {
             }
         }
     }
-}
-
-fn narrow(principal: Principal, audience: &[Audience]) -> Result<Principal, Denied> {
-    let meant = audience.is_empty() || principal.claims().audience.iter().any(|own| audience.contains(own));
-    if meant { Ok(principal) } else { Err(Denied::Inactive(Inactive::WrongAudience)) }
 }
 
 fn inactive(reason: Inactive) -> v1::VerifyResponse {

@@ -188,7 +188,8 @@ impl Builder {
         Self { keys: Some(keys), ..self }
     }
 
-    /// Without a list of revocations: a token that is revoked works until it expires.
+    /// Without a list of revocations: a token that is revoked works until it expires, and one of a revoked key until the keys
+    /// have been fetched again, which takes up to six minutes.
     pub fn without_revocations(self) -> Self {
         Self { without_revocations: true, ..self }
     }
@@ -218,7 +219,8 @@ impl Builder {
     /// Keeps keys and revocations in this file, or in one in this directory, for a start while the issuer is away. Each
     /// verifier needs a place of its own. Whoever can write there decides which tokens pass.
     ///
-    /// The list of revocations is then as old as the machine's date says. A list from the future is not believed at all.
+    /// The list of revocations is then as old as the machine's date says. One from the future counts as never complete. It is
+    /// saved at once after a change, then after a second, and every ten seconds; a large one more seldom.
     pub fn persist_in(self, path: impl Into<PathBuf>) -> Self {
         Self { persist_in: Some(path.into()), ..self }
     }

@@ -24,7 +24,7 @@ use super::{
     seen::RememberingVerifier,
     watch::{Freshness, Place},
 };
-use crate::domain::time::Clock;
+use crate::domain::{audience::Audience, time::Clock};
 
 /// Verifies access tokens in this process. Cheap to clone; clones share everything, and what keeps it up to date in the
 /// background ends with the last of them.
@@ -74,10 +74,18 @@ impl Verifier {
     /// # Errors
     /// See [`Denied`].
     pub async fn verify(&self, token: &str, rule: &Rule) -> Result<Principal, Denied> {
-        let mut checked = self.check(token, rule);
+        self.verify_for(&[], token, rule).await
+    }
+
+    /// The same for one call's own audiences: the token must be meant for one of these as well, unless there are none.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub async fn verify_for(&self, audience: &[Audience], token: &str, rule: &Rule) -> Result<Principal, Denied> {
+        let mut checked = self.check(audience, token, rule);
         if let Err(Denied::Inactive(Inactive::UnknownKey)) = checked {
             checked = match self.shared.keys.look_up().await {
-                Ok(()) => self.check(token, rule),
+                Ok(()) => self.check(audience, token, rule),
                 Err(denied) => Err(denied),
             };
         }
@@ -91,7 +99,7 @@ impl Verifier {
     /// # Errors
     /// See [`Denied`].
     pub fn verify_now(&self, token: &str, rule: &Rule) -> Result<Principal, Denied> {
-        let mut checked = self.check(token, rule);
+        let mut checked = self.check(&[], token, rule);
         if let Err(Denied::Inactive(Inactive::UnknownKey)) = checked {
             checked = Err(self.shared.keys.begin_look_up());
         }
@@ -201,11 +209,11 @@ impl Verifier {
         }
     }
 
-    fn check(&self, token: &str, rule: &Rule) -> Result<Principal, Denied> {
+    fn check(&self, audience: &[Audience], token: &str, rule: &Rule) -> Result<Principal, Denied> {
         let Shared { verifier, keys, revocations, clock, .. } = &*self.shared;
         self.check_freshness(rule)?;
         let keys = keys.load();
-        let checked = verifier.verify_for(&[], token, &keys, revocations, clock.now());
+        let checked = verifier.verify_for(audience, token, &keys, revocations, clock.now());
         let principal = Principal::new(checked.map_err(|reason| match reason {
             // They were never had, so nobody can say.
             Inactive::UnknownKey if keys.is_empty() => Denied::Unavailable,

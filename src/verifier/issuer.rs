@@ -26,6 +26,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 /// A token is renewed so long before its end, or a fifth of its life if that is less.
 const RENEWAL: Duration = Duration::from_mins(1);
+/// How long credentials that were refused are not tried again: each attempt is audited by the issuer.
+const REFUSED: Duration = Duration::from_secs(30);
 /// However long it lives.
 const LONGEST: Duration = Duration::from_hours(24);
 
@@ -41,7 +43,19 @@ pub(crate) struct Issuer {
     channel: Mutex<Channel>,
     account: Option<Account>,
     /// Held while a token is got, so that there is one call for it.
-    token: AsyncMutex<Option<Token>>,
+    token: AsyncMutex<Held>,
+}
+
+/// The service account's token, or why there is none.
+#[derive(Default)]
+enum Held {
+    #[default]
+    Nothing,
+    Token(Token),
+    Refused {
+        status: Status,
+        until: Instant,
+    },
 }
 
 struct Token {
@@ -58,7 +72,7 @@ impl Issuer {
             .keep_alive_timeout(KEEP_ALIVE.1)
             .keep_alive_while_idle(true);
         let channel = Mutex::new(endpoint.connect_lazy());
-        Self { endpoint, channel, account, token: AsyncMutex::new(None) }
+        Self { endpoint, channel, account, token: AsyncMutex::default() }
     }
 
     /// The next call gets a new connection, perhaps to another node.
@@ -108,8 +122,9 @@ impl Issuer {
 
     /// A token that was refused is not used again.
     pub(super) async fn refused(&self, status: &Status) {
-        if status.code() == Code::Unauthenticated {
-            *self.token.lock().await = None;
+        let mut held = self.token.lock().await;
+        if status.code() == Code::Unauthenticated && matches!(*held, Held::Token(_)) {
+            *held = Held::Nothing;
         }
     }
 
@@ -122,14 +137,25 @@ impl Issuer {
     }
 
     async fn authorization(&self, account: &Account) -> Result<MetadataValue<Ascii>, Status> {
-        let mut token = self.token.lock().await;
-        if let Some(token) = token.as_ref().filter(|token| monotonic_now() < token.renew) {
-            return Ok(token.authorization.clone());
+        let mut held = self.token.lock().await;
+        match &*held {
+            Held::Token(token) if monotonic_now() < token.renew => return Ok(token.authorization.clone()),
+            Held::Refused { status, until } if monotonic_now() < *until => return Err(status.clone()),
+            Held::Nothing | Held::Token(_) | Held::Refused { .. } => {}
         }
-        let fresh = self.issue(account).await?;
-        let authorization = fresh.authorization.clone();
-        *token = Some(fresh);
-        Ok(authorization)
+        match self.issue(account).await {
+            Ok(fresh) => {
+                let authorization = fresh.authorization.clone();
+                *held = Held::Token(fresh);
+                Ok(authorization)
+            }
+            Err(status) => {
+                if status.code() == Code::Unauthenticated {
+                    *held = Held::Refused { status: status.clone(), until: monotonic_now() + REFUSED };
+                }
+                Err(status)
+            }
+        }
     }
 
     async fn issue(&self, account: &Account) -> Result<Token, Status> {

@@ -417,7 +417,7 @@ proptest! {
             let plain = format!("/{}", segments.join("/"));
             let mut variant = String::new();
             for (segment, how) in segments.iter().zip(respell.iter().cycle()) {
-                variant += &match how {
+                let next = match how {
                     0 => format!("//{segment}"),
                     1 => format!("/%{:02x}", segment.as_bytes()[0]),
                     2 => format!("/{}", segment.to_uppercase()),
@@ -425,6 +425,7 @@ proptest! {
                     4 => format!("/./{segment}"),
                     _ => format!("/{segment}"),
                 };
+                variant.push_str(&next);
             }
             if slash {
                 variant.push('/');

@@ -4,7 +4,11 @@ use std::sync::Weak;
 
 use super::*;
 use crate::{
-    domain::signing_key::Algorithm,
+    domain::{
+        revocation::{FeedEntry, Revocation},
+        signing_key::Algorithm,
+        time::Timestamp,
+    },
     jose::SigningKeyPair,
     verifier::{Denied, Rule},
 };
@@ -23,11 +27,12 @@ fn service() -> Endpoint {
     Endpoint::from_static("http://127.0.0.1:1")
 }
 
+type Is = fn(&BuildError) -> bool;
+
 #[test]
 fn what_does_not_go_together_is_refused_with_advice() {
     let url = "http://127.0.0.1:1/jwks.json";
-    type Is = fn(&BuildError) -> bool;
-    let cases: [(Builder, Is); 18] = [
+    let cases: Vec<(Builder, Is)> = vec![
         (Verifier::builder("", ["orders"]), |e| matches!(e, BuildError::Policy(PolicyError::NoIssuer))),
         (Verifier::builder("i", Vec::<String>::new()), |e| matches!(e, BuildError::Policy(PolicyError::NoAudience))),
         (Verifier::builder("i", ["a b"]), |e| matches!(e, BuildError::Audience(_))),
@@ -112,4 +117,36 @@ async fn the_background_ends_with_the_last_clone() {
     while shared.strong_count() > 0 {
         tokio::task::yield_now().await;
     }
+}
+
+/// Ten thousand streams, of which one revocation ends one: it is told at once, and nobody else is.
+#[tokio::test]
+async fn of_many_who_wait_only_who_must_is_told() {
+    const MANY: u64 = 10_000;
+    let pair = SigningKeyPair::generate(Algorithm::Es256).unwrap();
+    let keys = KeySet::from_keys(vec![pair.public_key().clone()]).unwrap();
+    let verifier = builder().keys(keys).without_revocations().remember(1).start().await.unwrap();
+    let now = SystemClock.now().as_seconds();
+    let id = |kind: u64, number: u64| format!("01a20076-bd5d-7314-{kind:04x}-{number:012x}");
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 0..MANY {
+        let claims = serde_json::json!({
+            "iss": "https://issuer.test", "sub": id(0x8001, 1), "aud": ["orders"], "exp": now + 3_600, "iat": now,
+            "jti": id(0x8002, number), "sid": id(0x8003, number), "client_id": "c", "roles": [], "auth_time": now,
+            "amr": ["pwd"], "acr": "aal1", "epoch": 0,
+        });
+        let principal = verifier.verify(&pair.sign("at+jwt", &claims).unwrap(), &Rule::required()).await.unwrap();
+        let verifier = verifier.clone();
+        waiting.spawn(async move { (number, verifier.ended(&principal, &Rule::required()).await) });
+    }
+    tokio::task::yield_now().await;
+    for number in [MANY - 1, 0, 17] {
+        let revocation = Revocation::Session { session: id(0x8003, number).parse().unwrap() };
+        let expire_time = SystemClock.now().plus(Duration::from_hours(2));
+        verifier.revocations().apply(&FeedEntry { number: 0, revocation, time: Timestamp::default(), expire_time });
+        verifier.shared.announce();
+        let told = waiting.join_next().await.unwrap().unwrap();
+        assert_eq!(told, (number, Denied::Inactive(crate::verifier::Inactive::Revoked)));
+    }
+    assert_eq!(waiting.len() as u64, MANY - 3);
 }

@@ -19,7 +19,7 @@ use crate::verifier::rule::Rule;
 ///
 /// The most exact name wins: HTTP method and path, then path, then the longest of those that something is `under`, then the
 /// default. Paths are compared as they are: `/Orders` and `/orders/` are not `/orders` and get the default, which should be the
-/// strictest rule. HEAD is held to what is said of GET, as routers answer it.
+/// strictest rule. They are the paths that the layer sees: within a nested router, without its prefix. HEAD is held to what is said of GET, as routers answer it.
 ///
 /// A path must not be written so that the policy reads one thing and the service behind it another. With empty segments, `.`
 /// or `..`, a backslash, a control character, an encoded `/` or `%`, or anything that is not ASCII, a path is refused: 400, or
@@ -197,13 +197,13 @@ mod tests {
             .at("/orders", role("any"))
     }
 
-    fn rule(method: Method, path: &str) -> Result<Rule, UnclearPath> {
-        policy().rule(&method, path).map(|rule| Rule::clone(rule))
+    fn rule(method: &Method, path: &str) -> Result<Rule, UnclearPath> {
+        policy().rule(method, path).map(|rule| Rule::clone(rule))
     }
 
     #[test]
     fn the_most_exact_name_wins() {
-        let post = |path: &str| rule(Method::POST, path).unwrap();
+        let post = |path: &str| rule(&Method::POST, path).unwrap();
         assert_eq!(post("/pkg.Greeter/Hello"), Rule::public());
         assert_eq!(post("/pkg.Greeter/Other"), role("greeter"));
         assert_eq!(post("/pkg.Greeter"), role("greeter"));
@@ -212,9 +212,9 @@ mod tests {
         assert_eq!(post("/files/secret/a"), role("keeper"));
         assert_eq!(post("/files/secrets"), role("reader"));
         assert_eq!(post("/orders"), role("seller"));
-        assert_eq!(rule(Method::GET, "/orders"), Ok(Rule::public()));
-        assert_eq!(rule(Method::HEAD, "/orders"), Ok(Rule::public()), "routers answer it as GET");
-        assert_eq!(rule(Method::PUT, "/orders"), Ok(role("any")));
+        assert_eq!(rule(&Method::GET, "/orders"), Ok(Rule::public()));
+        assert_eq!(rule(&Method::HEAD, "/orders"), Ok(Rule::public()), "routers answer it as GET");
+        assert_eq!(rule(&Method::PUT, "/orders"), Ok(role("any")));
         assert_eq!(post("/"), Rule::public());
         for other in ["/ADMIN", "/admin/", "/admin/x", "/orders/1", "/pkg.greeter/Hello"] {
             assert_eq!(post(other), Rule::required(), "{other}");
@@ -267,7 +267,7 @@ mod tests {
             "/a\u{7f}",
             "/a\tb",
         ] {
-            assert_eq!(rule(Method::GET, odd), Err(UnclearPath), "{odd}");
+            assert_eq!(rule(&Method::GET, odd), Err(UnclearPath), "{odd}");
         }
     }
 
@@ -282,7 +282,7 @@ mod tests {
             ("/users/ada%40example.com", Rule::required()),
             ("/files/secret/%7e", role("keeper")),
         ] {
-            assert_eq!(rule(Method::GET, path), Ok(expected), "{path}");
+            assert_eq!(rule(&Method::GET, path), Ok(expected), "{path}");
         }
     }
 
@@ -306,8 +306,8 @@ mod tests {
                 let disguised: String = plain.char_indices().map(|(at, c)| {
                     if encoded[at] && c != '/' { format!("%{:02x}", c as u32) } else { c.to_string() }
                 }).collect();
-                if let Ok(found) = rule(Method::GET, &disguised) {
-                    prop_assert_eq!(Ok(found), rule(Method::GET, plain), "{}", disguised);
+                if let Ok(found) = rule(&Method::GET, &disguised) {
+                    prop_assert_eq!(Ok(found), rule(&Method::GET, plain), "{}", disguised);
                 }
             }
         }

@@ -1,11 +1,14 @@
 //! The layer around services that are made to be slow, long, or picky.
 
-use std::{convert::Infallible, future::pending};
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::*;
 use crate::verifier::testing::Surroundings;
@@ -250,14 +253,16 @@ async fn a_handler_that_has_not_answered_is_dropped() {
         });
         let mut service = layer(&around, Rule::required()).layer(inner);
         let (_request_body, request) = request(Some(&around.token("", &[])), content_type);
-        let (response, dropped) = tokio::join!(biased; call(&mut service, request), async {
-            let dropped = told.recv().await.unwrap();
+        let revoke = async {
+            let alive = told.recv().await.unwrap();
             around.revoke();
-            dropped
-        });
+            alive.await
+        };
+        let both = async { tokio::join!(biased; call(&mut service, request), revoke) };
+        let (response, dropped) = timeout(Duration::from_mins(1), both).await.expect("it is never dropped");
         assert_eq!(response.status(), status);
         assert_eq!(response.headers().get("grpc-status").is_some(), content_type == GRPC);
-        assert!(dropped.await.is_err());
+        assert!(dropped.is_err());
     }
 }
 

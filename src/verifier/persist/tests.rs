@@ -41,7 +41,7 @@ fn revocations(most: u32) -> Vec<Revocation> {
 fn set(most: u32) -> RevocationSet {
     let set = RevocationSet::new();
     for revocation in revocations(most) {
-        set.apply(&FeedEntry { number: 1, revocation, time: NOW, expire_time: NOW.plus(Duration::from_secs(60)) });
+        set.apply(&FeedEntry { number: 1, revocation, time: NOW, expire_time: NOW.plus(Duration::from_mins(1)) });
     }
     set
 }

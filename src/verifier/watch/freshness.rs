@@ -108,6 +108,7 @@ fn signed_micros(duration: Duration) -> i64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unchecked_time_subtraction)]
 mod tests {
     use proptest::prelude::*;
 

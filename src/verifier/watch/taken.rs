@@ -90,6 +90,7 @@ mod tests {
         v1::Revocation { revoked, expire_time }
     }
 
+    #[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
     fn subject(subject: impl ToString, spared: impl ToString) -> Option<Revoked> {
         let (subject, spared_session_id) = (subject.to_string(), spared.to_string());
         Some(Revoked::Subject(v1::SubjectRevocation { subject, epoch: 7, spared_session_id }))

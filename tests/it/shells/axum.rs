@@ -45,9 +45,9 @@ pub(super) fn policy() -> Policy {
         .method_at(Method::POST, "/me", Rule::required().scope("write"))
 }
 
-/// What is answered over HTTP/1.1: status, header lines in lower case, body.
+/// What is answered over HTTP/1.1 to these header lines: status, head in lower case, body.
 async fn send(address: SocketAddr, method: &str, path: &str, headers: &[String]) -> (u16, String, String) {
-    let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let headers = headers.concat();
     let request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n");
     let answer = wire::raw(address, request.as_bytes(), |_| ()).await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -55,7 +55,7 @@ async fn send(address: SocketAddr, method: &str, path: &str, headers: &[String])
 }
 
 fn authorization(token: &str) -> Vec<String> {
-    vec![format!("authorization: Bearer {token}")]
+    vec![format!("authorization: Bearer {token}\r\n")]
 }
 
 #[tokio::test]

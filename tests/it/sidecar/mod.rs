@@ -3,5 +3,6 @@
 mod checks;
 mod file;
 mod health;
+mod hostile_tokens;
 mod verify;
 mod world;

@@ -112,12 +112,14 @@ fn session(number: u8) -> v1::Revocation {
 }
 
 /// The list is complete now.
+#[allow(clippy::unnecessary_wraps, clippy::result_large_err)]
 fn complete(cursor: &str, revocations: Vec<v1::Revocation>) -> Result<WatchRevocationsResponse, Status> {
     let now = Some(now());
     Ok(WatchRevocationsResponse { revocations, cursor: cursor.into(), complete_time: now, server_time: now })
 }
 
 /// More follows.
+#[allow(clippy::unnecessary_wraps, clippy::result_large_err)]
 fn piece(revocations: Vec<v1::Revocation>) -> Result<WatchRevocationsResponse, Status> {
     Ok(WatchRevocationsResponse { revocations, server_time: Some(now()), ..Default::default() })
 }

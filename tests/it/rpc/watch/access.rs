@@ -12,7 +12,7 @@ use crate::{
 };
 
 on_both_databases!(
-    off_loopback_nobody_admitted_but_service_accounts,
+    off_loopback_nobody_watches_but_service_accounts,
     a_watch_ends_when_its_token_is_revoked,
     a_watch_ends_when_its_token_expires,
 );
@@ -30,7 +30,7 @@ fn refusal(status: &Status) -> (Code, String) {
     (status.code(), reason(status))
 }
 
-async fn off_loopback_nobody_admitted_but_service_accounts(backend: Backend) {
+async fn off_loopback_nobody_watches_but_service_accounts(backend: Backend) {
     let node = closed(backend).await.start().await;
     let root = service_accounts::administrator(&node).await;
     for (request, expected) in

@@ -13,6 +13,7 @@ on_both_databases!(
     a_cursor_that_means_nothing_here_is_no_error_and_everything_is_told,
     ten_thousand_that_were_missed_are_all_told,
     another_history_of_the_feed_loses_nothing,
+    a_feed_that_went_back_and_on_again_is_told_as_a_whole,
 );
 
 mod nodes {
@@ -126,6 +127,29 @@ async fn another_history_of_the_feed_loses_nothing(backend: Backend) {
         assert!(old.iter().chain(&new).all(|session| newcomer.known.sessions.contains(session)), "{cursor}");
     }
     drop(watcher);
+    node.remove().await;
+}
+
+/// The same, but for the name: a cursor of before means something else now.
+async fn a_feed_that_went_back_and_on_again_is_told_as_a_whole(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    node.register("ada@example.com").await;
+    logouts(&node, 3).await;
+    let mut watcher = Watcher::at(&node, "").await;
+    watcher.catch_up().await;
+    let cursor = watcher.known.cursor.clone();
+    assert!(node.database.execute("DELETE FROM feed").await >= 3);
+    node.database.execute("UPDATE feed_head SET number = 0").await;
+    node.catch_up().await;
+    let new = logouts(&node, 2).await;
+    revoke_many(&node.database, 10).await;
+    node.catch_up().await;
+    let mut newcomer = Watcher::at(&node, &cursor).await;
+    newcomer.catch_up().await;
+    assert!(new.iter().all(|session| newcomer.known.sessions.contains(session)));
+    assert_eq!(newcomer.known.sessions.len(), 15);
+    watcher.until("the same", |known| known.sessions.len() == 15).await;
+    drop((watcher, newcomer));
     node.remove().await;
 }
 

@@ -30,5 +30,5 @@ async fn the_sidecar_takes_its_files() {
 fn from_config_map(manifest: &str) -> String {
     let (_, below) = manifest.split_once("  sidecar.toml: |\n").expect("the manifest has a sidecar.toml");
     let lines = below.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
-    lines.map(|line| format!("{}\n", line.trim_start())).collect()
+    lines.map(str::trim_start).collect::<Vec<_>>().join("\n")
 }

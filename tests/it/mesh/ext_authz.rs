@@ -181,6 +181,10 @@ async fn ext_authz_denies_while_the_sidecar_is_away() {
     front.upstream.take();
 
     sidecar.signal(Signal::STOP);
+    // Its threads stop one after the other.
+    let fails = async || (front.get("/orders", &[ada.as_bytes()]).await.status == 503).then_some(());
+    until("the sidecar is frozen", fails).await;
+    front.upstream.take();
     for path in ["/orders", "/public/news"] {
         assert_eq!(front.denied(path, &[ada.as_bytes()]).await.status, 503, "{path}");
     }

@@ -11,7 +11,8 @@ impl VerifierService for Handlers {
         &self,
         _request: Request<v1::GetVerificationKeysRequest>,
     ) -> Result<Response<v1::GetVerificationKeysResponse>, Status> {
-        let keys = self.service.keys().published().into_iter().filter_map(convert::verification_key).collect();
+        let keys =
+            self.service.current_keys().await.published().into_iter().filter_map(convert::verification_key).collect();
         let issuer = self.service.policy().issuer.clone();
         Ok(Response::new(v1::GetVerificationKeysResponse { issuer, keys }))
     }

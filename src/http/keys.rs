@@ -17,7 +17,7 @@ use super::App;
 const MAX_AGE: Duration = Duration::from_mins(5);
 
 pub(super) async fn jwks(State(app): State<App>, headers: HeaderMap) -> Response {
-    answer(&app, &headers, "application/jwk-set+json", &app.service.keys().verification_keys().to_jwks())
+    answer(&app, &headers, "application/jwk-set+json", &app.service.current_keys().await.jwks())
 }
 
 /// What a verifier needs to find the keys. Not an OpenID provider's metadata: there is nothing to log in to over HTTP.

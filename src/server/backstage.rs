@@ -145,7 +145,8 @@ impl OpenStore {
     /// Opens every key, which tells as well whether the master key is the right one.
     async fn open_keys(&self) -> Result<KeyChain, KeyError> {
         let Ambient { clock, entropy } = self.ambient.clone();
-        KeyChain::open(&*self.store, Arc::clone(&self.master), clock, entropy).await
+        let observer = Arc::clone(self.feed.observer());
+        KeyChain::open(&*self.store, Arc::clone(&self.master), clock, entropy, observer).await
     }
 }
 

@@ -3,18 +3,18 @@
 //! Which key signs is decided by the moments in its row, so nodes agree without talking. A key is published long before it
 //! signs, so every node and verifier has it by then.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 pub use self::load::KeyError;
 use self::{
     load::{Keys, SigningKey, read, refresh_key_context, signing_key_context},
     loading::Readings,
 };
-use super::{Policy, ServiceError};
+use super::{Observer, Policy, ServiceError};
 use crate::{
     crypto::{MasterKey, ParsedRefreshToken, RefreshClaims, refresh_token::mint},
     domain::{
@@ -35,6 +35,9 @@ use crate::{
 
 mod load;
 mod loading;
+
+/// How long whoever asks for the keys waits for those that have just changed. After that, what is remembered must do.
+const KEEPING_UP: Duration = Duration::from_secs(2);
 
 /// A key as verifiers and operators see it.
 #[derive(Clone, Debug, Serialize)]
@@ -57,6 +60,7 @@ pub struct KeyChain {
     master: Arc<MasterKey>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    observer: Arc<Observer>,
     keys: ArcSwap<Keys>,
     readings: Readings<Failure>,
     /// Held while a signing key is made.
@@ -86,7 +90,7 @@ impl std::fmt::Debug for KeyChain {
 }
 
 impl KeyChain {
-    /// Loads every key there is. Publishes none.
+    /// Loads every key there is, and tells the observer of those that were revoked. Publishes none.
     ///
     /// # Errors
     /// See [`KeyError`].
@@ -95,9 +99,11 @@ impl KeyChain {
         master: Arc<MasterKey>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        observer: Arc<Observer>,
     ) -> Result<Self, KeyError> {
-        let keys = ArcSwap::from_pointee(read(store, &master, clock.now(), &Keys::default()).await?);
-        Ok(Self { master, clock, entropy, keys, readings: Readings::default(), making: Arc::default() })
+        let keys = read(store, &master, clock.now(), &Keys::default(), &observer).await?;
+        let keys = ArcSwap::from_pointee(keys);
+        Ok(Self { master, clock, entropy, observer, keys, readings: Readings::default(), making: Arc::default() })
     }
 
     /// Loads every key anew.
@@ -106,6 +112,22 @@ impl KeyChain {
     /// See [`KeyError`]; the keys in use stay.
     pub async fn reload(&self, store: &dyn Store) -> Result<(), KeyError> {
         self.readings.read(self.load(store)).await
+    }
+
+    /// Loads every key anew if they have changed since they were loaded: whoever was told of the change and asks for the keys
+    /// must not get those of before. If the database is away, those that are remembered stay.
+    pub async fn keep_up(&self, store: &dyn Store) {
+        if self.are_current() {
+            return;
+        }
+        let reading = async { self.load(store).await.map_err(|error| Failure::from(&error)) };
+        // In time or not, there are keys to go on with.
+        let _ = timeout(KEEPING_UP, self.readings.keep_up(|| self.are_current(), reading)).await;
+    }
+
+    /// Whether they were loaded after the last change that anybody was told of.
+    fn are_current(&self) -> bool {
+        self.keys.load().as_of == self.observer.key_changes()
     }
 
     /// Publishes successors where the schedule wants them, and the first keys if there are none.
@@ -202,7 +224,18 @@ impl KeyChain {
         Arc::clone(&self.keys.load().verification)
     }
 
-    /// Every key not yet removed, the oldest first.
+    /// The same as a JWKS, without those that are known to be revoked and have not been forgotten yet.
+    pub fn jwks(&self) -> serde_json::Value {
+        let mut jwks = self.verification_keys().to_jwks();
+        if let Some(keys) = jwks.get_mut("keys").and_then(serde_json::Value::as_array_mut) {
+            let is_revoked =
+                |key: &serde_json::Value| key["kid"].as_str().is_some_and(|kid| self.observer.is_key_revoked(kid));
+            keys.retain(|key| !is_revoked(key));
+        }
+        jwks
+    }
+
+    /// Every key neither removed nor revoked, the oldest first.
     pub fn published(&self) -> Vec<PublishedKey> {
         let now = self.clock.now();
         let published = |k: &SigningKey| PublishedKey {
@@ -212,7 +245,13 @@ impl KeyChain {
             jwk: k.pair.public_key().to_jwk(),
             life: k.life,
         };
-        self.keys.load().signing.iter().map(published).filter(|k| k.state != KeyState::Removed).collect()
+        self.keys
+            .load()
+            .signing
+            .iter()
+            .map(published)
+            .filter(|k| k.state != KeyState::Removed && !self.observer.is_key_revoked(&k.kid))
+            .collect()
     }
 
     /// Since when the key signs that is active at `now`.
@@ -308,7 +347,7 @@ impl KeyChain {
 
     async fn load(&self, store: &dyn Store) -> Result<(), KeyError> {
         let known = self.keys.load_full();
-        self.keys.store(Arc::new(read(store, &self.master, self.clock.now(), &known).await?));
+        self.keys.store(Arc::new(read(store, &self.master, self.clock.now(), &known, &self.observer).await?));
         Ok(())
     }
 }

@@ -184,6 +184,12 @@ impl Service {
         &self.keys
     }
 
+    /// The keys, read after the last change of them that anybody was told of by this node, if the database can be asked.
+    pub async fn current_keys(&self) -> &KeyChain {
+        self.keys.keep_up(&*self.store).await;
+        &self.keys
+    }
+
     /// The clock that calls are timed with.
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock

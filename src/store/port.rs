@@ -295,6 +295,9 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Every signing key not yet purged.
     async fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StoreError>;
 
+    /// The `kid` of every signing key that was ever revoked, also long after its entry in the feed has gone.
+    async fn revoked_keys(&self) -> Result<Vec<String>, StoreError>;
+
     /// Every refresh key.
     async fn refresh_keys(&self) -> Result<Vec<RefreshKeyRow>, StoreError>;
 
@@ -318,7 +321,7 @@ pub trait KeyStore: Send + Sync + 'static {
         actor: Actor,
     ) -> Result<bool, StoreError>;
 
-    /// Revokes a signing key for good: the key is forgotten, and its tokens are refused from now on. Where it leaves a gap,
+    /// Revokes a signing key for good: the key is forgotten but for its `kid`, and its tokens are refused from now on. Where it leaves a gap,
     /// the next key takes over, or `successor` is published: at once if nothing else signs, otherwise after the lead.
     async fn revoke_signing_key(
         &self,

@@ -108,6 +108,11 @@ impl Feed {
         }
     }
 
+    /// What hears of revocations.
+    pub fn observer(&self) -> &Arc<Observer> {
+        &self.observer
+    }
+
     /// What tokens must not say.
     pub fn revocations(&self) -> &RevocationSet {
         self.observer.revocations()

@@ -2,13 +2,19 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{progress::Progress, ring::Ring};
+use super::{
+    progress::Progress,
+    ring::{Ring, UNNUMBERED},
+};
 use crate::{
     domain::{
         revocation::{FeedEntry, Revocation},
@@ -44,6 +50,8 @@ pub struct Observer {
     revocations: RevocationSet,
     progress: Mutex<Progress>,
     keys_changed: Notify,
+    /// How often the set of keys has changed, or may have. Counted before anybody is told.
+    key_changes: AtomicU64,
     /// For those who watch.
     ring: Ring,
     /// For the others: this node's own entries, and those that only the database has told it of.
@@ -79,13 +87,45 @@ impl Observer {
         self.keys_changed.notified().await;
     }
 
+    /// How often the set of keys has changed as far as this node has heard. Keys that were read after this was asked are as new
+    /// as what anybody was told by then.
+    pub(in crate::service) fn key_changes(&self) -> u64 {
+        self.key_changes.load(Ordering::SeqCst)
+    }
+
+    fn note_key_change(&self) {
+        self.key_changes.fetch_add(1, Ordering::SeqCst);
+        self.keys_changed.notify_one();
+    }
+
+    /// Whether every token signed by this key is revoked.
+    pub(in crate::service) fn is_key_revoked(&self, kid: &str) -> bool {
+        self.revocations.is_key_revoked(kid)
+    }
+
+    /// These keys are revoked, says the database, whatever the feed still says of them.
+    pub(in crate::service) fn learn_revoked_keys(&self, kids: Vec<String>, now: Timestamp) {
+        let news: Vec<_> = kids.into_iter().filter(|kid| !self.is_key_revoked(kid)).collect();
+        if news.is_empty() {
+            return;
+        }
+        let progress = self.progress();
+        for kid in news {
+            let revocation = Revocation::Key { kid };
+            let entry = FeedEntry { number: UNNUMBERED, revocation, time: now, expire_time: now };
+            self.revocations.apply(&entry);
+            self.ring.put(&entry);
+        }
+        self.show(&progress);
+    }
+
     /// Applies an entry: to the list first, so that whoever finds it noted finds it applied. The ring must be told in the end how
     /// far everything is known: [`Self::show`].
     fn take_in(&self, progress: &mut Progress, entry: &FeedEntry) -> bool {
         self.revocations.apply(entry);
         let news = progress.note(entry);
         if news && entry.revocation == Revocation::KeySetChanged {
-            self.keys_changed.notify_one();
+            self.note_key_change();
         }
         if news {
             self.ring.put(entry);
@@ -160,7 +200,7 @@ impl Observer {
         // Entries that expired before this node saw them may have been about keys.
         let next = entries.first().map_or(end.unwrap_or(after) + 1, |entry| entry.number);
         if next > after + 1 {
-            self.keys_changed.notify_one();
+            self.note_key_change();
         }
         for entry in entries {
             self.skip(&mut progress, last, entry.number);
@@ -196,7 +236,7 @@ impl Observer {
         self.ring.start_over(!is_another);
         self.show(&progress);
         *self.outbox() = Outbox::default();
-        self.keys_changed.notify_one();
+        self.note_key_change();
     }
 
     /// The next entry to be pushed, and the history it belongs to. Waits for one. It stays the next until it was

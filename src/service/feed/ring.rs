@@ -18,6 +18,9 @@ use crate::domain::{
 /// Entries that are kept: some 3 MB. Who was away for more of them starts from the whole list.
 pub(super) const CAPACITY: usize = 16_384;
 
+/// In place of a number: known from elsewhere than the feed, and told to everybody.
+pub(super) const UNNUMBERED: i64 = i64::MAX;
+
 /// The ring.
 pub(super) struct Ring {
     state: RwLock<State>,
@@ -66,7 +69,9 @@ impl Ring {
     /// An entry has come that nobody here had heard of.
     pub(super) fn put(&self, entry: &FeedEntry) {
         let mut state = self.write();
-        state.greatest = state.greatest.max(entry.number);
+        if entry.number != UNNUMBERED {
+            state.greatest = state.greatest.max(entry.number);
+        }
         // Nothing that a token says is revoked by it.
         if let Revocation::Role { .. } = entry.revocation {
             return;
@@ -75,7 +80,9 @@ impl Ring {
             && let Some(oldest) = state.entries.pop_front()
         {
             state.left += 1;
-            state.floor = state.floor.max(oldest.number);
+            if oldest.number != UNNUMBERED {
+                state.floor = state.floor.max(oldest.number);
+            }
         }
         state.entries.push_back(Arc::new(entry.clone()));
     }

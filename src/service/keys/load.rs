@@ -10,6 +10,7 @@ use crate::{
         time::Timestamp,
     },
     jose::{KeySet, SigningKeyPair},
+    service::Observer,
     store::{
         StoreError,
         port::{RefreshKeyRow, SigningKeyRow, Store},
@@ -54,6 +55,8 @@ pub(super) struct RefreshKey {
 /// Every key not yet removed.
 #[derive(Default)]
 pub(super) struct Keys {
+    /// The change of the set that they were read after.
+    pub(super) as_of: u64,
     pub(super) signing: Vec<SigningKey>,
     pub(super) verification: Arc<KeySet>,
     pub(super) refresh: BTreeMap<i64, RefreshKey>,
@@ -69,13 +72,16 @@ pub(super) const fn refresh_key_context(id: &[u8]) -> SealContext<'_> {
     SealContext { table: "refresh_keys", row: id, column: "key_sealed" }
 }
 
-/// Reads and opens every key. Those that are `known` already need not be opened again.
+/// Reads and opens every key, and tells the observer of those that are revoked. Those that are `known` already need not be opened again.
 pub(super) async fn read(
     store: &dyn Store,
     master: &MasterKey,
     now: Timestamp,
     known: &Keys,
+    observer: &Observer,
 ) -> Result<Keys, KeyError> {
+    let as_of = observer.key_changes();
+    observer.learn_revoked_keys(store.revoked_keys().await?, now);
     let mut signing = Vec::new();
     for row in store.signing_keys().await? {
         if row.life.state(now) != KeyState::Removed {
@@ -93,7 +99,7 @@ pub(super) async fn read(
     let publics = signing.iter().map(|k| k.pair.public_key().clone()).collect();
     let verification = KeySet::from_keys(publics)
         .map_err(|problem| KeyError::Damaged { key: "(all)".to_owned(), problem: problem.to_string() })?;
-    Ok(Keys { signing, verification: Arc::new(verification), refresh })
+    Ok(Keys { as_of, signing, verification: Arc::new(verification), refresh })
 }
 
 fn open_signing_key(row: &SigningKeyRow, master: &MasterKey) -> Result<SigningKeyPair, KeyError> {

@@ -11,6 +11,9 @@ use crate::crypto::monotonic_now;
 /// waits for the next look-up, because the key may have been published after the last one.
 const LOOKUP_INTERVAL: Duration = Duration::from_millis(200);
 
+/// For how long nobody tries again what failed to keep up, counted from its beginning: longer than anybody waits for it.
+const FAILED_PAUSE: Duration = Duration::from_secs(5);
+
 /// The readings.
 pub(super) struct Readings<E> {
     last: Mutex<Last<E>>,
@@ -21,11 +24,13 @@ struct Last<E> {
     began: Option<Instant>,
     /// How it ended. None while it is under way, and for ever if whoever did it went away.
     outcome: Option<Result<(), E>>,
+    /// When somebody began to read what had changed, and failed.
+    fell_behind: Option<Instant>,
 }
 
 impl<E> Default for Readings<E> {
     fn default() -> Self {
-        Self { last: Mutex::new(Last { began: None, outcome: None }) }
+        Self { last: Mutex::new(Last { began: None, outcome: None, fell_behind: None }) }
     }
 }
 
@@ -40,6 +45,25 @@ impl<E: Clone> Readings<E> {
         let outcome = reading.await;
         last.outcome = Some(outcome.as_ref().copied().map_err(E::from));
         outcome
+    }
+
+    /// Reads what has changed, unless that was done meanwhile. Whoever comes after a reading that failed lets it be for a moment.
+    pub(super) async fn keep_up(&self, is_current: impl Fn() -> bool, reading: impl Future<Output = Result<(), E>>) {
+        let mut last = self.last.lock().await;
+        if is_current() {
+            return;
+        }
+        if last.fell_behind.is_some_and(|tried| monotonic_now().saturating_duration_since(tried) < FAILED_PAUSE) {
+            return;
+        }
+        last.begin();
+        // Stays if it takes longer than its caller waits.
+        last.fell_behind = last.began;
+        let outcome = reading.await;
+        if outcome.is_ok() {
+            last.fell_behind = None;
+        }
+        last.outcome = Some(outcome);
     }
 
     /// Reads, or shares a reading that began after this was called, so that at most one begins in each interval.
@@ -125,6 +149,33 @@ mod tests {
         // Those who came while the first reading was under way cannot use it: the key may have come after it began.
         let (second, third) = tokio::join!(second, third);
         assert_eq!((first.await.unwrap(), second, third), (Err("first"), Err("second"), Err("second")));
+    }
+
+    #[tokio::test]
+    async fn what_has_changed_is_read_once_and_after_a_failure_not_at_once_again() {
+        let (readings, current) = (Readings::<()>::default(), std::sync::atomic::AtomicBool::new(false));
+        let is_current = || current.load(Ordering::SeqCst);
+        let read = async || {
+            let mut began = false;
+            let reading = async {
+                began = true;
+                current.store(true, Ordering::SeqCst);
+                Ok(())
+            };
+            readings.keep_up(is_current, reading).await;
+            began
+        };
+        // A look-up that failed says nothing of it.
+        readings.look_up(async { Err(()) }).await.unwrap_err();
+        assert!(read().await);
+        assert!(!read().await, "it is current");
+        current.store(false, Ordering::SeqCst);
+        assert!(read().await, "it has changed again");
+        current.store(false, Ordering::SeqCst);
+        readings.keep_up(is_current, async { Err(()) }).await;
+        assert!(!read().await, "the database is away");
+        let abandoned = readings.keep_up(is_current, std::future::pending());
+        assert!(tokio::time::timeout(Duration::ZERO, abandoned).await.is_ok(), "nobody waits for it");
     }
 
     #[tokio::test]

@@ -34,6 +34,17 @@ impl KeyStore for Database {
         self.reading("refresh_keys", &self.pools.read, (), |conn, ()| Box::pin(read_refresh_keys(conn))).await
     }
 
+    async fn revoked_keys(&self) -> Result<Vec<String>, StoreError> {
+        let kids = self.reading("revoked_keys", &self.pools.read, (), |conn, ()| {
+            Box::pin(async move {
+                let kids: Vec<(String,)> =
+                    sqlx::query_as("SELECT kid FROM revoked_keys ORDER BY time, kid").fetch_all(conn).await?;
+                Ok(kids)
+            })
+        });
+        Ok(kids.await?.into_iter().map(|(kid,)| kid).collect())
+    }
+
     async fn rotate_signing_key(
         &self,
         new: NewSigningKey,
@@ -147,6 +158,11 @@ async fn revoke_signing_key(
     let revoked = others.remove(place).life;
     // Gone, rather than marked: no version of this program, and no mistake in one, can accept it again.
     sqlx::query("DELETE FROM signing_keys WHERE kid = $1").bind(kid).execute(tx.conn()).await?;
+    sqlx::query("INSERT INTO revoked_keys (kid, time) VALUES ($1, $2) ON CONFLICT (kid) DO NOTHING")
+        .bind(kid)
+        .bind(now)
+        .execute(tx.conn())
+        .await?;
     tx.revoke(Revocation::Key { kid: kid.to_owned() });
     let act = Act::KeyRevoked { key: kid.to_owned() };
     tx.audit(&AuditEvent { actor, subject: None, act, origin: Origin::default() }).await?;

@@ -194,7 +194,7 @@ async fn a_revoked_key_stays_revoked() {
     // As after minutes: every entry has expired.
     node.database.execute("DELETE FROM feed").await;
     let fresh = TestNode::on(node.database.clone()).start().await;
-    assert_eq!(said(&fresh, &tokens.access_token).await.unwrap(), InactiveReason::UnknownKey);
+    assert_eq!(said(&fresh, &tokens.access_token).await.unwrap(), InactiveReason::Revoked);
     assert!(!fresh.admits(&tokens.access_token).await);
     let jwks = wire::get(fresh.http, "/.well-known/jwks.json").await.1;
     assert!(!jwks.contains(&kid(&tokens)), "{jwks}");

@@ -228,6 +228,25 @@ pub(super) async fn a_retired_key_can_be_revoked_and_an_unknown_one_cannot(w: Ar
     assert_eq!(w.everything().await, before);
 }
 
+pub(super) async fn a_revoked_key_is_remembered_for_ever(w: Arc<World>) {
+    w.store.announce_access_ttl(Duration::from_mins(5)).await.unwrap();
+    for kid in ["a", "b"] {
+        rotate(&w, kid, Rotate::Now).await;
+    }
+    assert!(w.store.revoked_keys().await.unwrap().is_empty());
+    revoke(&w, "b", "c").await;
+    w.wait(DAY);
+    revoke(&w, "a", "d").await;
+    assert_eq!(revoke(&w, "unknown", "e").await, RevokeKey::Unknown);
+    w.wait(1_000 * DAY);
+    assert!(w.store.purge_feed().await.unwrap() > 0);
+    w.store.purge_keys().await.unwrap();
+    assert_eq!(w.database.integer("SELECT COUNT(*) FROM feed").await, 0);
+    let another = w.another_node().await;
+    assert_eq!(another.revoked_keys().await.unwrap(), ["b", "a"]);
+    another.close().await;
+}
+
 /// Not a server with longer tokens, which prolongs the life of keys, and not a rotation.
 pub(super) async fn nothing_brings_a_revoked_key_back(w: Arc<World>) {
     rotate(&w, "a", Rotate::Now).await;

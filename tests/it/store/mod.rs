@@ -114,6 +114,7 @@ suite! {
         a_revoked_key_between_two_leaves_no_gap
         a_retired_key_can_be_revoked_and_an_unknown_one_cannot
         nothing_brings_a_revoked_key_back
+        a_revoked_key_is_remembered_for_ever
         refresh_keys_are_numbered_and_sealed_for_their_number
         of_20_nodes_that_find_a_refresh_key_due_one_publishes
         twenty_orders_at_once_are_twenty_refresh_keys_with_consecutive_numbers

@@ -36,7 +36,7 @@ pub(super) const ADDRESS: &str = "203.0.113.77";
 pub(super) const AGENT: &str = "Difference Engine/2.0";
 
 /// Every table that a verb may change.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "users",
     "roles",
     "user_roles",
@@ -46,6 +46,7 @@ const TABLES: [&str; 11] = [
     "feed",
     "signing_keys",
     "refresh_keys",
+    "revoked_keys",
     "data_keys",
     "audit_events",
 ];

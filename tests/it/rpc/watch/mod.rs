@@ -2,6 +2,7 @@
 
 mod access;
 mod crowd;
+mod keys;
 mod outages;
 mod resuming;
 mod told;

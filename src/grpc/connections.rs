@@ -32,6 +32,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use self::gathering::Gathering;
 use super::newcomers::Newcomers;
+use crate::service::WatchPlaces;
 use crate::telemetry::{Metrics, OpenConnection};
 use crate::tls::{self, Acceptor, Stream};
 
@@ -46,6 +47,10 @@ pub(super) const MAX_AGE: Duration = Duration::from_hours(1);
 /// What is still under way that much later is cut: more than a call may take (`grpc.max_deadline`, 10 min at most) and than a
 /// watch lasts, so only imports and peers that do not read are hit.
 pub(super) const GRACE: Duration = Duration::from_mins(15);
+
+/// Most watches of revocations at once on one connection: a verifier has one, and a proxy gathers those of a few. What a watcher
+/// does not read is kept for it, so nobody may have them all.
+const WATCHES: usize = 64;
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]
@@ -219,6 +224,7 @@ impl AsyncWrite for Connection {
 pub struct Peer {
     tcp: TcpConnectInfo,
     certificates: Option<Arc<[CertificateDer<'static>]>>,
+    watches: WatchPlaces,
 }
 
 impl Peer {
@@ -232,6 +238,11 @@ impl Peer {
     pub fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.certificates.as_deref()
     }
+
+    /// Places for watches on this connection, whoever's they are.
+    pub(super) const fn watches(&self) -> &WatchPlaces {
+        &self.watches
+    }
 }
 
 impl Connected for Connection {
@@ -239,7 +250,12 @@ impl Connected for Connection {
 
     fn connect_info(&self) -> Peer {
         let stream = self.stream.get_ref();
-        Peer { tcp: tls::tcp(stream).connect_info(), certificates: tls::peer_certificates(stream) }
+        Peer {
+            tcp: tls::tcp(stream).connect_info(),
+            certificates: tls::peer_certificates(stream),
+            // Asked once for each connection.
+            watches: WatchPlaces::new(WATCHES),
+        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! `VerifierService.WatchRevocations`: a task for each watcher, which never has more than one message waiting.
 
+mod outlet;
+
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep_until, timeout},
-};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
+use self::outlet::{Inlet, Outlet, outlet};
 use super::{
+    Peer,
     call::{CallersToken, context},
     connections, convert, status,
 };
@@ -32,7 +32,7 @@ const SPREAD: Duration = Duration::from_mins(4);
 const _: () = assert!(AGE.as_secs() + SPREAD.as_secs() < connections::GRACE.as_secs());
 
 /// What a watcher receives.
-pub(super) type Stream = ReceiverStream<Result<WatchRevocationsResponse, Status>>;
+pub(super) type Stream = Outlet<WatchRevocationsResponse>;
 
 /// Begins a watch.
 pub(super) fn watch_revocations(
@@ -41,26 +41,27 @@ pub(super) fn watch_revocations(
 ) -> Result<Response<Stream>, Status> {
     let context = context(&request, service)?;
     let token = request.extensions().get::<CallersToken>().map(|CallersToken(token)| token.clone());
+    // First those of the connection: who has too many must not take them from others even for a moment.
+    let mut places = Vec::new();
+    if let Some(peer) = request.extensions().get::<Peer>() {
+        places.push(peer.watches().enter()?);
+    }
     let v1::WatchRevocationsRequest { cursor } = request.into_inner();
-    let watch = service.watch_revocations(&cursor, token)?;
-    // The end has a place of its own: it must not wait for a watcher that does not read.
-    let (messages, stream) = mpsc::channel(2);
-    let Ok(end) = messages.clone().try_reserve_owned() else {
-        return Err(ServiceError::internal("a new channel is full").into());
-    };
+    let (watch, place) = service.watch_revocations(&cursor, token)?;
+    places.push(place);
+    let (messages, stream) = outlet(places);
     let task = async move {
-        if let Some(status) = run(watch, messages, context.deadline.into()).await {
-            end.send(Err(status));
-        }
+        let last = run(watch, &messages, context.deadline.into()).await;
+        messages.end(last);
     };
     tokio::spawn(task.in_current_span());
-    Ok(Response::new(ReceiverStream::new(stream)))
+    Ok(Response::new(stream))
 }
 
 /// Runs a watch to its end. What the watcher is told of it: nothing if it has merely lasted for long enough.
 async fn run(
     mut watch: RevocationWatch,
-    messages: mpsc::Sender<Result<WatchRevocationsResponse, Status>>,
+    messages: &Inlet<WatchRevocationsResponse>,
     deadline: Instant,
 ) -> Option<Status> {
     let age = Instant::now() + AGE + SPREAD * u32::from(watch.spread()) / u32::from(u16::MAX);
@@ -70,7 +71,7 @@ async fn run(
         () = stopping.cancelled() => WatchEnd::Stopping,
         () = sleep_until(deadline) => WatchEnd::Deadline,
         () = sleep_until(age) => WatchEnd::Age,
-        why = tell(&mut watch, &messages) => why,
+        why = tell(&mut watch, messages) => why,
     };
     watch.ended(why);
     tracing::debug!(?why, "a watch of revocations ended");
@@ -78,18 +79,15 @@ async fn run(
 }
 
 /// Tells what is revoked for as long as that can be.
-async fn tell(
-    watch: &mut RevocationWatch,
-    messages: &mpsc::Sender<Result<WatchRevocationsResponse, Status>>,
-) -> WatchEnd {
+async fn tell(watch: &mut RevocationWatch, messages: &Inlet<WatchRevocationsResponse>) -> WatchEnd {
     loop {
         let told = match watch.look() {
             Ok(told) => told,
             Err(why) => return why,
         };
-        match timeout(PATIENCE, messages.send(Ok(convert::watch::response(told)))).await {
-            Ok(Ok(())) => watch.due().await,
-            Ok(Err(_)) => return WatchEnd::Gone,
+        match timeout(PATIENCE, messages.send(convert::watch::response(told))).await {
+            Ok(true) => watch.due().await,
+            Ok(false) => return WatchEnd::Gone,
             Err(_) => return WatchEnd::Slow,
         }
     }

@@ -66,7 +66,7 @@ pub use sessions::SessionList;
 pub use tokens::IssuedTokens;
 pub use users::{CreateUserCommand, NewSecret, PageToken, UserKey, UserPage};
 pub use verify::{Consistency, Verification};
-pub use watch::{RevocationWatch, Told};
+pub use watch::{RevocationWatch, Told, WatchPlace, WatchPlaces};
 
 /// A node that has not read the feed for this long should get no calls. The feed is read each second.
 const READY_STALENESS: Duration = Duration::from_secs(4);

@@ -21,7 +21,9 @@ use crate::{
     telemetry::{OpenWatch, WatchEnd},
 };
 
-/// Most watches at once at a node; at some 20 KiB each, connections included, they are bounded before the memory is.
+/// Most watches at once at a node. One that is read takes some 20 KiB, its connection included. One that is not takes up to some
+/// 100 KiB more for the piece that waits, until it is ended, and some 60 KiB for the one that the connection has taken, for as long
+/// as its stream is open: so for as long it keeps its place.
 const WATCHES: usize = 10_000;
 /// When to look again for a place.
 const FULL: Duration = Duration::from_secs(10);
@@ -29,17 +31,50 @@ const FULL: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The shortest time between two pieces with news, so that a storm of revocations comes in few messages.
 const PACE: Duration = Duration::from_millis(5);
+/// So much longer for each watch: however many there are, together they take no more than a share of the processors.
+const PACE_EACH: Duration = Duration::from_micros(10);
+
+/// Places for watches. Cheap to clone: the same places.
+#[derive(Clone, Debug)]
+pub struct WatchPlaces {
+    free: Arc<Semaphore>,
+    all: usize,
+}
+
+/// A place, taken for as long as this is kept.
+#[derive(Debug)]
+pub struct WatchPlace(#[expect(dead_code, reason = "what counts is when it is dropped")] OwnedSemaphorePermit);
+
+impl WatchPlaces {
+    /// So many.
+    pub fn new(all: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(all)), all }
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    /// `Busy` if there is none.
+    pub fn enter(&self) -> Result<WatchPlace, ServiceError> {
+        let place = Arc::clone(&self.free).try_acquire_owned();
+        place.map(WatchPlace).map_err(|_| ServiceError::Busy { retry_after: FULL })
+    }
+
+    fn taken(&self) -> usize {
+        self.all.saturating_sub(self.free.available_permits())
+    }
+}
 
 /// All watches at a node.
 #[derive(Debug)]
 pub(super) struct Watches {
-    places: Arc<Semaphore>,
+    places: WatchPlaces,
     stopping: CancellationToken,
 }
 
 impl Default for Watches {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(WATCHES)), stopping: CancellationToken::new() }
+        Self { places: WatchPlaces::new(WATCHES), stopping: CancellationToken::new() }
     }
 }
 
@@ -54,7 +89,6 @@ pub struct RevocationWatch {
     more: bool,
     news: bool,
     counted: OpenWatch,
-    _place: OwnedSemaphorePermit,
 }
 
 /// What a watcher is to be told at one moment.
@@ -70,7 +104,8 @@ pub struct Told {
 
 impl Service {
     /// Watches from after this cursor if that can be, and otherwise from the beginning; for as long as `token` is good, if there
-    /// is one.
+    /// is one. The place is to be kept for as long as anything of the watch is in memory, which may be longer than it is told of
+    /// anything.
     ///
     /// # Errors
     /// `Unavailable` if this node may miss revocations itself or is about to stop, `Busy` if there are too many watches.
@@ -78,22 +113,21 @@ impl Service {
         self: &Arc<Self>,
         cursor: &str,
         token: Option<SecretString>,
-    ) -> Result<RevocationWatch, ServiceError> {
+    ) -> Result<(RevocationWatch, WatchPlace), ServiceError> {
         if self.watches.stopping.is_cancelled() {
             return Err(ServiceError::Unavailable { cause: "this node is stopping".into() });
         }
         self.check_list()?;
-        let place = Arc::clone(&self.watches.places).try_acquire_owned();
-        let place = place.map_err(|_| ServiceError::Busy { retry_after: FULL })?;
-        Ok(RevocationWatch {
+        let place = self.watches.places.enter()?;
+        let watch = RevocationWatch {
             service: Arc::clone(self),
             watcher: self.feed.watch(cursor),
             token,
             more: true,
             news: false,
             counted: self.metrics.watch(),
-            _place: place,
-        })
+        };
+        Ok((watch, place))
     }
 
     /// Ends every watch, and refuses new ones: they would hold up the drain.
@@ -135,7 +169,7 @@ impl RevocationWatch {
             return;
         }
         if self.news {
-            sleep(PACE).await;
+            sleep(pace(self.service.watches.places.taken())).await;
         }
         // Heartbeats are due without news as well.
         let _ = timeout(HEARTBEAT, self.watcher.changed()).await;
@@ -154,5 +188,35 @@ impl RevocationWatch {
     /// The watch has ended.
     pub fn ended(self, why: WatchEnd) {
         self.counted.ended(why);
+    }
+}
+
+/// The shortest time between two pieces with news, among so many watches.
+fn pace(watches: usize) -> Duration {
+    PACE + PACE_EACH * u32::try_from(watches).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_watch_the_rarer_is_news() {
+        assert_eq!(pace(0), Duration::from_millis(5));
+        assert_eq!(pace(1_000), Duration::from_millis(15));
+        assert_eq!(pace(WATCHES), Duration::from_millis(105));
+    }
+
+    #[test]
+    fn a_place_is_free_again_when_it_is_dropped() {
+        let places = WatchPlaces::new(2);
+        let (first, second) = (places.enter().unwrap(), places.clone().enter().unwrap());
+        assert!(matches!(places.enter(), Err(ServiceError::Busy { .. })));
+        assert_eq!(places.taken(), 2);
+        drop(first);
+        let third = places.enter().unwrap();
+        assert!(places.enter().is_err());
+        drop((second, third));
+        assert_eq!(places.taken(), 0);
     }
 }

@@ -12,6 +12,7 @@ use crate::{
 on_both_databases!(
     two_thousand_hear_of_one_logout,
     who_does_not_read_is_cut_off_and_the_others_go_on,
+    who_does_not_read_keeps_its_place,
     a_node_that_stops_ends_its_watches,
 );
 
@@ -23,13 +24,13 @@ async fn metric(node: &TestNode, series: &str) -> i64 {
 }
 
 async fn two_thousand_hear_of_one_logout(backend: Backend) {
-    let node = TestNode::builder(backend).await.set("grpc.max_concurrent_streams=1000").start().await;
+    let node = TestNode::start(backend).await;
     node.register("ada@example.com").await;
     let tokens = node.login("ada@example.com").await;
     let mut starting = JoinSet::new();
-    for _ in 0..4 {
+    for _ in 0..40 {
         let channel = node.channel().await;
-        for _ in 0..500 {
+        for _ in 0..50 {
             let channel = channel.clone();
             starting.spawn(async move {
                 let mut watcher = Watcher::on(channel, request("")).await.unwrap();
@@ -90,13 +91,50 @@ async fn who_does_not_read_is_cut_off_and_the_others_go_on(backend: Backend) {
     node.remove().await;
 }
 
+/// Nothing of what was sent to it is freed before its stream is: otherwise one connection could fill the memory.
+async fn who_does_not_read_keeps_its_place(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    revoke_many(&node.database, 20_000).await;
+    node.catch_up().await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", node.grpc)).unwrap();
+    let narrow = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+    let channel = narrow.connect().await.unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..64 {
+        unread.push(Watcher::on(channel.clone(), request("")).await.unwrap());
+    }
+    let refused = async || {
+        let refused = Watcher::on(channel.clone(), request("")).await.err();
+        refused.is_some_and(|status| (status.code(), &*reason(&status)) == (Code::ResourceExhausted, "OVERLOADED"))
+    };
+    assert!(refused().await, "as many as one connection may have");
+    let mut elsewhere = Watcher::at(&node, "").await;
+    elsewhere.catch_up().await;
+    let slow = async || {
+        elsewhere.hear().await.unwrap();
+        metric(&node, "vouchsafe_revocation_watches_ended_total{reason=\"slow\"}").await == 64
+    };
+    hear_until(slow).await;
+    assert_eq!(metric(&node, "vouchsafe_revocation_watchers").await, 1);
+    assert!(refused().await, "they have ended, and what they did not read is still here");
+    unread.pop();
+    until("the place of a stream that was closed is free", async || !refused().await).await;
+    drop((unread, elsewhere));
+    node.remove().await;
+}
+
+async fn hear_until(mut is_so: impl AsyncFnMut() -> bool) {
+    let asking = async { while !is_so().await {} };
+    assert!(tokio::time::timeout(super::BOUND, asking).await.is_ok(), "never: all are too slow");
+}
+
 async fn a_node_that_stops_ends_its_watches(backend: Backend) {
     // Longer than the test may take: not the bound ends the drain.
     let node = TestNode::builder(backend).await.set("shutdown.drain=10m").set("shutdown.pause=1s").start().await;
-    let channel = node.channel().await;
+    let channels = [node.channel().await, node.channel().await];
     let mut watchers = Vec::new();
-    for _ in 0..100 {
-        let mut watcher = Watcher::on(channel.clone(), request("")).await.unwrap();
+    for place in 0..100 {
+        let mut watcher = Watcher::on(channels[place % 2].clone(), request("")).await.unwrap();
         watcher.catch_up().await;
         watchers.push(watcher);
     }
@@ -105,7 +143,7 @@ async fn a_node_that_stops_ends_its_watches(backend: Backend) {
         let end = watcher.end().await.unwrap();
         assert_eq!((end.code(), &*reason(&end)), (Code::Unavailable, "STORE_UNAVAILABLE"));
     }
-    drop(channel);
+    drop(channels);
     let stopping = tokio::time::timeout(super::BOUND, node.remove()).await;
     assert!(stopping.is_ok(), "the drain goes on");
 }

@@ -10,16 +10,21 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::sleep,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
 
 use super::config::Address;
 
@@ -180,14 +185,66 @@ impl Accept for UnixListener {
     }
 }
 
-/// Accepts until `stop`. No failure to accept one ends it.
-pub(super) fn accept<L: Accept + Sync>(listener: L, stop: CancellationToken) -> ReceiverStream<io::Result<L::Io>> {
+/// A connection that counts until it ends.
+pub(super) struct Counted<S> {
+    stream: S,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl<S: Connected> Connected for Counted<S> {
+    type ConnectInfo = S::ConnectInfo;
+
+    fn connect_info(&self) -> S::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+/// Accepts until `stop`, so many at once; more of them wait with the system. No failure to accept one ends it.
+pub(super) fn accept<L: Accept + Sync>(
+    listener: L,
+    most: usize,
+    stop: CancellationToken,
+) -> ReceiverStream<io::Result<Counted<L::Io>>> {
     let (sender, receiver) = mpsc::channel(1);
+    let places = Arc::new(Semaphore::new(most));
     tokio::spawn(stop.run_until_cancelled_owned(async move {
-        loop {
+        // It is never closed.
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match listener.next().await {
                 Ok(stream) => {
-                    if sender.send(Ok(stream)).await.is_err() {
+                    if sender.send(Ok(Counted { stream, _place: place })).await.is_err() {
                         return;
                     }
                 }
@@ -204,6 +261,33 @@ pub(super) fn accept<L: Accept + Sync>(listener: L, stop: CancellationToken) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn no_more_connections_than_there_are_places() {
+        use tokio_stream::StreamExt as _;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut accepted = accept(listener, 2, CancellationToken::new());
+        let _clients = [
+            TcpStream::connect(address).await.unwrap(),
+            TcpStream::connect(address).await.unwrap(),
+            TcpStream::connect(address).await.unwrap(),
+        ];
+        let first = accepted.next().await.unwrap().unwrap();
+        let _second = accepted.next().await.unwrap().unwrap();
+        let rounds = async {
+            for _ in 0..10_000 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = accepted.next() => panic!("a third one was accepted"),
+            () = rounds => {}
+        }
+        drop(first);
+        assert!(accepted.next().await.unwrap().is_ok());
+    }
 
     #[tokio::test]
     async fn a_socket_is_taken_over_only_from_the_dead() {

@@ -313,27 +313,21 @@ fn warnings(policy: &Policy) -> Vec<String> {
         if let Some(earlier) = policy.routes[..index].iter().find(|earlier| earlier.covers(route)) {
             let same = earlier.path == route.path;
             let by = if same { "it is there before" } else { "everything it fits is decided before" };
-            warnings.push(format!("{place} is never used: {by}, by {}", named(earlier)));
+            warnings.push(format!("{place} is never used: {by}, by {}", earlier.place()));
             continue;
         }
         if let Some(holds) = policy.laxer_beyond(index, Limit::Hosts) {
-            let holds = holds.map_or_else(|| "the default".to_owned(), named);
             warnings.push(format!(
                 "{place} is for some hosts alone, and whoever sends another one is asked for less, by {holds}: take its hosts away"
             ));
         }
         if let Some(holds) = policy.laxer_beyond(index, Limit::Methods) {
-            let holds = holds.map_or_else(|| "the default".to_owned(), named);
             warnings.push(format!(
                 "{place} is for some methods alone, and the others ask for less, by {holds}: if that is meant, write a route for the same path without methods behind it"
             ));
         }
     }
     warnings
-}
-
-fn named(route: &Route) -> String {
-    format!("line {} ({:?})", route.line, route.path.as_str())
 }
 
 #[cfg(test)]

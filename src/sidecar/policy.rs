@@ -110,6 +110,11 @@ impl Route {
         self.methods.iter().any(alike).then_some(Fit::Loose)
     }
 
+    /// Where it stands in the file.
+    pub(super) fn place(&self) -> String {
+        format!("line {} ({:?})", self.line, self.path.as_str())
+    }
+
     /// Whether it decides whatever the other would.
     pub(super) fn covers(&self, other: &Self) -> bool {
         self.covers_methods(other) && self.covers_hosts(other) && self.path.covers(&other.path)
@@ -145,12 +150,11 @@ pub(super) enum Limit {
 }
 
 impl Policy {
-    /// What holds for the path of a route where its limit keeps it from fitting, if that is less strict: `None` in the answer for
-    /// the default.
+    /// What holds for the path of a route where its limit keeps it from fitting, if that is less strict: where it stands in the file.
     ///
     /// The caller chooses the host, so that is always worth a word. Methods mean something to every backend, so a later route of
     /// the very same path that takes all of them is a decision.
-    pub(super) fn laxer_beyond(&self, index: usize, limit: Limit) -> Option<Option<&Route>> {
+    pub(super) fn laxer_beyond(&self, index: usize, limit: Limit) -> Option<String> {
         let route = &self.routes[index];
         let is_limited = match limit {
             Limit::Hosts => !route.hosts.is_empty(),
@@ -159,7 +163,8 @@ impl Policy {
         let holds = self.routes[index + 1..].iter().find(|later| later.covers_beyond(route, limit));
         let demand = holds.map_or(&self.default, |holds| &holds.demand);
         let is_meant = limit == Limit::Methods && holds.is_some_and(|holds| holds.path == route.path);
-        (is_limited && !is_meant && !demand.is_as_strict_as(&route.demand)).then_some(holds)
+        let is_laxer = is_limited && !is_meant && !demand.is_as_strict_as(&route.demand);
+        is_laxer.then(|| holds.map_or_else(|| "the default".to_owned(), Route::place))
     }
 }
 

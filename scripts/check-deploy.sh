@@ -52,7 +52,7 @@ done
 
 # What nobody here can run is at least YAML, and has not lost what it is for.
 "$TOOLS_DIR/bin/python" - <<'PYTHON'
-import pathlib, sys, yaml
+import pathlib, re, sys, yaml
 
 parsed = {path.name: list(yaml.safe_load_all(path.read_text())) for path in pathlib.Path("deploy/istio").glob("*.yaml")}
 every = {(one["kind"], one["metadata"]["name"]): one["spec"]
@@ -73,6 +73,43 @@ right = {
     "no root": pod["securityContext"]["runAsNonRoot"] is True,
     "no Kubernetes token": pod["automountServiceAccountToken"] is False,
 }
+# Nobody may forge what backends believe: in both files that work without the sidecar, the very first filter takes away every
+# header that the sidecar would set by default, and Envoy's own; with `_` for `-` too. tests/it/mesh runs that filter.
+TYPE = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+told = set(re.findall(r'"(x-vouchsafe-[a-z-]+)"\.to_owned', pathlib.Path("src/sidecar/file.rs").read_text())) | {"x-vouchsafe-claims"}
+spelled = {name.replace("-", "_", count) for name in told for count in range(4)} | {name[::-1].replace("-", "_", 1)[::-1] for name in told}
+alone = yaml.safe_load(pathlib.Path("deploy/envoy/jwt-authn.yaml").read_text())
+[chain] = alone["static_resources"]["listeners"][0]["filter_chains"]
+manager = chain["filters"][0]["typed_config"]
+stripping = every["EnvoyFilter", "no-forged-headers"]
+verifying = every["RequestAuthentication", "vouchsafe"]
+[patch] = stripping["configPatches"]
+first = {"jwt-authn.yaml": manager["http_filters"][0], "request-authentication.yaml": patch["patch"]["value"]}
+set_by_envoy = {one["header_name"] for one in manager["http_filters"][1]["typed_config"]["providers"]["vouchsafe"]["claim_to_headers"]}
+set_by_istio = {one["header"] for one in verifying["jwtRules"][0]["outputClaimToHeaders"]}
+right |= {
+    "the names that the sidecar sets are known": len(told) == 5,
+    "what Envoy and Istio set are names that are taken away": set_by_envoy | set_by_istio <= told,
+    "forged headers are taken away before everything": patch["patch"]["operation"] == "INSERT_FIRST" and patch["applyTo"] == "HTTP_FILTER",
+    "forged headers are taken away on the way in": patch["match"]["context"] == "SIDECAR_INBOUND",
+    "forged headers are taken away where tokens are verified": stripping["workloadSelector"]["labels"] == verifying["selector"]["matchLabels"],
+    "both files take away the same": len({str(one["typed_config"]) for one in first.values()}) == 1,
+}
+for name, taken in first.items():
+    [mutation] = taken["typed_config"]["mutations"]["request_mutations"]
+    pattern = mutation["remove_on_match"]["key_matcher"]["safe_regex"]["regex"]
+    kept = sorted(header for header in spelled if not re.fullmatch(pattern, header))
+    right[f"{name}: forged headers are taken away, but not {kept}"] = taken["typed_config"]["@type"] == TYPE and not kept
+for recipe in ("ext-authz.yaml", "jwt-authn.yaml"):
+    listener = yaml.safe_load(pathlib.Path("deploy/envoy", recipe).read_text())["static_resources"]["listeners"][0]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    routes = [route["route"] for host in manager["route_config"]["virtual_hosts"] for route in host["routes"]]
+    longest = [route["max_stream_duration"] for route in routes if "max_stream_duration" in route]
+    right |= {
+        f"{recipe}: no stream outlives a token": manager["common_http_protocol_options"]["max_stream_duration"] == "300s"
+        and all(one == {"max_stream_duration": "300s", "grpc_timeout_header_max": "300s"} for one in longest),
+        f"{recipe}: hosts are named": all("*" not in host["domains"] for host in manager["route_config"]["virtual_hosts"]),
+    }
 for container in pod["containers"]:
     confined, name = container["securityContext"], container["name"]
     right |= {
@@ -82,7 +119,7 @@ for container in pod["containers"]:
         f"{name}: mounts are volumes": {mount["name"] for mount in container.get("volumeMounts", [])} <= mounted,
     }
 wrong = [what for what, is_so in right.items() if not is_so]
-sys.exit("\n".join(f"deploy/istio: not so any more: {what}" for what in wrong) or None)
+sys.exit("\n".join(f"deploy/: not so any more: {what}" for what in wrong) or None)
 PYTHON
 
 # The program is not installed here, and whether it can be executed is looked at.

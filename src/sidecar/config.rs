@@ -1,8 +1,7 @@
 //! The sidecar's file, checked as a whole before anything of it is used.
 
 use std::{
-    fmt::{self, Write as _},
-    fs, io,
+    fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -13,7 +12,7 @@ use http::Method;
 use super::{
     file::{self, Document},
     headers::{Identity, Told},
-    policy::{Demand, Policy, Route},
+    policy::{Demand, Limit, Policy, Route},
 };
 use crate::{
     domain::{
@@ -306,19 +305,29 @@ impl Check<'_> {
     }
 }
 
-/// Routes that an earlier one leaves nothing for.
+/// What is probably not meant so: routes that an earlier one leaves nothing for, and those that a request gets around.
 fn warnings(policy: &Policy) -> Vec<String> {
-    let routes = policy.routes.iter().enumerate();
-    let hidden = routes.filter_map(|(index, route)| {
-        let earlier = policy.routes[..index].iter().find(|earlier| earlier.covers(route))?;
-        let mut text = format!("line {}: route {:?} is never used", route.line, route.path.as_str());
-        let same = earlier.path == route.path;
-        let by = if same { "it is there before" } else { "everything it fits is decided before" };
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {by}, by line {} ({:?})", earlier.line, earlier.path.as_str());
-        Some(text)
-    });
-    hidden.collect()
+    let mut warnings = Vec::new();
+    for (index, route) in policy.routes.iter().enumerate() {
+        let place = format!("line {}: route {:?}", route.line, route.path.as_str());
+        if let Some(earlier) = policy.routes[..index].iter().find(|earlier| earlier.covers(route)) {
+            let same = earlier.path == route.path;
+            let by = if same { "it is there before" } else { "everything it fits is decided before" };
+            warnings.push(format!("{place} is never used: {by}, by {}", earlier.place()));
+            continue;
+        }
+        if let Some(holds) = policy.laxer_beyond(index, Limit::Hosts) {
+            warnings.push(format!(
+                "{place} is for some hosts alone, and whoever sends another one is asked for less, by {holds}: take its hosts away"
+            ));
+        }
+        if let Some(holds) = policy.laxer_beyond(index, Limit::Methods) {
+            warnings.push(format!(
+                "{place} is for some methods alone, and the others ask for less, by {holds}: if that is meant, write a route for the same path without methods behind it"
+            ));
+        }
+    }
+    warnings
 }
 
 #[cfg(test)]

@@ -110,15 +110,80 @@ impl Route {
         self.methods.iter().any(alike).then_some(Fit::Loose)
     }
 
+    /// Where it stands in the file.
+    pub(super) fn place(&self) -> String {
+        format!("line {} ({:?})", self.line, self.path.as_str())
+    }
+
     /// Whether it decides whatever the other would.
     pub(super) fn covers(&self, other: &Self) -> bool {
+        self.covers_methods(other) && self.covers_hosts(other) && self.path.covers(&other.path)
+    }
+
+    /// Whether it would decide all that the other does not because of this limit.
+    fn covers_beyond(&self, other: &Self, limit: Limit) -> bool {
+        let (methods, hosts) = match limit {
+            Limit::Hosts => (self.covers_methods(other), self.hosts.is_empty()),
+            Limit::Methods => (self.methods.is_empty(), self.covers_hosts(other)),
+        };
+        methods && hosts && self.path.covers(&other.path)
+    }
+
+    fn covers_methods(&self, other: &Self) -> bool {
         let has = |method: &Method| {
             self.methods.contains(method) || (*method == Method::HEAD && self.methods.contains(&Method::GET))
         };
-        let methods = self.methods.is_empty() || (!other.methods.is_empty() && other.methods.iter().all(has));
+        self.methods.is_empty() || (!other.methods.is_empty() && other.methods.iter().all(has))
+    }
+
+    fn covers_hosts(&self, other: &Self) -> bool {
         let any = |host: &HostPattern| self.hosts.iter().any(|own| own.covers(host));
-        let hosts = self.hosts.is_empty() || (!other.hosts.is_empty() && other.hosts.iter().all(any));
-        methods && hosts && self.path.covers(&other.path)
+        self.hosts.is_empty() || (!other.hosts.is_empty() && other.hosts.iter().all(any))
+    }
+}
+
+/// A limit of a route on requests that its path fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    Hosts,
+    Methods,
+}
+
+impl Policy {
+    /// What holds for the path of a route where its limit keeps it from fitting, if that is less strict: where it stands in the file.
+    ///
+    /// The caller chooses the host, so that is always worth a word. Methods mean something to every backend, so a later route of
+    /// the very same path that takes all of them is a decision.
+    pub(super) fn laxer_beyond(&self, index: usize, limit: Limit) -> Option<String> {
+        let route = &self.routes[index];
+        let is_limited = match limit {
+            Limit::Hosts => !route.hosts.is_empty(),
+            Limit::Methods => !route.methods.is_empty(),
+        };
+        let holds = self.routes[index + 1..].iter().find(|later| later.covers_beyond(route, limit));
+        let demand = holds.map_or(&self.default, |holds| &holds.demand);
+        let is_meant = limit == Limit::Methods && holds.is_some_and(|holds| holds.path == route.path);
+        let is_laxer = is_limited && !is_meant && !demand.is_as_strict_as(&route.demand);
+        is_laxer.then(|| holds.map_or_else(|| "the default".to_owned(), Route::place))
+    }
+}
+
+impl Demand {
+    /// Whether it lets nobody through whom the other would stop.
+    fn is_as_strict_as(&self, other: &Self) -> bool {
+        let (own, other) = match (self, other) {
+            (Self::Closed, _) => return true,
+            (Self::Rule(_), Self::Closed) => return false,
+            (Self::Rule(own), Self::Rule(other)) => (own, other),
+        };
+        let roles = other.roles.is_empty()
+            || (!own.roles.is_empty() && own.roles.iter().all(|role| other.roles.contains(role)));
+        stricter(own.access, other.access) == own.access
+            && other.scopes.iter().all(|scope| own.scopes.contains(scope))
+            && roles
+            && (other.access == Access::Public
+                || own.when_stale == WhenStale::Deny
+                || other.when_stale == WhenStale::Allow)
     }
 }
 

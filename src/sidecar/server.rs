@@ -34,6 +34,8 @@ const MAX_CHECK: usize = 256 * 1024;
 const MAX_VERIFY: usize = 64 * 1024;
 /// The name of a service.
 const MAX_HEALTH: usize = 16 * 1024;
+/// Connections at once, so that descriptors are left (often there are 1024) for the service, probes and files.
+const MAX_CONNECTIONS: usize = 800;
 /// Calls at once on one connection: a proxy has a connection for each of its threads.
 const MAX_STREAMS: u32 = 1024;
 /// Bytes of header list; what callers ask about is in the message.
@@ -104,7 +106,7 @@ where
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(accept(listener, stop.clone()), stop.clone().cancelled_owned())
+        .serve_with_incoming_shutdown(accept(listener, MAX_CONNECTIONS, stop.clone()), stop.clone().cancelled_owned())
         .into_future();
     tokio::pin!(server);
     tokio::select! {

@@ -4,7 +4,8 @@
 //! known from outside. So:
 //!
 //! - **What no honest client sends is refused**: an encoded slash, backslash, semicolon, control byte or dot segment, an
-//!   escape within an escape, bytes that are no UTF-8, a path that climbs above its root, one that does not begin with `/`.
+//!   escape within an escape, bytes that are no UTF-8, a path that climbs above its root, one that does not begin with `/`, and
+//!   a `..` that takes back an empty segment: `/a//../b` is `/a/b` by RFC 3986, and `/b` where slashes are merged first.
 //! - **Everything else has one normal form** ([`NormalPath`]): without query; what needs no escape is written without, what does
 //!   need one has it, in upper-case hex; no empty segments; dot segments resolved (RFC 3986 §5.2.4, §6.2.2).
 //! - **A pattern fits it in one of two ways** ([`Fit`]). [`Fit::Exact`]: the path was sent in its normal form and reads as the
@@ -46,14 +47,17 @@ pub enum PathError {
     /// More `..` than there is to leave.
     #[error("climbs above its root")]
     AboveRoot,
+    /// A `..` that takes back an empty segment, which some backends have dropped by then: `/a//../b`.
+    #[error("has .. after an empty segment")]
+    EmptyParent,
 }
 
 /// The path of a request in its one form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NormalPath<'r> {
     text: Cow<'r, str>,
-    /// The same with its empty and dot segments, if it had any: so a backend reads it that resolves none.
-    unresolved: Option<String>,
+    /// The same as backends read it that keep its empty segments, its dot segments or both; nothing if it had none.
+    others: Vec<String>,
     as_written: bool,
 }
 
@@ -68,7 +72,7 @@ impl<'r> NormalPath<'r> {
             return Err(PathError::NotAbsolute);
         }
         if path.bytes().all(|byte| byte == b'/' || is_plain(byte)) && !path.contains("//") && !path.contains("/.") {
-            return Ok(Self { text: Cow::Borrowed(path), unresolved: None, as_written: true });
+            return Ok(Self { text: Cow::Borrowed(path), others: Vec::new(), as_written: true });
         }
         let mut decoded = String::with_capacity(path.len());
         let mut respelled = false;
@@ -76,10 +80,14 @@ impl<'r> NormalPath<'r> {
             decoded.push('/');
             respelled |= respell(segment, &mut decoded)?;
         }
-        Ok(match resolve(&decoded)? {
-            Some(text) => Self { text: Cow::Owned(text), unresolved: Some(decoded), as_written: false },
-            None => Self { text: Cow::Owned(decoded), unresolved: None, as_written: !respelled },
-        })
+        // Since no `..` takes back an empty segment, it does not matter which of the two is done first.
+        let resolved = resolved(&decoded)?;
+        let text = merged(&resolved);
+        if text == decoded {
+            return Ok(Self { text: Cow::Owned(text), others: Vec::new(), as_written: !respelled });
+        }
+        let others = vec![merged(&decoded), resolved, decoded];
+        Ok(Self { text: Cow::Owned(text), others, as_written: false })
     }
 
     /// The normal form.
@@ -174,31 +182,39 @@ const fn upper_hex(nibble: u8) -> char {
     (if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 }) as char
 }
 
-/// Without empty and dot segments; `None` if there were none.
-fn resolve(path: &str) -> Result<Option<String>, PathError> {
+/// Without dot segments, as RFC 3986 §5.2.4 removes them: an empty segment is one like any other.
+fn resolved(path: &str) -> Result<String, PathError> {
     let mut kept: Vec<&str> = Vec::new();
-    let (mut resolved, mut slash) = (false, false);
     let mut segments = path[1..].split('/').peekable();
     while let Some(segment) = segments.next() {
-        let last = segments.peek().is_none();
-        slash = last && matches!(segment, "" | "." | "..");
-        resolved |= matches!(segment, "." | "..") || (segment.is_empty() && !last);
         match segment {
-            "" | "." => {}
-            ".." => {
-                kept.pop().ok_or(PathError::AboveRoot)?;
-            }
+            "." => {}
+            ".." => match kept.pop() {
+                None => return Err(PathError::AboveRoot),
+                Some("") => return Err(PathError::EmptyParent),
+                Some(_) => {}
+            },
             other => kept.push(other),
         }
+        // What ends in a dot segment is a folder.
+        if matches!(segment, "." | "..") && segments.peek().is_none() {
+            kept.push("");
+        }
     }
-    if !resolved {
-        return Ok(None);
+    Ok(format!("/{}", kept.join("/")))
+}
+
+/// Without empty segments; a slash at the end stays.
+fn merged(path: &str) -> String {
+    let mut text = String::with_capacity(path.len());
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        text.push('/');
+        text.push_str(segment);
     }
-    let mut text = format!("/{}", kept.join("/"));
-    if slash && !kept.is_empty() {
+    if path.ends_with('/') {
         text.push('/');
     }
-    Ok(Some(text))
+    text
 }
 
 /// How a pattern fits.
@@ -282,8 +298,8 @@ impl PathPattern {
         if path.as_written && (self.tail || slash == self.slash) && self.reads_as(inner, str::eq) {
             return Some(Fit::Exact);
         }
-        let unresolved = || path.unresolved.as_deref().is_some_and(|text| self.could_be(self::inner(text).0));
-        (self.could_be(inner) || unresolved()).then_some(Fit::Loose)
+        let others = || path.others.iter().any(|text| self.could_be(self::inner(text).0));
+        (self.could_be(inner) || others()).then_some(Fit::Loose)
     }
 
     fn could_be(&self, inner: &str) -> bool {

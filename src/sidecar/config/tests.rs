@@ -108,3 +108,51 @@ access = "deny"
         ]
     );
 }
+
+fn warned(rest: &str) -> Vec<String> {
+    Config::parse(&format!("{HEAD}{rest}")).unwrap().warnings
+}
+
+#[test]
+fn a_route_that_another_host_gets_around_is_warned_of() {
+    let admin = "[[routes]]\npath = \"/admin/**\"\nhosts = [\"shop.example.com\"]\nroles = [\"admin\"]\n";
+    let around =
+        "line 4: route \"/admin/**\" is for some hosts alone, and whoever sends another one is asked for less, by";
+    assert_eq!(warned(admin), [format!("{around} the default: take its hosts away")]);
+    let open = "[[routes]]\npath = \"/**\"\naccess = \"public\"\n";
+    assert_eq!(warned(&format!("{admin}{open}")), [format!("{around} line 8 (\"/**\"): take its hosts away")]);
+    for behind in [
+        "[default]\naccess = \"deny\"\n",
+        "[default]\nroles = [\"admin\"]\n",
+        "[[routes]]\npath = \"/**\"\nroles = [\"admin\"]\n",
+        "[[routes]]\npath = \"/admin/**\"\naccess = \"deny\"\n",
+    ] {
+        assert_eq!(warned(&format!("{admin}{behind}")), [""; 0], "{behind}");
+    }
+    // Less of any kind.
+    for (strict, behind) in [
+        ("access = \"deny\"", ""),
+        ("scopes = [\"a\", \"b\"]", "scopes = [\"a\"]"),
+        ("roles = [\"a\"]", "roles = [\"a\", \"b\"]"),
+        ("", "access = \"optional\""),
+        ("", "when_stale = \"allow\""),
+    ] {
+        let found = warned(&format!(
+            "[[routes]]\npath = \"/x\"\nhosts = [\"a\"]\n{strict}\n[[routes]]\npath = \"/x\"\n{behind}\n"
+        ));
+        assert_eq!(found.len(), 1, "{strict} {behind}: {found:?}");
+    }
+    let lax = "[[routes]]\npath = \"/x\"\nhosts = [\"a\"]\naccess = \"public\"\n";
+    assert_eq!(warned(lax), [""; 0], "where others are asked for more, nobody gets around anything");
+}
+
+#[test]
+fn methods_that_are_asked_for_less_are_meant_only_where_it_is_written() {
+    let write = "[[routes]]\npath = \"/orders/*\"\nmethods = [\"POST\"]\nscopes = [\"w\"]\n";
+    let [found] = &warned(write)[..] else { panic!() };
+    assert!(found.starts_with("line 4: route \"/orders/*\" is for some methods alone"), "{found}");
+    assert!(found.contains("by the default"), "{found}");
+    let broader = format!("{write}[[routes]]\npath = \"/**\"\n");
+    assert!(warned(&broader)[0].contains("by line 8 (\"/**\")"), "{:?}", warned(&broader));
+    assert_eq!(warned(&format!("{write}[[routes]]\npath = \"/orders/*\"\n")), [""; 0]);
+}

@@ -71,6 +71,11 @@ fn what_no_honest_client_sends_is_refused() {
         ("/%2e/admin", E::HiddenDots),
         ("/..", E::AboveRoot),
         ("/x/../../admin", E::AboveRoot),
+        ("/a//../admin", E::EmptyParent),
+        ("/a//./../admin", E::EmptyParent),
+        ("/a//b/../../admin", E::EmptyParent),
+        ("//../admin", E::EmptyParent),
+        ("/a//..", E::EmptyParent),
     ] {
         assert_eq!(normal(raw), Err(error), "{raw}");
     }
@@ -104,6 +109,9 @@ fn patterns_fit_segments() {
         ("/x/**", "/x/../public", Some(Loose)),
         ("/public", "/x/../public", Some(Loose)),
         ("/a/*/b", "/a//b", Some(Loose)),
+        // As one does that resolves dots alone, and one that merges slashes alone.
+        ("/b/*/c", "/a/../b//c", Some(Loose)),
+        ("/a/*/b", "/a//./b", Some(Loose)),
     ] {
         assert_eq!(fit(pattern, raw), expected, "{pattern} {raw}");
     }
@@ -178,6 +186,63 @@ fn respelled(segments: &[String], choices: &[u8]) -> String {
         raw.push('/');
     }
     raw
+}
+
+/// Every way in which backends read a path of plain, empty and dot segments, written for its clearness alone.
+fn readings(raw: &str) -> Vec<String> {
+    let merge = |path: &str| {
+        let mut path = path.to_owned();
+        while path.contains("//") {
+            path = path.replace("//", "/");
+        }
+        path
+    };
+    // RFC 3986 §5.2.4, step by step.
+    let resolve = |path: &str| {
+        let (mut input, mut output) = (path.to_owned(), String::new());
+        while !input.is_empty() {
+            if input.starts_with("/./") || input == "/." {
+                input = format!("/{}", input.get(3..).unwrap_or_default());
+            } else if input.starts_with("/../") || input == "/.." {
+                input = format!("/{}", input.get(4..).unwrap_or_default());
+                output.truncate(output.rfind('/').unwrap_or(0));
+            } else {
+                let end = input[1..].find('/').map_or(input.len(), |at| at + 1);
+                output.push_str(&input[..end]);
+                input.drain(..end);
+            }
+        }
+        output
+    };
+    vec![raw.to_owned(), merge(raw), resolve(raw), merge(&resolve(raw)), resolve(&merge(raw))]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+    /// So nothing is asked for less than what some backend reads it as, whatever the rules: see the policy's own tests for what
+    /// is made of patterns that fit.
+    #[test]
+    fn whatever_fits_a_reading_fits_the_path(
+        segments in proptest::collection::vec(prop_oneof![Just(""), Just("."), Just(".."), Just("a"), Just("b")], 1..8),
+        pattern in proptest::collection::vec(prop_oneof![Just("a"), Just("b"), Just("*")], 0..5),
+        end in prop_oneof![Just(""), Just("/"), Just("/**")],
+    ) {
+        let raw = format!("/{}", segments.join("/"));
+        let pattern = format!("/{}{end}", pattern.join("/")).replace("//", "/");
+        let pattern = PathPattern::parse(&pattern).unwrap();
+        if let Ok(path) = NormalPath::of(&raw) {
+            for reading in readings(&raw) {
+                let fit = pattern.fits(&NormalPath::of(&reading).unwrap());
+                prop_assert!(
+                    fit.is_none() || pattern.fits(&path).is_some(),
+                    "{} {raw} read as {reading}",
+                    pattern.as_str()
+                );
+                // What is exactly this pattern's can only be the path itself, written so.
+                prop_assert!(pattern.fits(&path) != Some(Fit::Exact) || fit == Some(Fit::Exact), "{raw} {reading}");
+            }
+        }
+    }
 }
 
 proptest! {

@@ -10,7 +10,7 @@ use vouchsafe::pb::v1;
 use super::{
     hostile::{DODGES, no_tokens},
     sidecar::{By, Sidecar},
-    world::{Front, Issuer, authorization},
+    world::{Front, Issuer, SHORT_STREAMS, authorization},
 };
 use crate::process::{client::Client, harness::until, proxy::Proxy};
 
@@ -120,6 +120,39 @@ async fn ext_authz_believes_no_header_and_no_spelling_of_a_path() {
             assert!([400, 401, 403].contains(&status), "{path}: {status}");
         }
     }
+    issuer.server.stop().await;
+    issuer.place.remove().await;
+}
+
+/// What a token does not say nobody may say in its place.
+#[tokio::test]
+async fn ext_authz_lets_no_service_forge_a_session() {
+    let issuer = Issuer::start().await;
+    let (_sidecar, front) = mesh(&issuer, issuer.server.grpc, &[]).await;
+    let service = format!("authorization: Bearer {}", issuer.service().await);
+    let lines: [&[u8]; 4] = [
+        service.as_bytes(),
+        b"x-vouchsafe-session: forged",
+        b"X-Vouchsafe-Roles: forged",
+        b"x-vouchsafe-scope: forged",
+    ];
+    let seen = front.let_through("/orders", &lines).await;
+    assert_eq!(seen.all("x-vouchsafe-subject").len(), 1);
+    assert!(!format!("{seen:?}").contains("forged"), "{seen:?}");
+    issuer.server.stop().await;
+    issuer.place.remove().await;
+}
+
+#[tokio::test]
+async fn ext_authz_ends_streams_and_serves_its_own_hosts_alone() {
+    let issuer = Issuer::start().await;
+    let sidecar = Sidecar::start(&issuer.place, issuer.server.grpc, By::Tcp, &[]).await;
+    let [(from, to)] = &sidecar.found;
+    let front =
+        Front::start("ext-authz.yaml", &[&[(from.as_str(), to.as_str()), PATIENCE], &SHORT_STREAMS[..]].concat()).await;
+    let tokens = issuer.ada().await;
+    front.stream_until_it_is_cut(&format!("Bearer {}", tokens.access_token)).await;
+    front.assert_only_own_hosts(&authorization(&tokens)).await;
     issuer.server.stop().await;
     issuer.place.remove().await;
 }

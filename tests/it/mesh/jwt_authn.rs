@@ -5,14 +5,18 @@ use tonic::Code;
 
 use super::{
     hostile::{DODGES, no_tokens},
-    world::{Front, Issuer, authorization, port_value},
+    world::{Front, Issuer, SHORT_STREAMS, authorization, port_value},
 };
 use crate::process::{client::kid, harness::until};
 
 async fn front(issuer: &Issuer) -> Front {
+    changed_front(issuer, &[]).await
+}
+
+async fn changed_front(issuer: &Issuer, changes: &[(&str, &str)]) -> Front {
     let keys = port_value(issuer.server.http.port());
-    Front::start("jwt-authn.yaml", &[("port_value: 50052 ", &keys), ("cache_duration: 60s", "cache_duration: 1s")])
-        .await
+    let fast = [("port_value: 50052 ", keys.as_str()), ("cache_duration: 60s", "cache_duration: 1s")];
+    Front::start("jwt-authn.yaml", &[&fast[..], changes].concat()).await
 }
 
 #[tokio::test]
@@ -102,6 +106,48 @@ async fn jwt_authn_believes_no_header_and_no_spelling_of_a_path() {
         let status = front.denied(path, &[]).await.status.as_u16();
         assert!([400, 401].contains(&status), "{path}: {status}");
     }
+    issuer.server.stop().await;
+    issuer.place.remove().await;
+}
+
+/// What a token does not say nobody may say in its place.
+#[tokio::test]
+async fn jwt_authn_lets_no_service_forge_a_session() {
+    let issuer = Issuer::start().await;
+    // Underscores get as far as the filters, as they do where nothing refuses them.
+    let allowed = ("headers_with_underscores_action: REJECT_REQUEST", "headers_with_underscores_action: ALLOW");
+    let front = changed_front(&issuer, &[allowed]).await;
+    let service = format!("authorization: Bearer {}", issuer.service().await);
+    let lines: [&[u8]; 7] = [
+        service.as_bytes(),
+        b"x-vouchsafe-session: forged",
+        b"X-Vouchsafe-Roles: forged",
+        b"x_vouchsafe_session: forged",
+        b"X-Vouchsafe_Roles: forged",
+        b"x_vouchsafe-subject: forged",
+        b"x-vouchsafe-scope: forged",
+    ];
+    let seen = front.let_through("/orders", &lines).await;
+    let claims = payload(seen.all("x-vouchsafe-claims")[0]);
+    assert_eq!(claims["sid"], Value::Null, "{claims}");
+    assert_eq!(seen.all("x-vouchsafe-subject"), [claims["sub"].as_str().unwrap()]);
+    assert_eq!(seen.all("x-vouchsafe-session"), [""; 0]);
+    assert!(!format!("{seen:?}").contains("forged"), "{seen:?}");
+    for path in ["/public/news", "/healthz"] {
+        let seen = front.let_through(path, &lines).await;
+        assert!(!format!("{seen:?}").contains("forged"), "{seen:?}");
+    }
+    issuer.server.stop().await;
+    issuer.place.remove().await;
+}
+
+#[tokio::test]
+async fn jwt_authn_ends_streams_and_serves_its_own_hosts_alone() {
+    let issuer = Issuer::start().await;
+    let front = changed_front(&issuer, &SHORT_STREAMS).await;
+    let tokens = issuer.ada().await;
+    front.stream_until_it_is_cut(&format!("Bearer {}", tokens.access_token)).await;
+    front.assert_only_own_hosts(&authorization(&tokens)).await;
     issuer.server.stop().await;
     issuer.place.remove().await;
 }

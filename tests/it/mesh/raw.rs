@@ -11,9 +11,9 @@ use tokio::{
 
 use crate::process::{harness::BOUND, web::Answer};
 
-/// Asks for a path, exactly as it is written, with these header lines; the answer.
-pub(super) async fn ask(address: SocketAddr, method: &str, path: &str, lines: &[&[u8]]) -> Answer {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: shop.test\r\n").into_bytes();
+/// Asks a host for a path, exactly as it is written, with these header lines; the answer.
+pub(super) async fn ask(address: SocketAddr, method: &str, host: &str, path: &str, lines: &[&[u8]]) -> Answer {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n").into_bytes();
     for line in lines {
         request.extend_from_slice(line);
         request.extend_from_slice(b"\r\n");

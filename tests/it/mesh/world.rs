@@ -1,7 +1,9 @@
 //! What the tests of a recipe share: the service, people, backends, and Envoy in front of these.
 
+use std::time::Duration;
+
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use vouchsafe::pb::v1::{self, auth_service_client::AuthServiceClient};
@@ -14,7 +16,7 @@ use super::{
 use crate::{
     process::{
         client::Client,
-        harness::{Ended, Place, Server, finish},
+        harness::{BOUND, Ended, Place, Server, finish},
         tools::tool,
         web::Answer,
     },
@@ -63,6 +65,21 @@ impl Issuer {
         self.login(v1::LoginRequest { audience, ..login_request("ada@example.com", PASSWORD) }).await
     }
 
+    /// The token of a service account, which says neither a session nor a scope.
+    pub(super) async fn service(&self) -> String {
+        let create = ["service-account", "create", "--display-name", "Orders", "--output", "json"];
+        let made: Value = serde_json::from_str(&self.place.run(&create).await.ok()).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let request = v1::IssueServiceTokenRequest {
+            client_id: text(&made["service_account"]["client_id"]),
+            client_secret: text(&made["client_secret"]),
+            audience: vec!["vouchsafe".into()],
+            ..Default::default()
+        };
+        let mut client = AuthServiceClient::new(self.client.channel.clone());
+        client.issue_service_token(request).await.unwrap().into_inner().access_token
+    }
+
     async fn login(&self, request: v1::LoginRequest) -> v1::TokenPair {
         let answer = AuthServiceClient::new(self.client.channel.clone()).login(request).await.unwrap().into_inner();
         let v1::login_response::Outcome::Tokens(tokens) = answer.outcome.unwrap();
@@ -81,7 +98,11 @@ impl Front {
     pub(super) async fn start(recipe: &str, changes: &[(&str, &str)]) -> Self {
         let upstream = Upstream::start().await;
         let (http, grpc) = (port_value(upstream.http.port()), port_value(upstream.grpc.port()));
-        let backends = [("port_value: 8000 ", http.as_str()), ("port_value: 50071 ", &grpc)];
+        let backends = [
+            ("port_value: 8000 ", http.as_str()),
+            ("port_value: 50071 ", &grpc),
+            ("domains: [localhost, 127.0.0.1]", "domains: [shop.test, 127.0.0.1]"),
+        ];
         Self { envoy: Envoy::start(recipe, &[&backends[..], changes].concat()).await, upstream }
     }
 
@@ -92,7 +113,7 @@ impl Front {
 
     /// The same with another method.
     pub(super) async fn ask(&self, method: &str, path: &str, lines: &[&[u8]]) -> Answer {
-        raw::ask(self.envoy.ingress, method, path, lines).await
+        raw::ask(self.envoy.ingress, method, "shop.test", path, lines).await
     }
 
     /// What reaches the backend of a request that is let through.
@@ -124,6 +145,32 @@ impl Front {
         let mut seen = self.upstream.take();
         assert_eq!(seen.len(), usize::from(outcome.is_ok()), "{outcome:?}: {seen:?}");
         outcome.map(|_| seen.remove(0))
+    }
+
+    /// Opens a stream that the backend never ends, with a deadline in an hour, and waits until Envoy ends it.
+    pub(super) async fn stream_until_it_is_cut(&self, bearer: &str) {
+        let client = Client::at(self.envoy.ingress).await.unwrap();
+        let mut call = Request::new(HealthCheckRequest::default());
+        call.metadata_mut().insert("authorization", bearer.parse().unwrap());
+        call.set_timeout(Duration::from_hours(1));
+        let mut stream = HealthClient::new(client.channel).watch(call).await.unwrap().into_inner();
+        stream.message().await.unwrap().expect("it was let through");
+        let ended = timeout(BOUND, stream.message()).await.expect("the stream is cut");
+        assert!(!matches!(ended, Ok(Some(_))), "{ended:?}");
+        self.upstream.take();
+    }
+
+    /// Asserts that no backend meets a host that nobody has thought of.
+    pub(super) async fn assert_only_own_hosts(&self, line: &str) {
+        for host in ["shop.test:1", "SHOP.test"] {
+            let answer = raw::ask(self.envoy.ingress, "GET", host, "/orders", &[line.as_bytes()]).await;
+            assert_eq!((answer.status.as_u16(), self.upstream.take().len()), (200, 1), "{host}");
+        }
+        for host in ["x", "shop.test.", "a.shop.test", "shop.test..", ""] {
+            let answer = raw::ask(self.envoy.ingress, "GET", host, "/orders", &[line.as_bytes()]).await;
+            assert!([400, 404].contains(&answer.status.as_u16()), "{host}: {answer:?}");
+            assert!(self.upstream.take().is_empty(), "{host}");
+        }
     }
 
     /// The code that a gRPC call is refused with before it reaches the backend.
@@ -159,6 +206,12 @@ impl Front {
         }
     }
 }
+
+/// A file of `deploy/envoy` lets no stream go on for longer than a token lives. Here so long that a test can wait for it.
+pub(super) const SHORT_STREAMS: [(&str, &str); 2] = [
+    ("max_stream_duration: 300s", "max_stream_duration: 2s"),
+    ("grpc_timeout_header_max: 300s", "grpc_timeout_header_max: 2s"),
+];
 
 /// As the files write the port of an address.
 pub(super) fn port_value(port: u16) -> String {

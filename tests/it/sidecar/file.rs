@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use super::world::{Sidecar, file, run, token};
 use crate::{
     process::harness::until,
-    support::{Backend, TestNode},
+    support::{Backend, TestNode, certificates},
 };
 
 const OPEN: &str = "[[routes]]\npath = \"/a\"\naccess = \"public\"\n";
@@ -41,6 +41,27 @@ async fn a_new_file_takes_effect_and_a_broken_one_does_not() {
 }
 
 #[tokio::test]
+async fn a_file_that_names_one_which_is_not_there_yet_is_tried_again() {
+    let node = TestNode::start(Backend::Sqlite).await;
+    let sidecar = Sidecar::beside(&node, "").await;
+    let late = sidecar.dir.path().join("late.pem");
+    sidecar.rewrite(&format!("ca_file = {:?}\n{OPEN}", late.to_str().unwrap()));
+    sidecar.log.wait(|line| line.contains("cannot be used") && line.contains("late.pem")).await;
+    assert_eq!(sidecar.get("/a", None).await.status, 401);
+    // The file itself stays as it is.
+    std::fs::write(&late, certificates::Authority::new("A").pem()).unwrap();
+    until("the route is open", async || (sidecar.get("/a", None).await.status == 200).then_some(())).await;
+    let scrape = sidecar.http("/metrics").await.body;
+    assert!(scrape.contains("vouchsafe_sidecar_policy_current 1\n"), "{scrape}");
+    assert!(
+        scrape.contains("vouchsafe_sidecar_policy_reloads_total{outcome=\"failed\"} 1\n"),
+        "counted once: {scrape}"
+    );
+    sidecar.stop().await;
+    node.remove().await;
+}
+
+#[tokio::test]
 async fn check_says_what_the_file_means() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sidecar.toml");
@@ -55,6 +76,10 @@ async fn check_says_what_the_file_means() {
     assert_eq!(rows[0].split_whitespace().collect::<Vec<_>>(), ["1", "/a", "any", "any", "public"]);
     assert_eq!(rows[2].split_whitespace().collect::<Vec<_>>(), ["otherwise", "any", "any", "required"]);
     assert!(table.contains("warning: line 8: route \"/a\" is never used"), "{table}");
+
+    let hosts = "[[routes]]\npath = \"/admin/**\"\nhosts = [\"a\"]\nroles = [\"x\"]\n";
+    let table = check(near, "127.0.0.1:0", hosts).await.ok();
+    assert!(table.contains("warning: line 5: route \"/admin/**\" is for some hosts alone"), "{table}");
 
     for (service, listen, policy, advice) in [
         (near, "127.0.0.1:0", "audiences = 1\n", "unknown field `audiences`"),

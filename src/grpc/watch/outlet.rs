@@ -25,8 +25,9 @@ struct Shared<T> {
 #[derive(Debug)]
 struct State<T> {
     message: Option<T>,
-    /// How the stream ends after that; `Some(None)`: well.
-    end: Option<Option<Status>>,
+    /// Nothing comes any more, but for why.
+    is_over: bool,
+    why: Option<Status>,
     reader: Option<Waker>,
     is_gone: bool,
 }
@@ -50,7 +51,7 @@ pub(in crate::grpc) struct Outlet<T> {
 
 /// Both ends.
 pub(super) fn outlet<T>(places: Vec<WatchPlace>) -> (Inlet<T>, Outlet<T>) {
-    let state = State { message: None, end: None, reader: None, is_gone: false };
+    let state = State { message: None, is_over: false, why: None, reader: None, is_gone: false };
     let shared = Arc::new(Shared { state: Mutex::new(state), moved: Notify::new() });
     (Inlet(Arc::clone(&shared)), Outlet { shared, _places: places })
 }
@@ -75,7 +76,7 @@ impl<T> Inlet<T> {
     /// Ends the stream. What was not read yet is not kept.
     pub(super) fn end(self, status: Option<Status>) {
         let mut state = self.0.state();
-        state.end = Some(status);
+        (state.is_over, state.why) = (true, status);
         let (unread, reader) = (state.message.take(), state.reader.take());
         drop(state);
         drop(unread);
@@ -100,8 +101,8 @@ impl<T> Drop for Inlet<T> {
     /// A task that fails ends its stream.
     fn drop(&mut self) {
         let mut state = self.0.state();
-        if state.end.is_none() {
-            state.end = Some(Some(Status::internal("the watch failed: watch again")));
+        if !state.is_over {
+            (state.is_over, state.why) = (true, Some(Status::internal("the watch failed: watch again")));
         }
         let reader = state.reader.take();
         drop(state);
@@ -125,9 +126,9 @@ impl<T> Stream for Outlet<T> {
             self.shared.moved.notify_waiters();
             return Poll::Ready(Some(Ok(message)));
         }
-        if let Some(end) = &mut state.end {
+        if state.is_over {
             // Told once.
-            return Poll::Ready(end.take().map(Err));
+            return Poll::Ready(state.why.take().map(Err));
         }
         state.reader = Some(cx.waker().clone());
         Poll::Pending

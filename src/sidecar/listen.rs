@@ -309,11 +309,26 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
+    #[tokio::test]
+    async fn who_starts_waits_for_another_that_is_about_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let turn = try_turn(dir.path()).unwrap().expect("nobody else starts");
+        let address = Address::Unix(path.clone());
+        let late = tokio::spawn(async move { Listener::bind(&address).await.map(drop) });
+        while fs::read_dir(dir.path()).unwrap().next().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let _first = std::os::unix::net::UnixListener::bind(&path).expect("the place is free still");
+        drop(turn);
+        assert_eq!(late.await.unwrap().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn of_many_that_start_at_once_one_gets_the_socket() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        for _ in 0..20 {
+        for _ in 0..5 {
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
             let address = Address::Unix(path.clone());
             let starters: Vec<_> = (0..8)

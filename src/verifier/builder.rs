@@ -21,7 +21,7 @@ use super::{
     },
     persist::{self, Keeper, Known, Unusable},
     seen::RememberingVerifier,
-    watch::{self, Freshness, Place},
+    watch::{self, Freshness, Now, Place},
 };
 use crate::{
     domain::{
@@ -335,7 +335,7 @@ impl Checked {
         let moment =
             known.complete_time.filter(|time| *time <= date).and_then(|time| now.checked_sub(date.since(time)));
         if let Some(moment) = moment {
-            freshness.vouch(moment);
+            freshness.vouch(moment, Now { monotonic: now, date });
         }
         let source = match (&builder.keys, builder.jwks_url, &issuer) {
             (None, Some(url), _) => Some(Source::Jwks { fetcher, url }),

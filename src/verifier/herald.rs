@@ -10,6 +10,8 @@ use super::{ambient::monotonic_now, embedded::Shared};
 /// How often at most. Everybody who waits looks again then, at about a microsecond each: with 10 000 who wait and revocations all
 /// the time this is half a core. The first change after a rest is told at once.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often the list's age is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often expired revocations are forgotten.
 const PURGE: Duration = Duration::from_mins(1);
 
@@ -18,7 +20,7 @@ pub(super) async fn tell(shared: Arc<Shared>) {
     let mut was_stale = None;
     loop {
         shared.changes.send_modify(|changes| *changes += 1);
-        let is_stale = shared.freshness.is_stale(monotonic_now());
+        let is_stale = shared.freshness.is_stale(shared.now());
         if was_stale.replace(is_stale).is_some_and(|was_stale| was_stale != is_stale) {
             if is_stale {
                 warn!("the list of revocations is too old: what denies then denies now");
@@ -27,29 +29,26 @@ pub(super) async fn tell(shared: Arc<Shared>) {
             }
         }
         sleep(PAUSE).await;
-        until_news(&shared).await;
+        until_news(&shared, is_stale).await;
     }
 }
 
-/// Resolves when something has changed, or the list gets stale.
-async fn until_news(shared: &Shared) {
-    loop {
+/// Resolves when something has changed, or the list is no longer as stale or good as everybody was told.
+async fn until_news(shared: &Shared, told_stale: bool) {
+    // Also if it became so since they were told.
+    while shared.freshness.is_stale(shared.now()) == told_stale {
         tokio::select! {
             () = shared.news.notified() => return,
             // If it is good for ever, or not at all, only news can change that.
-            () = elapse(shared.freshness.good_for(monotonic_now())) => {
-                if shared.freshness.is_stale(monotonic_now()) {
-                    return;
-                }
-            }
+            () = elapse(shared.freshness.good_for(shared.now())) => {}
         }
     }
 }
 
 async fn elapse(left: Option<Duration>) {
     match left {
-        // Past its last good moment.
-        Some(left) => sleep(left + Duration::from_millis(1)).await,
+        // Past its last good moment. Clocks can be set, and machines sleep: look again from time to time.
+        Some(left) => sleep(left.saturating_add(Duration::from_millis(1)).min(LOOK)).await,
         None => std::future::pending().await,
     }
 }
@@ -62,7 +61,7 @@ pub(super) async fn purge(shared: Arc<Shared>) {
         sleep_until(next).await;
         let shared = Arc::clone(&shared);
         // A million entries take some milliseconds. An entry outlives the last token it could refuse by more than any leeway.
-        let purged = tokio::task::spawn_blocking(move || shared.revocations.purge(shared.clock.now()));
+        let purged = tokio::task::spawn_blocking(move || shared.purge());
         // It fails only if the runtime ends.
         let _ = purged.await;
     }

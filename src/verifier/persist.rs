@@ -201,9 +201,10 @@ impl Keeper {
     /// Writes what is known now. Blocks.
     fn save(&self, shared: &Shared) -> io::Result<()> {
         // Moment and cursor before the revocations: those that come meanwhile are too many, not too few.
-        let staleness = shared.freshness.staleness(monotonic_now());
+        let now = shared.now();
+        let staleness = shared.freshness.staleness(now);
         let complete_time =
-            (shared.freshness.is_asked_for() && staleness < Duration::MAX).then(|| shared.clock.now().minus(staleness));
+            (shared.freshness.is_asked_for() && staleness < Duration::MAX).then(|| now.date.minus(staleness));
         let head = Head {
             format: FORMAT.to_owned(),
             version: VERSION,

@@ -90,7 +90,10 @@ impl Verifier {
         let mut checked = self.check(audience, token, rule);
         if let Err(Denied::Inactive(Inactive::UnknownKey)) = checked {
             checked = match self.shared.keys.look_up().await {
-                Ok(()) => self.check(audience, token, rule),
+                Ok(()) => match self.check(audience, token, rule) {
+                    Err(Denied::Inactive(Inactive::UnknownKey)) => Err(self.shared.keys.unknown()),
+                    checked => checked,
+                },
                 Err(denied) => Err(denied),
             };
         }

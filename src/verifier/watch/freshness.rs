@@ -191,7 +191,10 @@ mod tests {
         let now = start + ms(100_000);
         let by = |moment| by_both(moment, start);
         let list = Freshness::new(Some(ms(2_000)), now);
-        assert_eq!((list.is_stale(by(now)), list.staleness(by(now)), list.good_for(by(now))), (true, Duration::MAX, None));
+        assert_eq!(
+            (list.is_stale(by(now)), list.staleness(by(now)), list.good_for(by(now))),
+            (true, Duration::MAX, None)
+        );
         assert!(list.vouch(now - ms(500), by(now)), "from before this process looked");
         let known = (list.is_stale(by(now)), list.staleness(by(now)), list.good_for(by(now)));
         assert_eq!(known, (false, ms(500), Some(ms(1_500))));

@@ -114,7 +114,13 @@ impl Course {
     /// Whether the next one wants a connection of its own, and the pause before it.
     ///
     /// `lasted`: it brought news for a while. `is_young`: the list will not be stale soon.
-    fn after(&mut self, end: &End, lasted: bool, is_young: bool, jitter: impl Fn(Duration) -> Duration) -> (bool, Duration) {
+    fn after(
+        &mut self,
+        end: &End,
+        lasted: bool,
+        is_young: bool,
+        jitter: impl Fn(Duration) -> Duration,
+    ) -> (bool, Duration) {
         if lasted {
             self.back_off.reset();
             self.refusals = 0;

@@ -13,7 +13,7 @@ use super::{
     ambient::{SystemClock, monotonic_now},
     check::{AudiencePolicy, Leeway, PolicyError, TokenVerifier},
     embedded::{Shared, Verifier},
-    herald,
+    herald::{self, supervise},
     issuer::{Account, Issuer, Secret, read_secret},
     keys::{
         self, Keys, Source,
@@ -243,7 +243,8 @@ impl Builder {
     }
 
     /// Keeps keys and revocations in this file, or in one in this directory, for a start while the issuer is away. Each
-    /// verifier needs a place of its own. Whoever can write there decides which tokens pass.
+    /// verifier needs a place of its own. Whoever can write there decides which tokens pass: a file that its group or others can write,
+    /// or that is neither this process's user's nor the superuser's, is not used.
     ///
     /// The list of revocations is then as old as the machine's date says. One from the future counts as never complete. It is
     /// saved at once after a change, then after a second, and every ten seconds; a large one more seldom.
@@ -267,6 +268,9 @@ impl Builder {
     }
 
     /// Makes the verifier, and what keeps it up to date in the background. Wants a tokio runtime.
+    ///
+    /// The background ends with the runtime, and says nothing then: a verifier that goes on to be used from another one gets stale, or,
+    /// [without revocations](Self::without_revocations), keeps its keys. Start it on the runtime that serves.
     ///
     /// It waits a little until the verifier is [ready](Verifier::is_ready). If the issuer is away it starts all the same: with
     /// what was saved, as long as that is not too old; otherwise with nothing, and every check is
@@ -386,16 +390,23 @@ impl Checked {
             ..Shared::new(RememberingVerifier::new(verifier, builder.capacity), keys, freshness, builder.clock)
         });
         let mut background = JoinSet::new();
-        background.spawn(herald::tell(Arc::clone(&shared)));
-        if let Some(source) = source {
-            background.spawn(keys::keep(Arc::clone(&shared), source));
+        let of = |shared: &Arc<Shared>| Arc::clone(shared);
+        let all = of(&shared);
+        background.spawn(supervise("what tells of changes", move || herald::tell(of(&all))));
+        if let Some(source) = source.map(Arc::new) {
+            let all = of(&shared);
+            background.spawn(supervise("what fetches keys", move || keys::keep(of(&all), Arc::clone(&source))));
         }
         if let Some(issuer) = issuer.filter(|_| !builder.without_revocations) {
-            background.spawn(watch::follow(Arc::clone(&shared), issuer));
-            background.spawn(herald::purge(Arc::clone(&shared)));
+            let all = of(&shared);
+            background
+                .spawn(supervise("what follows revocations", move || watch::follow(of(&all), Arc::clone(&issuer))));
+            let all = of(&shared);
+            background.spawn(supervise("what forgets revocations", move || herald::purge(of(&all))));
         }
-        if let Some(keeper) = keeper {
-            background.spawn(persist::keep(Arc::clone(&shared), keeper));
+        if let Some(keeper) = keeper.map(Arc::new) {
+            let all = of(&shared);
+            background.spawn(supervise("what saves", move || persist::keep(of(&all), Arc::clone(&keeper))));
         }
         Verifier::new(shared, background)
     }

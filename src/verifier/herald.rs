@@ -2,18 +2,43 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, warn};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{error, info, warn};
 
 use super::{ambient::monotonic_now, embedded::Shared};
 
 /// How often at most. Everybody who waits looks again then, at about a microsecond each: with 10 000 who wait and revocations all
 /// the time this is half a core. The first change after a rest is told at once.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The pause before a task that has panicked is started again.
+const RESTART: Duration = Duration::from_secs(1);
 /// How often the list's age is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often expired revocations are forgotten.
 const PURGE: Duration = Duration::from_mins(1);
+
+/// Does this again, a little later, if it ends by a panic: without it what is known would grow old, and nobody would know why.
+pub(super) async fn supervise<F>(what: &'static str, work: impl Fn() -> F + Send)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        // A set, so that the work ends with whoever supervises it.
+        let mut one = JoinSet::new();
+        one.spawn(work());
+        match one.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                error!(what, "a task in the background has panicked and is started again");
+                sleep(RESTART).await;
+            }
+            // It is over, or the runtime is.
+            _ => return,
+        }
+    }
+}
 
 /// Tells of changes for as long as there is somebody to tell.
 pub(super) async fn tell(shared: Arc<Shared>) {
@@ -64,5 +89,24 @@ pub(super) async fn purge(shared: Arc<Shared>) {
         let purged = tokio::task::spawn_blocking(move || shared.purge());
         // It fails only if the runtime ends.
         let _ = purged.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_started_again() {
+        let runs = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&runs);
+        supervise("a test", move || {
+            let run = counted.fetch_add(1, SeqCst);
+            async move { assert!(run > 0, "the first time") }
+        })
+        .await;
+        assert_eq!(runs.load(SeqCst), 2);
     }
 }

@@ -160,7 +160,7 @@ impl Keys {
 }
 
 /// Fetches the keys for as long as there is somebody who needs them.
-pub(super) async fn keep(shared: Arc<Shared>, source: Source) {
+pub(super) async fn keep(shared: Arc<Shared>, source: Arc<Source>) {
     let keys = &shared.keys;
     let mut back_off = BackOff::default();
     let mut failing = false;

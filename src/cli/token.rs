@@ -53,7 +53,7 @@ async fn check(args: VerifyToken) -> Result<Result<AccessClaims, Inactive>, Fail
 
 /// The keys, from wherever the flags say.
 async fn keys(args: &VerifyToken) -> Result<KeySet, Failure> {
-    let fetcher = Fetcher { ca_file: args.ca_file.clone(), insecure_http: args.insecure_http };
+    let fetcher = Fetcher::new(args.ca_file.clone(), args.insecure_http);
     let (place, text) = match (&args.jwks_file, &args.jwks_url) {
         (Some(file), _) => {
             let text = fs::read_to_string(file);

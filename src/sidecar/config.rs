@@ -18,10 +18,10 @@ use crate::{
     domain::{
         audience::{Audience, Scope},
         duration::parse_duration,
-        secret::SecretString,
     },
     verifier::{
         Access, Leeway, Rule, WhenStale,
+        issuer::{Account, Secret, read_secret},
         route::{HostPattern, PathPattern},
     },
 };
@@ -92,15 +92,10 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
 }
 
 impl Fixed {
-    /// The service account's id and secret, if there is one.
-    pub(super) fn credentials(&self) -> io::Result<Option<(String, SecretString)>> {
-        let Some((id, path)) = &self.service_account else { return Ok(None) };
-        let text = zeroize::Zeroizing::new(fs::read_to_string(path)?);
-        let secret = text.lines().next().unwrap_or_default().trim();
-        if secret.is_empty() {
-            return Err(io::Error::other("its first line is empty"));
-        }
-        Ok(Some((id.clone(), SecretString::new(secret.to_owned()))))
+    /// The service account, if there is one.
+    pub(super) fn account(&self) -> Option<Account> {
+        let (client_id, path) = self.service_account.as_ref()?;
+        Some(Account { client_id: client_id.clone(), secret: Secret::File(path.clone()) })
     }
 }
 
@@ -216,7 +211,9 @@ impl Check<'_> {
     }
 
     fn files(&mut self, fixed: &Fixed) {
-        if let Err(error) = fixed.credentials() {
+        if let Some((_, path)) = &fixed.service_account
+            && let Err(error) = read_secret(path)
+        {
             self.note(format!("service_account.secret_file: cannot be read: {error}"));
         }
         if let Some(path) = &fixed.ca_file

@@ -1,14 +1,11 @@
 //! The way to the service, as the file says.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use super::{Failure, config::Fixed};
-use crate::verifier::{
-    BuildError, Builder, Verifier,
-    issuer::{Account, Issuer},
-};
+use crate::verifier::{BuildError, Builder, Verifier, issuer::Issuer};
 
 /// What is wrong, by the name that it has in the file.
 pub(super) fn named(error: BuildError) -> Failure {
@@ -28,13 +25,12 @@ pub(super) fn named(error: BuildError) -> Failure {
 pub(super) fn verifier(fixed: &Fixed) -> Result<Builder, Failure> {
     let audience = fixed.audience.iter().map(|audience| audience.as_str().to_owned());
     let mut builder = Verifier::builder(fixed.issuer.clone(), audience).leeway(fixed.leeway);
-    // Also with authorities of our own: it looks at the URL.
     builder = builder.service_url(&fixed.service).map_err(named)?;
-    if let Some(endpoint) = with_authority(fixed)? {
-        builder = builder.service(endpoint);
+    if let Some(path) = authorities(fixed)? {
+        builder = builder.ca_file(path);
     }
-    if let Some((id, secret)) = fixed.credentials()? {
-        builder = builder.service_account(id, secret);
+    if let Some((id, path)) = &fixed.service_account {
+        builder = builder.service_account_file(id, path);
     }
     if let Some(url) = &fixed.jwks_url {
         builder = builder.jwks_url(url);
@@ -53,29 +49,36 @@ pub(super) fn verifier(fixed: &Fixed) -> Result<Builder, Failure> {
 
 /// For calls that only the service can answer. Wants a tokio runtime.
 pub(super) fn issuer(fixed: &Fixed) -> Result<Issuer, Failure> {
-    let account = fixed.credentials()?.map(|(client_id, secret)| Account { client_id, secret });
-    Ok(Issuer::new(endpoint(fixed)?, account))
+    Ok(Issuer::new(endpoint(fixed)?, fixed.account()))
 }
 
 fn endpoint(fixed: &Fixed) -> Result<Endpoint, Failure> {
-    if let Some(endpoint) = with_authority(fixed)? {
+    let endpoint = Endpoint::from_shared(fixed.service.clone())?;
+    if !is_https(&fixed.service) {
         return Ok(endpoint);
     }
-    let endpoint = Endpoint::from_shared(fixed.service.clone())?;
-    Ok(if fixed.service.starts_with("https:") {
-        endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?
-    } else {
-        endpoint
-    })
+    let tls = ClientTlsConfig::new();
+    let tls = match authorities(fixed)? {
+        None => tls.with_native_roots(),
+        Some(path) => {
+            let pem = fs::read(path).map_err(|error| Failure(format!("cannot read {}: {error}", path.display())))?;
+            tls.ca_certificate(Certificate::from_pem(pem))
+        }
+    };
+    Ok(endpoint.tls_config(tls)?)
 }
 
-/// The service by TLS with the authorities of `ca_file`, if there is one.
-fn with_authority(fixed: &Fixed) -> Result<Option<Endpoint>, Failure> {
-    let Some(path) = &fixed.ca_file else { return Ok(None) };
-    if !fixed.service.starts_with("https:") {
-        return Err(Failure("ca_file: is of no use unless service is an https URL".to_owned()));
+/// `ca_file`, if there is one and anything to verify with it.
+fn authorities(fixed: &Fixed) -> Result<Option<&Path>, Failure> {
+    let urls = [Some(&fixed.service), fixed.jwks_url.as_ref()];
+    match &fixed.ca_file {
+        Some(_) if !urls.into_iter().flatten().any(|url| is_https(url)) => {
+            Err(Failure("ca_file: is of no use unless service or jwks_url is an https URL".to_owned()))
+        }
+        path => Ok(path.as_deref()),
     }
-    let pem = fs::read(path).map_err(|error| Failure(format!("cannot read {}: {error}", path.display())))?;
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-    Ok(Some(Endpoint::from_shared(fixed.service.clone())?.tls_config(tls)?))
+}
+
+fn is_https(url: &str) -> bool {
+    url.starts_with("https:")
 }

@@ -13,15 +13,15 @@ use super::{
     ambient::{SystemClock, monotonic_now},
     check::{AudiencePolicy, Leeway, PolicyError, TokenVerifier},
     embedded::{Shared, Verifier},
-    herald,
-    issuer::{Account, Issuer},
+    herald::{self, supervise},
+    issuer::{Account, Issuer, Secret, read_secret},
     keys::{
         self, Keys, Source,
         fetch::{FetchError, Fetcher, bare, is_this_machine},
     },
     persist::{self, Keeper, Known, Unusable},
     seen::RememberingVerifier,
-    watch::{self, Freshness, Place},
+    watch::{self, Freshness, Now, Place},
 };
 use crate::{
     domain::{
@@ -36,8 +36,10 @@ use crate::{
 const CAPACITY: usize = 10_000;
 /// How old the list of revocations may get. A restart of the issuer takes seconds.
 const MAX_STALENESS: Duration = Duration::from_secs(30);
-/// With a heartbeat each second, a list that may not get this old would be too old every now and then.
-const LEAST_STALENESS: Duration = Duration::from_secs(2);
+/// With a reading and a heartbeat each second, a list that may not get this old would be too old every now and then.
+const LEAST_STALENESS: Duration = Duration::from_secs(3);
+/// With a shorter cool-down, fetches because of forged tokens would be a burden.
+const LEAST_COOL_DOWN: Duration = Duration::from_secs(1);
 /// Between two fetches because of unknown keys.
 const KEY_COOL_DOWN: Duration = Duration::from_secs(10);
 /// Longest that [`Builder::start`] takes.
@@ -80,9 +82,21 @@ pub enum BuildError {
     /// The list of revocations would be too old every now and then.
     #[error("max_staleness must be at least {} s: the list is confirmed each second", LEAST_STALENESS.as_secs())]
     StalenessTooShort,
+    /// Forged tokens would make the verifier ask all the time.
+    #[error("key_cool_down must be at least {} s: whoever writes unknown keys into tokens decides how often", LEAST_COOL_DOWN.as_secs())]
+    CoolDownTooShort,
     /// The service's URL cannot be used.
     #[error("the service's URL cannot be used: {0}")]
     ServiceUrl(#[source] tonic::transport::Error),
+    /// The account's secret cannot be read.
+    #[error("cannot read the secret in {}: {error}", file.display())]
+    SecretFile {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
     /// The certificates to trust cannot be read.
     #[error("cannot read {}: {error}", file.display())]
     CaFile {
@@ -175,7 +189,17 @@ impl Builder {
 
     /// Asks the service in the name of this service account, which it wants where its port is not bound to loopback.
     pub fn service_account(self, client_id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
-        Self { account: Some(Account { client_id: client_id.into(), secret: secret.into() }), ..self }
+        self.account(client_id.into(), Secret::Given(secret.into()))
+    }
+
+    /// The same with the secret in the first line of this file. It is read again whenever a token is asked for, so a secret that
+    /// was rotated there is in use without a restart.
+    pub fn service_account_file(self, client_id: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.account(client_id.into(), Secret::File(path.into()))
+    }
+
+    fn account(self, client_id: String, secret: Secret) -> Self {
+        Self { account: Some(Account { client_id, secret }), ..self }
     }
 
     /// With the keys at this URL: the issuer's `/.well-known/jwks.json`. Instead of those of the service.
@@ -188,8 +212,9 @@ impl Builder {
         Self { keys: Some(keys), ..self }
     }
 
-    /// Without a list of revocations: a token that is revoked works until it expires, and one of a revoked key until the keys
-    /// have been fetched again, which takes up to six minutes.
+    /// Without a list of revocations: a token that is revoked works until it expires. One of a revoked key, with whatever expiry the
+    /// thief wrote into it, works until the keys have been fetched again: after six minutes while they can be, and for as long
+    /// as they cannot, also after a restart with [what was saved](Self::persist_in). With [given ones](Self::keys) it works for ever.
     pub fn without_revocations(self) -> Self {
         Self { without_revocations: true, ..self }
     }
@@ -200,13 +225,14 @@ impl Builder {
         Self { allow_plaintext: true, ..self }
     }
 
-    /// Takes the list of revocations for too old when it has been complete so long ago, instead of 30 s. At least 2 s. A rule
+    /// Takes the list of revocations for too old when it has been complete so long ago, instead of 30 s. At least 3 s. A rule
     /// says what is done then.
     pub fn max_staleness(self, max_staleness: Duration) -> Self {
         Self { max_staleness, ..self }
     }
 
-    /// Fetches keys because of tokens that name unknown ones no more than once in such a time, instead of 10 s.
+    /// Fetches keys because of tokens that name unknown ones no more than once in such a time, instead of 10 s. At
+    /// least 1 s.
     pub fn key_cool_down(self, key_cool_down: Duration) -> Self {
         Self { key_cool_down, ..self }
     }
@@ -217,7 +243,8 @@ impl Builder {
     }
 
     /// Keeps keys and revocations in this file, or in one in this directory, for a start while the issuer is away. Each
-    /// verifier needs a place of its own. Whoever can write there decides which tokens pass.
+    /// verifier needs a place of its own. Whoever can write there decides which tokens pass: a file that its group or others can write,
+    /// or that is neither this process's user's nor the superuser's, is not used.
     ///
     /// The list of revocations is then as old as the machine's date says. One from the future counts as never complete. It is
     /// saved at once after a change, then after a second, and every ten seconds; a large one more seldom.
@@ -241,6 +268,9 @@ impl Builder {
     }
 
     /// Makes the verifier, and what keeps it up to date in the background. Wants a tokio runtime.
+    ///
+    /// The background ends with the runtime, and says nothing then: a verifier that goes on to be used from another one gets stale, or,
+    /// [without revocations](Self::without_revocations), keeps its keys. Start it on the runtime that serves.
     ///
     /// It waits a little until the verifier is [ready](Verifier::is_ready). If the issuer is away it starts all the same: with
     /// what was saved, as long as that is not too old; otherwise with nothing, and every check is
@@ -286,13 +316,21 @@ impl Builder {
         if self.max_staleness < LEAST_STALENESS && !self.without_revocations {
             return Err(BuildError::StalenessTooShort);
         }
+        if self.key_cool_down < LEAST_COOL_DOWN {
+            return Err(BuildError::CoolDownTooShort);
+        }
         if let (Some(url), false) = (&self.plaintext_service, self.allow_plaintext) {
             return Err(BuildError::Plaintext(url.clone()));
+        }
+        if let Some(Account { secret: Secret::File(file), .. }) = &self.account
+            && let Err(error) = read_secret(file)
+        {
+            return Err(BuildError::SecretFile { file: file.clone(), error });
         }
         if let Some(endpoint) = self.service.take_if(|_| self.service_wants_tls) {
             self.service = Some(endpoint.tls_config(self.trusted()?).map_err(BuildError::ServiceUrl)?);
         }
-        let fetcher = Fetcher { ca_file: self.ca_file.clone(), insecure_http: self.allow_plaintext };
+        let fetcher = Fetcher::new(self.ca_file.clone(), self.allow_plaintext);
         if let Some(url) = &self.jwks_url {
             fetcher.accepts(url).map_err(|error| match error {
                 FetchError::Plaintext => BuildError::Plaintext(url.clone()),
@@ -335,7 +373,7 @@ impl Checked {
         let moment =
             known.complete_time.filter(|time| *time <= date).and_then(|time| now.checked_sub(date.since(time)));
         if let Some(moment) = moment {
-            freshness.vouch(moment);
+            freshness.vouch(moment, Now { monotonic: now, date });
         }
         let source = match (&builder.keys, builder.jwks_url, &issuer) {
             (None, Some(url), _) => Some(Source::Jwks { fetcher, url }),
@@ -352,16 +390,23 @@ impl Checked {
             ..Shared::new(RememberingVerifier::new(verifier, builder.capacity), keys, freshness, builder.clock)
         });
         let mut background = JoinSet::new();
-        background.spawn(herald::tell(Arc::clone(&shared)));
-        if let Some(source) = source {
-            background.spawn(keys::keep(Arc::clone(&shared), source));
+        let of = |shared: &Arc<Shared>| Arc::clone(shared);
+        let all = of(&shared);
+        background.spawn(supervise("what tells of changes", move || herald::tell(of(&all))));
+        if let Some(source) = source.map(Arc::new) {
+            let all = of(&shared);
+            background.spawn(supervise("what fetches keys", move || keys::keep(of(&all), Arc::clone(&source))));
         }
         if let Some(issuer) = issuer.filter(|_| !builder.without_revocations) {
-            background.spawn(watch::follow(Arc::clone(&shared), issuer));
-            background.spawn(herald::purge(Arc::clone(&shared)));
+            let all = of(&shared);
+            background
+                .spawn(supervise("what follows revocations", move || watch::follow(of(&all), Arc::clone(&issuer))));
+            let all = of(&shared);
+            background.spawn(supervise("what forgets revocations", move || herald::purge(of(&all))));
         }
-        if let Some(keeper) = keeper {
-            background.spawn(persist::keep(Arc::clone(&shared), keeper));
+        if let Some(keeper) = keeper.map(Arc::new) {
+            let all = of(&shared);
+            background.spawn(supervise("what saves", move || persist::keep(of(&all), Arc::clone(&keeper))));
         }
         Verifier::new(shared, background)
     }

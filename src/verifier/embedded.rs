@@ -22,9 +22,12 @@ use super::{
     revocation_set::RevocationSet,
     rule::{Access, Denied, Rule, WhenStale},
     seen::RememberingVerifier,
-    watch::{Freshness, Place},
+    watch::{Freshness, IssuerTime, Now, Place},
 };
-use crate::domain::{audience::Audience, time::Clock};
+use crate::domain::{
+    audience::Audience,
+    time::{Clock, Timestamp},
+};
 
 /// Verifies access tokens in this process. Cheap to clone; clones share everything, and what keeps it up to date in the
 /// background ends with the last of them.
@@ -40,6 +43,8 @@ pub(super) struct Shared {
     pub(super) keys: Keys,
     pub(super) revocations: RevocationSet,
     pub(super) freshness: Freshness,
+    /// What the issuer's clock shows, if it is listened to.
+    pub(super) issuer_time: IssuerTime,
     /// Where to go on with the revocations.
     pub(super) place: Place,
     /// Goes up whenever something that was good may no longer be: keys, revocations or their freshness have changed.
@@ -85,7 +90,10 @@ impl Verifier {
         let mut checked = self.check(audience, token, rule);
         if let Err(Denied::Inactive(Inactive::UnknownKey)) = checked {
             checked = match self.shared.keys.look_up().await {
-                Ok(()) => self.check(audience, token, rule),
+                Ok(()) => match self.check(audience, token, rule) {
+                    Err(Denied::Inactive(Inactive::UnknownKey)) => Err(self.shared.keys.unknown()),
+                    checked => checked,
+                },
                 Err(denied) => Err(denied),
             };
         }
@@ -137,14 +145,15 @@ impl Verifier {
     /// # Errors
     /// Why it no longer is.
     pub fn recheck(&self, principal: &Principal, rule: &Rule) -> Result<(), Denied> {
-        let Shared { verifier, keys, revocations, clock, .. } = &*self.shared;
-        self.check_freshness(rule)?;
+        let Shared { verifier, keys, revocations, .. } = &*self.shared;
+        let now = self.shared.now();
+        self.check_freshness(rule, now)?;
         if keys.load().get(principal.key_id()).is_none() {
             // A revoked key leaves the set, too.
             let revoked = revocations.is_key_revoked(principal.key_id());
             return Err(Denied::Inactive(if revoked { Inactive::Revoked } else { Inactive::UnknownKey }));
         }
-        verifier.verifier().admit(principal.token(), &[], revocations, clock.now()).map_err(Denied::Inactive)
+        verifier.verifier().admit(principal.token(), &[], revocations, self.shared.date(now)).map_err(Denied::Inactive)
     }
 
     /// Resolves when a token that was verified before is no longer good: it has expired, or was revoked, or by this rule
@@ -157,7 +166,7 @@ impl Verifier {
                 return denied;
             }
             let end = principal.expire_time().plus(self.shared.verifier.verifier().leeway().get());
-            let left = end.since(self.shared.clock.now());
+            let left = end.since(self.shared.date(self.shared.now()));
             tokio::select! {
                 // The sender lives as long as this verifier.
                 _ = changes.changed() => {}
@@ -184,7 +193,7 @@ impl Verifier {
     /// How old the list of revocations is: no token that was revoked longer ago than this is accepted. [`Duration::MAX`] if the
     /// list was never complete; zero without revocations.
     pub fn staleness(&self) -> Duration {
-        self.shared.freshness.staleness(monotonic_now())
+        self.shared.freshness.staleness(self.shared.now())
     }
 
     /// What is revoked.
@@ -195,7 +204,7 @@ impl Verifier {
     /// What it has counted, and how it is.
     pub fn metrics(&self) -> Metrics {
         let Shared { verifier, keys, revocations, freshness, metrics, .. } = &*self.shared;
-        let now = monotonic_now();
+        let now = self.shared.now();
         let (remembered, examined) = verifier.hits_and_misses();
         Metrics {
             remembered,
@@ -210,10 +219,11 @@ impl Verifier {
     }
 
     fn check(&self, audience: &[Audience], token: &str, rule: &Rule) -> Result<Principal, Denied> {
-        let Shared { verifier, keys, revocations, clock, .. } = &*self.shared;
-        self.check_freshness(rule)?;
+        let Shared { verifier, keys, revocations, .. } = &*self.shared;
+        let now = self.shared.now();
+        self.check_freshness(rule, now)?;
         let keys = keys.load();
-        let checked = verifier.verify_for(audience, token, &keys, revocations, clock.now());
+        let checked = verifier.verify_for(audience, token, &keys, revocations, self.shared.date(now));
         let principal = Principal::new(checked.map_err(|reason| match reason {
             // They were never had, so nobody can say.
             Inactive::UnknownKey if keys.is_empty() => Denied::Unavailable,
@@ -223,9 +233,9 @@ impl Verifier {
         Ok(principal)
     }
 
-    fn check_freshness(&self, rule: &Rule) -> Result<(), Denied> {
+    fn check_freshness(&self, rule: &Rule, now: Now) -> Result<(), Denied> {
         match rule.when_stale {
-            WhenStale::Deny if self.shared.freshness.is_stale(monotonic_now()) => Err(Denied::Unavailable),
+            WhenStale::Deny if self.shared.freshness.is_stale(now) => Err(Denied::Unavailable),
             WhenStale::Deny | WhenStale::Allow => Ok(()),
         }
     }
@@ -238,6 +248,7 @@ impl Shared {
             keys,
             revocations: RevocationSet::new(),
             freshness,
+            issuer_time: IssuerTime::new(monotonic_now()),
             place: Place::default(),
             changes: watch::Sender::new(0),
             news: Notify::new(),
@@ -248,7 +259,32 @@ impl Shared {
     }
 
     fn is_ready(&self) -> bool {
-        !self.keys.load().is_empty() && !self.freshness.is_stale(monotonic_now())
+        !self.keys.load().is_empty() && !self.freshness.is_stale(self.now())
+    }
+
+    /// This moment, by this machine's clocks.
+    pub(super) fn now(&self) -> Now {
+        Now { monotonic: monotonic_now(), date: self.clock.now() }
+    }
+
+    /// The date that tokens are judged by: this machine's, or what the issuer's clock shows at least if that is later. What has
+    /// expired there may have been forgotten there.
+    fn date(&self, now: Now) -> Timestamp {
+        self.issuer_time.now(now.monotonic).map_or(now.date, |issuer| issuer.max(now.date))
+    }
+
+    /// The date by which every clock agrees that something has expired; `None` while the issuer has not said what time it is.
+    /// A clock that is set forward and back again must not make a revoked token good.
+    fn agreed_date(&self) -> Option<Timestamp> {
+        let now = self.now();
+        self.issuer_time.now(now.monotonic).map(|issuer| issuer.min(now.date))
+    }
+
+    /// Forgets the revocations that have expired for certain. Blocks for milliseconds if there are many.
+    pub(super) fn purge(&self) {
+        if let Some(date) = self.agreed_date() {
+            self.revocations.purge(date);
+        }
     }
 
     /// Keys or revocations have changed.
@@ -258,9 +294,9 @@ impl Shared {
     }
 
     /// The list is complete up to this moment. Whether that is news.
-    pub(super) fn vouch(&self, moment: Instant, now: Instant) -> bool {
+    pub(super) fn vouch(&self, moment: Instant, now: Now) -> bool {
         let was_stale = self.freshness.is_stale(now);
-        let news = self.freshness.vouch(moment);
+        let news = self.freshness.vouch(moment, now);
         if was_stale && news {
             // From here on there is another moment at which it will be stale.
             self.news.notify_one();

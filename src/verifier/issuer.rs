@@ -1,16 +1,20 @@
 //! The way to the issuer: a connection, and a service account's token where one is needed.
 
 use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Mutex as AsyncMutex, time::timeout};
+use tokio::{sync::Mutex as AsyncMutex, task::spawn_blocking, time::timeout};
 use tonic::{
     Code, Request, Status, Streaming,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
+use zeroize::Zeroizing;
 
 use super::ambient::monotonic_now;
 use crate::{
@@ -18,23 +22,61 @@ use crate::{
     pb::v1::{self, auth_service_client::AuthServiceClient, verifier_service_client::VerifierServiceClient},
 };
 
-/// Longest that one call may take, and a stream its first message.
+/// Longest that one call may take with all that it needs, and a stream its first message.
 const CALL: Duration = Duration::from_secs(5);
+/// Longest to get a token: less than a call, so that who waits for it hears that there is none.
+const ISSUE: Duration = Duration::from_secs(4);
 /// Longest to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How often a connection on which nothing comes is asked whether it is still there, and how long that may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 /// A token is renewed so long before its end, or a fifth of its life if that is less.
 const RENEWAL: Duration = Duration::from_mins(1);
-/// How long credentials that were refused are not tried again: each attempt is audited by the issuer.
-const REFUSED: Duration = Duration::from_secs(30);
+/// How long credentials that were refused are not tried again: each attempt is audited by the issuer. Well below the
+/// default of `max_staleness`: one refusal by mistake must not make a list stale.
+const REFUSED: Duration = Duration::from_secs(10);
+/// How long any other failure to get a token is everybody's: all who waited for it fail with it, instead of one after the other.
+const SHARED: Duration = Duration::from_secs(1);
+/// Largest file with a secret.
+const MAX_SECRET: u64 = 4096;
 /// However long it lives.
 const LONGEST: Duration = Duration::from_hours(24);
 
 /// Who this verifier is to the issuer.
 pub(crate) struct Account {
     pub(crate) client_id: String,
-    pub(crate) secret: SecretString,
+    pub(crate) secret: Secret,
+}
+
+/// What proves it.
+#[derive(Clone)]
+pub(crate) enum Secret {
+    Given(SecretString),
+    /// The first line of this file, read each time: it may have been replaced.
+    File(PathBuf),
+}
+
+impl Secret {
+    async fn get(&self) -> Result<SecretString, Status> {
+        let path = match self {
+            Self::Given(secret) => return Ok(secret.clone()),
+            Self::File(path) => path.clone(),
+        };
+        // It does not come back only if the runtime ends.
+        let read =
+            spawn_blocking(move || read_secret(&path)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        read.map_err(|error| Status::failed_precondition(format!("the account's secret cannot be read: {error}")))
+    }
+}
+
+/// The secret in the first line of a file. Blocks.
+pub(crate) fn read_secret(path: &Path) -> io::Result<SecretString> {
+    let mut text = Zeroizing::new(String::new());
+    fs::File::open(path)?.take(MAX_SECRET).read_to_string(&mut text)?;
+    match text.lines().next().map(str::trim) {
+        None | Some("") => Err(io::Error::other("its first line is empty")),
+        Some(secret) => Ok(SecretString::new(secret.to_owned())),
+    }
 }
 
 /// The issuer.
@@ -86,19 +128,21 @@ impl Issuer {
 
     /// `GetVerificationKeys`.
     pub(super) async fn keys(&self) -> Result<v1::GetVerificationKeysResponse, Status> {
-        let request = self.request(v1::GetVerificationKeysRequest {}).await?;
-        let mut client = VerifierServiceClient::new(self.channel());
-        let answer = in_time(client.get_verification_keys(request)).await;
-        Ok(self.judge(answer).await?.into_inner())
+        let answer = in_time(CALL, async {
+            let request = self.request(v1::GetVerificationKeysRequest {}).await?;
+            VerifierServiceClient::new(self.channel()).get_verification_keys(request).await
+        });
+        Ok(self.judge(answer.await).await?.into_inner())
     }
 
     /// `Verify`.
     #[cfg(feature = "sidecar")]
     pub(crate) async fn verify(&self, message: v1::VerifyRequest) -> Result<v1::VerifyResponse, Status> {
-        let request = self.request(message).await?;
-        let mut client = AuthServiceClient::new(self.channel());
-        let answer = in_time(client.verify(request)).await;
-        Ok(self.judge(answer).await?.into_inner())
+        let answer = in_time(CALL, async {
+            let request = self.request(message).await?;
+            AuthServiceClient::new(self.channel()).verify(request).await
+        });
+        Ok(self.judge(answer.await).await?.into_inner())
     }
 
     /// `WatchRevocations` from this cursor on, and the moment at which it was asked for.
@@ -106,11 +150,13 @@ impl Issuer {
         &self,
         cursor: String,
     ) -> Result<(Instant, Streaming<v1::WatchRevocationsResponse>), Status> {
-        let request = self.request(v1::WatchRevocationsRequest { cursor }).await?;
-        let mut client = VerifierServiceClient::new(self.channel());
-        let asked = monotonic_now();
-        let answer = in_time(client.watch_revocations(request)).await;
-        Ok((asked, self.judge(answer).await?.into_inner()))
+        let answer = in_time(CALL, async {
+            let request = self.request(v1::WatchRevocationsRequest { cursor }).await?;
+            let asked = monotonic_now();
+            let response = VerifierServiceClient::new(self.channel()).watch_revocations(request).await?;
+            Ok((asked, response.into_inner()))
+        });
+        self.judge(answer.await).await
     }
 
     async fn judge<T>(&self, answer: Result<T, Status>) -> Result<T, Status> {
@@ -122,8 +168,12 @@ impl Issuer {
 
     /// A token that was refused is not used again.
     pub(super) async fn refused(&self, status: &Status) {
+        // Nobody waits for a token that is being got unless it matters.
+        if status.code() != Code::Unauthenticated {
+            return;
+        }
         let mut held = self.token.lock().await;
-        if status.code() == Code::Unauthenticated && matches!(*held, Held::Token(_)) {
+        if matches!(*held, Held::Token(_)) {
             *held = Held::Nothing;
         }
     }
@@ -143,31 +193,31 @@ impl Issuer {
             Held::Refused { status, until } if monotonic_now() < *until => return Err(status.clone()),
             Held::Nothing | Held::Token(_) | Held::Refused { .. } => {}
         }
-        match self.issue(account).await {
+        match in_time(ISSUE, self.issue(account)).await {
             Ok(fresh) => {
                 let authorization = fresh.authorization.clone();
                 *held = Held::Token(fresh);
                 Ok(authorization)
             }
             Err(status) => {
-                if status.code() == Code::Unauthenticated {
-                    *held = Held::Refused { status: status.clone(), until: monotonic_now() + REFUSED };
-                }
+                let pause = if status.code() == Code::Unauthenticated { REFUSED } else { SHARED };
+                *held = Held::Refused { status: status.clone(), until: monotonic_now() + pause };
                 Err(status)
             }
         }
     }
 
     async fn issue(&self, account: &Account) -> Result<Token, Status> {
+        let secret = account.secret.get().await?;
         let request = v1::IssueServiceTokenRequest {
             client_id: account.client_id.clone(),
-            client_secret: account.secret.expose().to_owned(),
+            client_secret: secret.expose().to_owned(),
             audience: vec![OWN_AUDIENCE.to_owned()],
             scope: String::new(),
         };
         let asked = monotonic_now();
         let mut client = AuthServiceClient::new(self.channel());
-        let issued = in_time(client.issue_service_token(request)).await?.into_inner();
+        let issued = client.issue_service_token(request).await?.into_inner();
         let unusable = || Status::internal("the issuer gave a token that is none");
         let token = SecretString::new(issued.access_token);
         let mut authorization =
@@ -178,7 +228,10 @@ impl Issuer {
     }
 }
 
-async fn in_time<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    let late = |_| Err(Status::deadline_exceeded(format!("no answer within {} s", CALL.as_secs())));
-    timeout(CALL, call).await.unwrap_or_else(late)
+async fn in_time<T>(limit: Duration, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let late = |_| Err(Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs())));
+    timeout(limit, call).await.unwrap_or_else(late)
 }
+
+#[cfg(test)]
+mod tests;

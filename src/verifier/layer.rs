@@ -44,8 +44,10 @@ use super::{
 /// can call other services in the caller's name, unless [`Self::strip_token`] takes it off.
 ///
 /// **A call that lasts** ends when its token expires or is revoked, or when by its rule nobody can say any more whether it was. A
-/// handler that has not answered yet is dropped, and the denial is the answer. A body under way is dropped, and the response ends
-/// with the status (gRPC) or is cut off (anything else). To go on reading the request's body fails too, for the sake of tasks that
+/// handler that has not answered yet is dropped, and the denial is the answer. Of a body under way no frame passes any more: at the
+/// next one, or at once while the server waits for one, it is dropped, and the response ends with the status (gRPC) or is cut off
+/// (anything else). While a client does not read, the server asks for no frame, so such a body is dropped only when the client reads
+/// on or goes away; keep-alive and a limit for sending bound that. To go on reading the request's body fails too, for the sake of tasks that
 /// a handler has left behind. What must not stop half way belongs into a task of its own. After an HTTP upgrade, such as to a
 /// WebSocket, the connection is the handler's: it asks [`Verifier::ended`].
 ///

@@ -32,8 +32,8 @@
 //! What is known comes by itself: keys are fetched at the start, each few minutes, when the issuer says that they have changed, and
 //! when a token names one that is not known, which is rationed; revocations come over a stream that is resumed for ever. How
 //! old the list of revocations is at most, [`Verifier::staleness`] says. When that is more than `max_staleness` a [`Rule`] says
-//! whether to deny. Age is measured by the machine's monotonic clock, which on some systems stands still while the machine
-//! sleeps; a second after it wakes up, the next heartbeat sets it right.
+//! whether to deny. Age is measured by the
+//! machine's monotonic clock and by its date, and the larger counts: the one may stand still while the machine sleeps.
 
 pub mod bearer;
 pub mod check;

@@ -97,6 +97,9 @@ pub(super) enum Unusable {
     /// It cannot be read.
     #[error("it cannot be read: {0}")]
     Unreadable(io::Error),
+    /// Somebody else could have written it.
+    #[error("others can write it, or it is somebody else's: it must be this user's, with mode 0600")]
+    Foreign,
     /// It is damaged, or no such file.
     #[error("it is damaged, or something else: {0}")]
     Damaged(&'static str),
@@ -115,10 +118,12 @@ pub(super) fn file(path: PathBuf) -> PathBuf {
 
 /// Reads the file. All of it is good, or nothing of it is used.
 pub(super) fn load(file: &Path, issuer: &str) -> Result<Known, Unusable> {
-    let mut file = fs::File::open(file).map_err(|error| match error.kind() {
+    let path = file;
+    let mut file = fs::File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unusable::Missing,
         _ => Unusable::Unreadable(error),
     })?;
+    check_owner(path, &file).map_err(Unusable::Unreadable)?.then_some(()).ok_or(Unusable::Foreign)?;
     check_sum(&file)?;
     file.rewind().map_err(Unusable::Unreadable)?;
     let mut lines = Lines(BufReader::new(file));
@@ -145,6 +150,25 @@ pub(super) fn load(file: &Path, issuer: &str) -> Result<Known, Unusable> {
         revocations.apply(&FeedEntry { number: 0, revocation, time: Timestamp::default(), expire_time });
     }
     Err(Unusable::Damaged("no end"))
+}
+
+/// Whether nobody else can have written it. This process made it in its directory, which is its own.
+#[cfg(unix)]
+fn check_owner(path: &Path, file: &fs::File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let directory = match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
+        _ => Path::new("."),
+    };
+    let (of_file, of_directory) = (file.metadata()?, fs::metadata(directory)?);
+    // The owner of `/proc/self` is this process's, where there is one.
+    let ours = fs::metadata("/proc/self").map_or(of_directory.uid(), |own| own.uid());
+    Ok(of_file.mode() & 0o022 == 0 && [ours, 0].contains(&of_file.uid()))
+}
+
+#[cfg(not(unix))]
+fn check_owner(_: &Path, _: &fs::File) -> io::Result<bool> {
+    Ok(true)
 }
 
 struct Lines(BufReader<fs::File>);
@@ -201,9 +225,10 @@ impl Keeper {
     /// Writes what is known now. Blocks.
     fn save(&self, shared: &Shared) -> io::Result<()> {
         // Moment and cursor before the revocations: those that come meanwhile are too many, not too few.
-        let staleness = shared.freshness.staleness(monotonic_now());
+        let now = shared.now();
+        let staleness = shared.freshness.staleness(now);
         let complete_time =
-            (shared.freshness.is_asked_for() && staleness < Duration::MAX).then(|| shared.clock.now().minus(staleness));
+            (shared.freshness.is_asked_for() && staleness < Duration::MAX).then(|| now.date.minus(staleness));
         let head = Head {
             format: FORMAT.to_owned(),
             version: VERSION,
@@ -277,8 +302,7 @@ fn sync_directory(file: &Path) -> io::Result<()> {
 }
 
 /// Saves what changes for as long as there is somebody who needs it. Never on the path of a check.
-pub(super) async fn keep(shared: Arc<Shared>, keeper: Keeper) {
-    let keeper = Arc::new(keeper);
+pub(super) async fn keep(shared: Arc<Shared>, keeper: Arc<Keeper>) {
     let mut failing = false;
     let mut pause = SOON;
     loop {

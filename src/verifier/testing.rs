@@ -1,13 +1,17 @@
 //! An issuer of one key and a clock that stands still, for the tests of what embeds the verifier.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use serde_json::json;
+use tonic::transport::Endpoint;
 
-use super::Verifier;
+use super::{Builder, Verifier};
 use crate::{
     domain::{
         id::SessionId,
@@ -18,8 +22,8 @@ use crate::{
     jose::{KeySet, SigningKeyPair},
 };
 
-const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
-const SESSION: &str = "01a20076-bd5d-7314-8f70-000000000002";
+pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+pub(super) const SESSION: &str = "01a20076-bd5d-7314-8f70-000000000002";
 
 /// Says what it was set to.
 pub(super) struct StillClock(AtomicI64);
@@ -39,10 +43,20 @@ pub(super) struct Surroundings {
 
 impl Surroundings {
     pub(super) async fn new() -> Self {
+        Self::of(Builder::without_revocations).await
+    }
+
+    /// One that hears of revocations from whatever says them in a test: nobody listens where it asks.
+    pub(super) async fn listening() -> Self {
+        let nobody = Endpoint::from_static("http://127.0.0.1:1");
+        Self::of(|builder| builder.service(nobody).start_timeout(Duration::ZERO)).await
+    }
+
+    async fn of(make: impl FnOnce(Builder) -> Builder) -> Self {
         let pair = SigningKeyPair::generate(Algorithm::Es256).unwrap();
         let keys = KeySet::from_keys(vec![pair.public_key().clone()]).unwrap();
         let clock = Arc::new(StillClock(AtomicI64::new(NOW.as_micros())));
-        let builder = Verifier::builder("https://issuer.test", ["shop"]).keys(keys).without_revocations();
+        let builder = make(Verifier::builder("https://issuer.test", ["shop"]).keys(keys));
         let verifier = builder.clock(Arc::clone(&clock) as Arc<dyn Clock>).start().await.unwrap();
         Self { verifier, pair, clock }
     }
@@ -64,6 +78,11 @@ impl Surroundings {
         let expire_time = Timestamp::from_seconds(NOW.as_seconds() + 600);
         self.verifier.shared.revocations.apply(&FeedEntry { number: 1, revocation, time: NOW, expire_time });
         self.verifier.shared.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Sets the clock to so many seconds after the moment at which every token begins.
+    pub(super) fn set_clock(&self, seconds: i64) {
+        self.clock.0.store(NOW.as_micros() + seconds * 1_000_000, Ordering::SeqCst);
     }
 
     /// Comes to the last millisecond of every token.

@@ -47,8 +47,14 @@ fn what_does_not_go_together_is_refused_with_advice() {
             matches!(e, BuildError::UselessAccount)
         }),
         (builder().keys(keys()).without_revocations().persist_in("x"), |e| matches!(e, BuildError::UselessPersistence)),
-        (builder().service(service()).max_staleness(Duration::from_millis(1_999)), |e| {
+        (builder().service(service()).max_staleness(Duration::from_millis(2_999)), |e| {
             matches!(e, BuildError::StalenessTooShort)
+        }),
+        (builder().service(service()).key_cool_down(Duration::from_millis(999)), |e| {
+            matches!(e, BuildError::CoolDownTooShort)
+        }),
+        (builder().service(service()).service_account_file("svc_x", "/missing"), |e| {
+            matches!(e, BuildError::SecretFile { .. })
         }),
         (builder().service_url("http://192.0.2.1:50051").unwrap(), |e| matches!(e, BuildError::Plaintext(_))),
         (builder().service_url("http://[2001:db8::1]:50051").unwrap(), |e| matches!(e, BuildError::Plaintext(_))),
@@ -74,6 +80,7 @@ fn what_goes_together_is_taken() {
         builder().service_url("http://192.0.2.1:1").unwrap().allow_plaintext(),
         builder().service_url("https://issuer.example.com").unwrap().service_account("svc_x", "vss_x".to_owned()),
         builder().service(service()).without_revocations(),
+        builder().service(service()).max_staleness(Duration::from_secs(3)).key_cool_down(Duration::from_secs(1)),
         builder().service(service()).jwks_url("https://issuer.example.com/jwks"),
         builder().service(service()).keys(keys()).persist_in("x"),
         builder().jwks_url("http://localhost:1/jwks").without_revocations().persist_in("x"),

@@ -18,6 +18,8 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::OnceCell,
+    task::spawn_blocking,
     time::timeout,
 };
 use tokio_rustls::{
@@ -55,12 +57,14 @@ const LIMIT: Duration = Duration::from_secs(5);
 const MAX_DOCUMENT: usize = 64 * 1024;
 
 /// How to fetch.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Fetcher {
     /// Certificates to trust instead of the system's.
-    pub(crate) ca_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
     /// Whether other machines may be asked without TLS.
-    pub(crate) insecure_http: bool,
+    insecure_http: bool,
+    /// Whom the system trusts: read once, for they are many files.
+    system: Arc<OnceCell<TlsConnector>>,
 }
 
 /// What there is at a URL.
@@ -72,6 +76,11 @@ pub(crate) enum Document {
 }
 
 impl Fetcher {
+    /// One that trusts these certificates instead of the system's, and perhaps asks other machines without TLS.
+    pub(crate) fn new(ca_file: Option<PathBuf>, insecure_http: bool) -> Self {
+        Self { ca_file, insecure_http, system: Arc::default() }
+    }
+
     /// Fetches a document.
     pub(crate) async fn fetch(&self, url: &str) -> Result<Document, FetchError> {
         let answer = timeout(LIMIT, self.get(url)).await;
@@ -106,31 +115,51 @@ impl Fetcher {
             return exchange(connect(port.unwrap_or(80)).await?, &uri).await;
         }
         let name = ServerName::try_from(host.to_owned()).map_err(FetchError::failed)?;
-        let connector = self.connector()?;
+        let connector = self.connector().await?;
         let stream = connector.connect(name, connect(port.unwrap_or(443)).await?).await;
         exchange(stream.map_err(|e| FetchError::Failed(format!("no TLS: {e}")))?, &uri).await
     }
 
-    fn connector(&self) -> Result<TlsConnector, FetchError> {
-        let mut roots = RootCertStore::empty();
-        match &self.ca_file {
-            Some(file) => trust(&mut roots, file)?,
-            None => {
-                // Single broken files among the system's are none of ours, as long as anybody is trusted.
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        if roots.is_empty() {
-            return Err(FetchError::NobodyTrusted);
-        }
-        // Not the process's default provider: there is none, and nobody installs one.
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(FetchError::failed)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(TlsConnector::from(Arc::new(config)))
+    /// Reads files, so elsewhere than where calls are answered.
+    async fn connector(&self) -> Result<TlsConnector, FetchError> {
+        let Some(file) = self.ca_file.clone() else {
+            return self.system.get_or_try_init(async || blocking(|| connector(system())).await).await.cloned();
+        };
+        // It may be another one tomorrow.
+        blocking(move || {
+            let mut roots = RootCertStore::empty();
+            trust(&mut roots, &file)?;
+            connector(roots)
+        })
+        .await
     }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FetchError> + Send + 'static,
+) -> Result<T, FetchError> {
+    // It does not come back only if the runtime ends.
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(FetchError::failed(error)))
+}
+
+fn system() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    // Single broken files among the system's are none of ours, as long as anybody is trusted.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+fn connector(roots: RootCertStore) -> Result<TlsConnector, FetchError> {
+    if roots.is_empty() {
+        return Err(FetchError::NobodyTrusted);
+    }
+    // Not the process's default provider: there is none, and nobody installs one.
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(FetchError::failed)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn trust(roots: &mut RootCertStore, file: &Path) -> Result<(), FetchError> {

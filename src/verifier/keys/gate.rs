@@ -13,7 +13,13 @@ pub(super) struct Gate {
     pending: bool,
     /// Whether the latest one that ended has failed.
     failed: bool,
+    /// When the issuer last said that the keys have changed.
+    changed: Option<Instant>,
 }
+
+/// For so long after the issuer has said that the keys have changed, those that it gives out may be the old ones: another of its
+/// nodes, or the one that said so, may not have read them yet. Longer than the second look takes.
+const UNSETTLED: Duration = Duration::from_secs(3);
 
 /// What to do about an unknown `kid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +30,13 @@ pub(super) enum Look {
     Begin,
     /// The keys are those of a moment ago: there is no such key.
     Known,
-    /// The keys could not be fetched a moment ago: nobody can say.
+    /// The keys could not be fetched a moment ago, or may not be the newest: nobody can say.
     Failed,
 }
 
 impl Gate {
     pub(super) const fn new(cool_down: Duration) -> Self {
-        Self { cool_down, began: None, pending: false, failed: false }
+        Self { cool_down, began: None, pending: false, failed: false, changed: None }
     }
 
     /// Somebody asks for an unknown `kid`.
@@ -40,11 +46,7 @@ impl Gate {
         }
         match self.began {
             Some(began) if now.saturating_duration_since(began) < self.cool_down => {
-                if self.failed {
-                    Look::Failed
-                } else {
-                    Look::Known
-                }
+                if self.failed || self.is_unsettled(now) { Look::Failed } else { Look::Known }
             }
             _ => {
                 self.pending = true;
@@ -63,6 +65,16 @@ impl Gate {
     pub(super) fn end(&mut self, failed: bool) {
         self.pending = false;
         self.failed = failed;
+    }
+
+    /// The issuer says that the keys have changed.
+    pub(super) const fn change(&mut self, now: Instant) {
+        self.changed = Some(now);
+    }
+
+    /// Whether a key that is not among those fetched may be one all the same.
+    pub(super) fn is_unsettled(&self, now: Instant) -> bool {
+        self.changed.is_some_and(|changed| now.saturating_duration_since(changed) < UNSETTLED)
     }
 
     /// Whether the latest fetch that ended has failed.
@@ -125,5 +137,19 @@ mod tests {
         assert_eq!(gate.ask(start + 9 * SECOND), Look::Known);
         assert_eq!(gate.ask(start + 10 * SECOND), Look::Begin);
         assert_eq!(gate.ask(start + 10 * SECOND), Look::Wait, "asked for, though not begun");
+    }
+    #[test]
+    fn right_after_a_change_nobody_can_say_that_a_key_is_unknown() {
+        let start = monotonic_now();
+        let mut gate = Gate::new(10 * SECOND);
+        gate.begin(start);
+        gate.end(false);
+        assert_eq!(gate.ask(start), Look::Known);
+        gate.change(start + SECOND);
+        gate.begin(start + SECOND);
+        gate.end(false);
+        assert_eq!(gate.ask(start + SECOND), Look::Failed);
+        assert_eq!(gate.ask(start + 7 * SECOND / 2), Look::Failed);
+        assert_eq!(gate.ask(start + 4 * SECOND), Look::Known);
     }
 }

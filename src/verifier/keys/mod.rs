@@ -6,7 +6,10 @@ mod gate;
 mod source;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,6 +37,11 @@ use crate::jose::KeySet;
 /// They are fetched as often as this though nobody says that they have changed, and at random up to [`SPREAD`] later.
 const REFRESH: Duration = Duration::from_mins(4);
 const SPREAD: Duration = Duration::from_mins(2);
+/// Random pause before a fetch because they have changed: every verifier hears of that at one moment.
+const CROWD: Duration = Duration::from_millis(200);
+/// So long after that fetch comes another, and at random up to as much later: the first one may have been answered by a node that
+/// had not read the new keys yet.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// Longest that a caller waits for a fetch.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Longest that a fetch may take. Below the shortest cool-down that makes sense.
@@ -46,6 +54,8 @@ pub(super) struct Keys {
     /// `None`: they are what they are, and nobody fetches others.
     gate: Option<Mutex<Gate>>,
     wanted: Notify,
+    /// Whether it was the issuer who said so.
+    announced: AtomicBool,
     /// Goes up with every fetch that ends.
     fetches: watch::Sender<u64>,
 }
@@ -53,7 +63,13 @@ pub(super) struct Keys {
 impl Keys {
     /// Keys that are never fetched.
     pub(super) fn given(keys: KeySet) -> Self {
-        Self { current: ArcSwap::from_pointee(keys), gate: None, wanted: Notify::new(), fetches: watch::Sender::new(0) }
+        Self {
+            current: ArcSwap::from_pointee(keys),
+            gate: None,
+            wanted: Notify::new(),
+            announced: AtomicBool::new(false),
+            fetches: watch::Sender::new(0),
+        }
     }
 
     /// Keys that are to be fetched, of which these are known already.
@@ -68,7 +84,17 @@ impl Keys {
 
     /// Fetches them soon, because the issuer says that they have changed.
     pub(super) fn refresh(&self) {
+        if let Some(mut gate) = self.gate() {
+            gate.change(monotonic_now());
+        }
+        self.announced.store(true, Ordering::Release);
         self.wanted.notify_one();
+    }
+
+    /// Why a token is denied of which the key is not among those that were just fetched.
+    pub(super) fn unknown(&self) -> Denied {
+        let unsettled = self.gate().is_some_and(|gate| gate.is_unsettled(monotonic_now()));
+        if unsettled { Denied::Unavailable } else { Denied::Inactive(Inactive::UnknownKey) }
     }
 
     fn gate(&self) -> Option<MutexGuard<'_, Gate>> {
@@ -134,10 +160,11 @@ impl Keys {
 }
 
 /// Fetches the keys for as long as there is somebody who needs them.
-pub(super) async fn keep(shared: Arc<Shared>, source: Source) {
+pub(super) async fn keep(shared: Arc<Shared>, source: Arc<Source>) {
     let keys = &shared.keys;
     let mut back_off = BackOff::default();
     let mut failing = false;
+    let mut second_look = None;
     loop {
         keys.begin(monotonic_now());
         let fetched = timeout(LIMIT, source.fetch()).await.unwrap_or(Err(SourceError::Late));
@@ -165,9 +192,14 @@ pub(super) async fn keep(shared: Arc<Shared>, source: Source) {
                 back_off.next(jitter)
             }
         };
+        let pause = second_look.take().map_or(pause, |look: Duration| look.min(pause));
         tokio::select! {
             () = keys.wanted.notified() => {
-                let pause = keys.gate().map_or(Duration::ZERO, |gate| gate.pause(monotonic_now()));
+                let mut pause = keys.gate().map_or(Duration::ZERO, |gate| gate.pause(monotonic_now()));
+                if keys.announced.swap(false, Ordering::AcqRel) {
+                    pause = pause.max(jitter(CROWD));
+                    second_look = Some(SECOND_LOOK + jitter(SECOND_LOOK));
+                }
                 sleep(pause).await;
             }
             () = sleep(pause) => {}

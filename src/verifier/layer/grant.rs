@@ -33,24 +33,21 @@ pub(super) struct Watch {
     grant: Grant,
     /// Only while the body keeps us waiting: what ends at once needs no alarm.
     alarm: Option<Pin<Box<dyn Future<Output = Denied> + Send>>>,
-    /// Whether a frame has passed or was waited for. A first one that is there at once belongs to what was admitted just now.
-    begun: bool,
 }
 
 impl Watch {
     pub(super) fn new(grant: Grant) -> Self {
-        Self { grant, alarm: None, begun: false }
+        Self { grant, alarm: None }
     }
 
-    /// Asked before a frame passes: whether none may any more.
-    pub(super) fn check(&mut self) -> Option<Denied> {
-        let first = !std::mem::replace(&mut self.begun, true);
-        if first { None } else { self.grant.verifier.recheck(&self.grant.principal, &self.grant.rule).err() }
+    /// Asked before a frame passes: whether none may any more. Also before the first: a body may be read long after its call was
+    /// let through.
+    pub(super) fn check(&self) -> Option<Denied> {
+        self.grant.verifier.recheck(&self.grant.principal, &self.grant.rule).err()
     }
 
     /// Asked when there is no frame: wakes the task when none may pass any more.
     pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Option<Denied> {
-        self.begun = true;
         let alarm = self.alarm.get_or_insert_with(|| {
             let grant = self.grant.clone();
             Box::pin(async move { grant.ended().await })

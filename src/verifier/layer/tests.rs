@@ -295,6 +295,23 @@ async fn a_task_that_goes_on_reading_gets_no_more() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_first_read_late_gets_nothing() {
+    let around = Surroundings::new().await;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let inner = Inner::new(move |request: Request<Guarded<Pipe>>| {
+        tell.send(request.into_body()).unwrap();
+        async { Response::new(pipe().1) }
+    });
+    let mut service = layer(&around, Rule::required()).layer(inner);
+    let (sender, request) = request(Some(&around.token("", &[])), "text/plain");
+    assert_eq!(call(&mut service, request).await.status(), 200);
+    let mut left_behind = told.recv().await.unwrap();
+    send(&sender, "sent in time");
+    around.revoke();
+    assert!(next(&mut left_behind).await.unwrap().is_err());
+}
+
+#[tokio::test]
 async fn a_call_that_answers_at_once_costs_no_alarm() {
     let around = Surroundings::new().await;
     let alarms = || around.verifier.shared.changes.receiver_count();

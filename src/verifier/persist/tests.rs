@@ -153,3 +153,14 @@ fn a_place_that_cannot_be_written_is_an_error_and_leaves_nothing() {
     assert!(taken.write(&head(&keys), &RevocationSet::new()).is_err());
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
 }
+
+#[test]
+fn a_file_that_others_can_write_is_of_no_use() {
+    let Saved { keeper, directory: _kept, .. } = saved(&set(0));
+    for (mode, good) in [(0o620, false), (0o602, false), (0o666, false), (0o644, true), (0o600, true)] {
+        fs::set_permissions(&keeper.file, fs::Permissions::from_mode(mode)).unwrap();
+        let loaded = load(&keeper.file, ISSUER);
+        assert_eq!(loaded.is_ok(), good, "{mode:o}");
+        assert!(good || matches!(loaded, Err(Unusable::Foreign)));
+    }
+}

@@ -1,5 +1,8 @@
 //! How old the list of revocations is, without trusting two machines' clocks to agree. Moments are arguments.
 //!
+//! Age is measured by the monotonic clock, and by the date too: the one stands still on some systems while the machine sleeps, and
+//! the other can be set. The larger age counts, so that neither makes a list look younger than it is.
+//!
 //! The issuer says by its own clock when it sent something and up to when the list was complete then. What is known for
 //! certain is that it sent the first response after it was asked: so that response is taken to be as old as the question, and the
 //! later ones to be as much younger as the issuer's clock says. A response that was held up on its way is so not taken for a
@@ -45,6 +48,21 @@ impl Anchor {
     }
 }
 
+/// This moment, by both clocks of this machine.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::verifier) struct Now {
+    pub(in crate::verifier) monotonic: Instant,
+    pub(in crate::verifier) date: Timestamp,
+}
+
+impl Now {
+    /// Whether the date has gone on by `most` more than the monotonic clock since then: the machine slept, or the date was set.
+    pub(super) fn leapt(&self, then: &Self, most: Duration) -> bool {
+        let passed = self.monotonic.saturating_duration_since(then.monotonic);
+        self.date.since(then.date) > passed.saturating_add(most)
+    }
+}
+
 /// Up to when the list is complete. Read by every check of a token, hence no lock.
 #[derive(Debug)]
 pub(in crate::verifier) struct Freshness {
@@ -52,6 +70,8 @@ pub(in crate::verifier) struct Freshness {
     origin: Instant,
     /// Microseconds after `origin`, or [`NEVER`].
     complete: AtomicI64,
+    /// The same as a date, in microseconds since 1970.
+    date: AtomicI64,
     /// `None`: there is no list, and nobody misses it.
     max_staleness: Option<Duration>,
 }
@@ -61,34 +81,41 @@ const NEVER: i64 = i64::MIN;
 impl Freshness {
     /// Of a list that is not complete yet. Without `max_staleness`: of one that is not asked for.
     pub(in crate::verifier) const fn new(max_staleness: Option<Duration>, now: Instant) -> Self {
-        Self { origin: now, complete: AtomicI64::new(NEVER), max_staleness }
+        Self { origin: now, complete: AtomicI64::new(NEVER), date: AtomicI64::new(0), max_staleness }
     }
 
-    /// The list is complete up to this moment, or was already up to a later one. Whether that is news.
-    pub(in crate::verifier) fn vouch(&self, moment: Instant) -> bool {
+    /// The list is complete up to this moment, or was already up to a later one. Whether that is news. One at a time.
+    pub(in crate::verifier) fn vouch(&self, moment: Instant, now: Now) -> bool {
         let micros = match moment.checked_duration_since(self.origin) {
             Some(after) => signed_micros(after),
             None => -signed_micros(self.origin.saturating_duration_since(moment)),
         };
-        self.complete.fetch_max(micros, Ordering::AcqRel) < micros
+        if self.complete.load(Ordering::Acquire) >= micros {
+            return false;
+        }
+        let date = now.date.minus(now.monotonic.saturating_duration_since(moment));
+        self.date.store(date.as_micros(), Ordering::Release);
+        self.complete.store(micros, Ordering::Release);
+        true
     }
 
     /// How old the list is; [`Duration::MAX`] if it was never complete, zero if there is none.
-    pub(in crate::verifier) fn staleness(&self, now: Instant) -> Duration {
+    pub(in crate::verifier) fn staleness(&self, now: Now) -> Duration {
         if self.max_staleness.is_none() {
             return Duration::ZERO;
         }
         match self.complete.load(Ordering::Acquire) {
             NEVER => Duration::MAX,
             complete => {
-                let now = signed_micros(now.saturating_duration_since(self.origin));
-                Duration::from_micros(u64::try_from(now.saturating_sub(complete)).unwrap_or(0))
+                let elapsed = signed_micros(now.monotonic.saturating_duration_since(self.origin));
+                let age = Duration::from_micros(u64::try_from(elapsed.saturating_sub(complete)).unwrap_or(0));
+                age.max(now.date.since(Timestamp::from_micros(self.date.load(Ordering::Acquire))))
             }
         }
     }
 
     /// Whether revocations could be missing for longer than is allowed.
-    pub(in crate::verifier) fn is_stale(&self, now: Instant) -> bool {
+    pub(in crate::verifier) fn is_stale(&self, now: Now) -> bool {
         self.max_staleness.is_some_and(|max| self.staleness(now) > max)
     }
 
@@ -97,13 +124,18 @@ impl Freshness {
         self.max_staleness.is_some()
     }
 
+    /// Whether a second or two more do not make it stale.
+    pub(in crate::verifier) fn is_young(&self, now: Now) -> bool {
+        self.max_staleness.is_none_or(|max| self.staleness(now) < max / 3)
+    }
+
     /// How long the list is still good for if nothing more comes; `None` if it is not, or is for ever.
-    pub(in crate::verifier) fn good_for(&self, now: Instant) -> Option<Duration> {
+    pub(in crate::verifier) fn good_for(&self, now: Now) -> Option<Duration> {
         self.max_staleness?.checked_sub(self.staleness(now))
     }
 }
 
-fn signed_micros(duration: Duration) -> i64 {
+pub(super) fn signed_micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
@@ -148,28 +180,52 @@ mod tests {
         assert_eq!(anchor.moment(at(3_601_500), at(3_700_000), asked + ms(41_000)), Some(asked + ms(2_500)));
     }
 
+    /// This moment by clocks of which nobody has set one.
+    fn by_both(monotonic: Instant, start: Instant) -> Now {
+        Now { monotonic, date: at(0).plus(monotonic.saturating_duration_since(start)) }
+    }
+
     #[test]
     fn a_list_is_stale_until_it_is_complete_and_again_when_nothing_comes() {
-        let now = monotonic_now() + ms(100_000);
+        let start = monotonic_now();
+        let now = start + ms(100_000);
+        let by = |moment| by_both(moment, start);
         let list = Freshness::new(Some(ms(2_000)), now);
-        assert_eq!((list.is_stale(now), list.staleness(now), list.good_for(now)), (true, Duration::MAX, None));
-        assert!(list.vouch(now - ms(500)), "from before this process looked");
-        assert_eq!((list.is_stale(now), list.staleness(now), list.good_for(now)), (false, ms(500), Some(ms(1_500))));
-        assert!(!list.vouch(now - ms(600)), "older news are none");
-        assert_eq!(list.staleness(now), ms(500));
-        assert_eq!((list.is_stale(now + ms(1_500)), list.is_stale(now + ms(1_501))), (false, true));
-        assert!(list.vouch(now + ms(1_000)));
-        assert!(!list.is_stale(now + ms(3_000)));
+        assert_eq!(
+            (list.is_stale(by(now)), list.staleness(by(now)), list.good_for(by(now))),
+            (true, Duration::MAX, None)
+        );
+        assert!(list.vouch(now - ms(500), by(now)), "from before this process looked");
+        let known = (list.is_stale(by(now)), list.staleness(by(now)), list.good_for(by(now)));
+        assert_eq!(known, (false, ms(500), Some(ms(1_500))));
+        assert!(!list.vouch(now - ms(600), by(now)), "older news are none");
+        assert_eq!(list.staleness(by(now)), ms(500));
+        assert_eq!((list.is_stale(by(now + ms(1_500))), list.is_stale(by(now + ms(1_501)))), (false, true));
+        assert!(list.vouch(now + ms(1_000), by(now + ms(1_000))));
+        assert!(!list.is_stale(by(now + ms(3_000))));
+    }
+
+    #[test]
+    fn a_machine_that_slept_knows_that_its_list_is_old_and_a_date_set_back_makes_none_younger() {
+        let start = monotonic_now();
+        let list = Freshness::new(Some(ms(30_000)), start);
+        let awake = by_both(start + ms(1_000), start);
+        assert!(list.vouch(awake.monotonic - ms(200), awake));
+        // An hour by the date, of which the monotonic clock saw a second.
+        let woken = Now { monotonic: awake.monotonic + ms(1_000), date: awake.date.plus(ms(3_600_000)) };
+        assert_eq!((list.is_stale(woken), list.staleness(woken)), (true, ms(3_600_200)));
+        assert!(woken.leapt(&awake, ms(2_000)) && !by_both(start + ms(9_000), start).leapt(&awake, ms(2_000)));
+        let set_back = Now { monotonic: awake.monotonic + ms(40_000), date: awake.date.minus(ms(3_600_000)) };
+        assert_eq!((list.is_stale(set_back), list.staleness(set_back)), (true, ms(40_200)));
+        assert!(!set_back.leapt(&awake, ms(0)));
     }
 
     #[test]
     fn without_a_list_nothing_is_stale() {
-        let now = monotonic_now();
-        let none = Freshness::new(None, now);
-        assert_eq!(
-            (none.is_stale(now + ms(u32::MAX.into())), none.staleness(now), none.good_for(now)),
-            (false, Duration::ZERO, None)
-        );
+        let start = monotonic_now();
+        let (none, now) = (Freshness::new(None, start), by_both(start, start));
+        let far = by_both(start + ms(u32::MAX.into()), start);
+        assert_eq!((none.is_stale(far), none.staleness(now), none.good_for(now)), (false, Duration::ZERO, None));
     }
 
     proptest! {

@@ -2,21 +2,28 @@
 
 mod back_off;
 mod freshness;
+mod issuer_time;
 mod taken;
 
 use std::{
+    error::Error as _,
     fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::time::{sleep, timeout};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
-pub(super) use self::{back_off::BackOff, freshness::Freshness};
+pub(super) use self::{
+    back_off::BackOff,
+    freshness::{Freshness, Now},
+    issuer_time::IssuerTime,
+};
 use self::{
     freshness::Anchor,
+    issuer_time::Heard,
     taken::{Taken, timestamp},
 };
 use super::{
@@ -31,8 +38,15 @@ use crate::pb::v1::WatchRevocationsResponse;
 const IDLE: Duration = Duration::from_secs(5);
 /// The same for a stream that said something nobody understood. It brings nothing new for certain.
 const NOT_UNDERSTOOD: Duration = Duration::from_mins(1);
-/// A stream that lasted so long was none in vain.
+/// A stream that brought news for so long was none in vain.
 const LASTING: Duration = Duration::from_secs(5);
+/// Longest pause after one that lasted and that the issuer itself ended: it restarts, and everybody is to look for another node.
+const POLITE: Duration = Duration::from_secs(1);
+/// A connection that brings nothing but refusals is kept for so many of them. Then another one may find another node.
+const REFUSALS: u32 = 3;
+/// By how much the date may go on more than the monotonic clock between two responses. What lay in a buffer while the machine
+/// slept must not vouch for the list.
+const LEAP: Duration = Duration::from_secs(2);
 
 /// Where to go on.
 #[derive(Default)]
@@ -57,10 +71,12 @@ impl Place {
 }
 
 /// How a stream ended.
+#[derive(Debug)]
 enum End {
     Refused(Status),
     Closed,
     Idle,
+    Leapt,
 }
 
 impl fmt::Display for End {
@@ -69,32 +85,79 @@ impl fmt::Display for End {
             Self::Refused(status) => write!(f, "{}: {}", status.code(), status.message()),
             Self::Closed => f.write_str("the issuer ended the stream"),
             Self::Idle => f.write_str("nothing new for too long"),
+            Self::Leapt => f.write_str("the date has leapt: the list is asked for anew"),
         }
+    }
+}
+
+impl End {
+    /// Whether the issuer itself has said so, over a connection that works.
+    fn is_polite(&self) -> bool {
+        match self {
+            // What the transport makes of its own troubles has a cause; and nobody said anything within the deadline.
+            Self::Refused(status) => status.source().is_none() && status.code() != Code::DeadlineExceeded,
+            Self::Closed | Self::Leapt => true,
+            Self::Idle => false,
+        }
+    }
+}
+
+/// What is done after a stream, by how the ones before it went.
+#[derive(Debug, Default)]
+struct Course {
+    back_off: BackOff,
+    /// Refusals in a row, over one connection.
+    refusals: u32,
+}
+
+impl Course {
+    /// Whether the next one wants a connection of its own, and the pause before it.
+    ///
+    /// `lasted`: it brought news for a while. `is_young`: the list will not be stale soon.
+    fn after(
+        &mut self,
+        end: &End,
+        lasted: bool,
+        is_young: bool,
+        jitter: impl Fn(Duration) -> Duration,
+    ) -> (bool, Duration) {
+        if lasted {
+            self.back_off.reset();
+            self.refusals = 0;
+        }
+        self.refusals += 1;
+        // A silence may be a dead connection's, which only its other end knows.
+        let reconnects = !end.is_polite() || self.refusals > REFUSALS;
+        if reconnects {
+            self.refusals = 0;
+        }
+        let pause = self.back_off.next(&jitter);
+        let in_no_hurry = lasted && is_young && matches!(end, End::Refused(_) | End::Closed) && end.is_polite();
+        (reconnects, if in_no_hurry { pause.max(jitter(POLITE)) } else { pause })
     }
 }
 
 /// Follows the list for as long as there is somebody who needs it.
 pub(super) async fn follow(shared: Arc<Shared>, issuer: Arc<Issuer>) {
-    let mut back_off = BackOff::default();
+    let mut course = Course::default();
     let mut failing = false;
     loop {
-        let began = monotonic_now();
-        let (end, opened) = match issuer.watch(shared.place.cursor()).await {
+        let began = shared.now();
+        let (end, opened, lasted) = match issuer.watch(shared.place.cursor()).await {
             Ok((asked, stream)) => {
                 shared.metrics.connected();
-                let end = Stream::new(&shared, asked).take_in(stream).await;
+                let (end, lasted) = Stream::new(&shared, began, asked).take_in(stream).await;
                 shared.metrics.disconnected();
-                (end, true)
+                (end, true, lasted)
             }
-            Err(status) => (End::Refused(status), false),
+            Err(status) => (End::Refused(status), false, false),
         };
         if let End::Refused(status) = &end {
             issuer.refused(status).await;
         }
-        // Perhaps to another node; and after a silence the connection may be dead, which only its other end knows.
-        issuer.reconnect();
-        if monotonic_now().saturating_duration_since(began) >= LASTING && opened {
-            back_off.reset();
+        let (reconnects, pause) = course.after(&end, lasted, shared.freshness.is_young(shared.now()), jitter);
+        if reconnects {
+            issuer.reconnect();
         }
         if opened {
             info!(%end, "the stream of revocations is resumed");
@@ -104,15 +167,20 @@ pub(super) async fn follow(shared: Arc<Shared>, issuer: Arc<Issuer>) {
             debug!(%end, "revocations cannot be had from the issuer");
         }
         failing = !opened;
-        sleep(back_off.next(jitter)).await;
+        sleep(pause).await;
     }
 }
 
 /// One stream.
 struct Stream<'a> {
     shared: &'a Shared,
+    /// When it was asked for, and when its first response may have been made.
+    began: Now,
     asked: Instant,
     anchor: Option<Anchor>,
+    heard: Heard,
+    /// When the latest response came.
+    latest: Now,
     /// Whether everything it said was understood.
     trusted: bool,
     /// When it last brought something new.
@@ -120,25 +188,37 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    fn new(shared: &'a Shared, asked: Instant) -> Self {
-        Self { shared, asked, anchor: None, trusted: true, progress: monotonic_now() }
+    fn new(shared: &'a Shared, began: Now, asked: Instant) -> Self {
+        let progress = monotonic_now();
+        Self { shared, began, asked, anchor: None, heard: Heard::default(), latest: began, trusted: true, progress }
     }
 
-    async fn take_in(mut self, mut stream: Streaming<WatchRevocationsResponse>) -> End {
-        loop {
+    /// How it ended, and whether it brought news for a while.
+    async fn take_in(mut self, mut stream: Streaming<WatchRevocationsResponse>) -> (End, bool) {
+        let end = loop {
             let limit = if self.trusted { IDLE } else { NOT_UNDERSTOOD };
             let left = limit.saturating_sub(monotonic_now().saturating_duration_since(self.progress));
             match timeout(left, stream.message()).await {
-                Ok(Ok(Some(response))) => self.respond(response),
-                Ok(Ok(None)) => return End::Closed,
-                Ok(Err(status)) => return End::Refused(status),
-                Err(_) => return End::Idle,
+                Ok(Ok(Some(response))) => {
+                    if !self.respond(response) {
+                        break End::Leapt;
+                    }
+                }
+                Ok(Ok(None)) => break End::Closed,
+                Ok(Err(status)) => break End::Refused(status),
+                Err(_) => break End::Idle,
             }
-        }
+        };
+        (end, self.progress.saturating_duration_since(self.began.monotonic) >= LASTING)
     }
 
-    fn respond(&mut self, mut response: WatchRevocationsResponse) {
-        let now = monotonic_now();
+    /// Takes in a response. Whether the next one may be waited for.
+    fn respond(&mut self, mut response: WatchRevocationsResponse) -> bool {
+        let now = self.shared.now();
+        // Before anything is judged by it.
+        if let Some(server) = response.server_time {
+            self.shared.issuer_time.hear(&mut self.heard, timestamp(server), now.monotonic);
+        }
         let more = !response.revocations.is_empty();
         let Taken { entries, keys_changed, unknown } = taken::read(mem::take(&mut response.revocations));
         for entry in &entries {
@@ -157,17 +237,21 @@ impl<'a> Stream<'a> {
                 "the issuer revokes what this version does not understand: the list is not complete, update it"
             );
         }
+        if now.leapt(&mem::replace(&mut self.latest, now), LEAP) {
+            return false;
+        }
         if self.trusted {
             self.vouch(response, more, now);
         }
+        true
     }
 
     /// Takes the response's word for where to go on and how complete the list is.
-    fn vouch(&mut self, response: WatchRevocationsResponse, more: bool, now: Instant) {
+    fn vouch(&mut self, response: WatchRevocationsResponse, more: bool, now: Now) {
         let WatchRevocationsResponse { revocations: _, cursor, complete_time, server_time } = response;
         let moment = server_time.map(timestamp).and_then(|server| {
             let anchor = self.anchor.get_or_insert(Anchor::new(self.asked, server));
-            complete_time.map(timestamp).and_then(|complete| anchor.moment(server, complete, now))
+            complete_time.map(timestamp).and_then(|complete| anchor.moment(server, complete, now.monotonic))
         });
         if !cursor.is_empty() {
             self.shared.place.set(cursor);
@@ -178,7 +262,10 @@ impl<'a> Stream<'a> {
             None => more,
         };
         if news {
-            self.progress = now;
+            self.progress = now.monotonic;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ on_both_databases!(a_logout_ends_what_goes_on_and_refuses_what_comes, without_th
 /// A node on a database of its own, and a verifier that listens to it.
 async fn surroundings(backend: Backend) -> (TestNode, Verifier) {
     let node = TestNode::start(backend).await;
-    let builder = Verifier::builder("https://issuer.test", ["vouchsafe"]).max_staleness(Duration::from_secs(2));
+    let builder = Verifier::builder("https://issuer.test", ["vouchsafe"]).max_staleness(Duration::from_secs(3));
     let verifier = builder.service_url(&format!("http://{}", node.grpc)).unwrap().start().await.unwrap();
     verifier.ready().await;
     (node, verifier)

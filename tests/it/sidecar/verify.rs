@@ -61,7 +61,7 @@ async fn the_sidecar_says_what_the_service_says() {
 async fn without_the_service_only_what_is_known_is_said() {
     let node = TestNode::start(Backend::Sqlite).await;
     let sidecar =
-        Sidecar::beside(&node, "max_staleness = \"2s\"\n[[routes]]\npath = \"/any\"\nwhen_stale = \"allow\"\n").await;
+        Sidecar::beside(&node, "max_staleness = \"3s\"\n[[routes]]\npath = \"/any\"\nwhen_stale = \"allow\"\n").await;
     let token = token(&node, &["user"], "").await;
     let ask = async |consistency| sidecar.auth().verify(verify(&token, &[], consistency)).await;
     assert!(ask(Consistency::Local).await.unwrap().into_inner().active);

@@ -142,7 +142,7 @@ async fn what_was_saved_too_long_ago_or_in_the_future_is_stale(backend: Backend)
     world.save(world.builder().start().await.unwrap()).await;
     let saved = std::fs::read(&file).unwrap();
     world.proxy.set(Link::Cut);
-    let verifier = world.alone(Duration::from_secs(2)).await;
+    let verifier = world.alone(Duration::from_secs(3)).await;
     until("it is too old", async || check(&verifier, &token).await == Err(Denied::Unavailable)).await;
     assert_eq!(lenient(&verifier, &token).await, Ok(()), "by choice, the keys are still there");
     drop(verifier);

@@ -91,7 +91,7 @@ impl Script {
     }
 
     async fn verifier(&self) -> Verifier {
-        let builder = builder(self.address).max_staleness(Duration::from_secs(2));
+        let builder = builder(self.address).max_staleness(Duration::from_secs(3));
         builder.start_timeout(Duration::ZERO).start().await.unwrap()
     }
 

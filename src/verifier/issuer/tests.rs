@@ -6,8 +6,8 @@ use tokio::task::JoinSet;
 
 use super::*;
 
-fn account(secret: Secret) -> Option<Account> {
-    Some(Account { client_id: "svc_x".into(), secret })
+fn account() -> Account {
+    Account { client_id: "svc_x".into(), secret: Secret::Given(SecretString::new("vss_x".into())) }
 }
 
 /// Takes connections and says nothing.
@@ -20,7 +20,7 @@ async fn black_hole() -> (Endpoint, tokio::net::TcpListener) {
 #[tokio::test]
 async fn who_waits_for_a_token_that_does_not_come_fails_with_who_asked_for_it() {
     let (endpoint, _listener) = black_hole().await;
-    let issuer = Arc::new(Issuer::new(endpoint, account(Secret::Given(SecretString::new("vss_x".into())))));
+    let issuer = Arc::new(Issuer::new(endpoint, Some(account())));
     let mut callers = JoinSet::new();
     for _ in 0..20 {
         let issuer = Arc::clone(&issuer);
@@ -36,7 +36,7 @@ async fn who_waits_for_a_token_that_does_not_come_fails_with_who_asked_for_it() 
 #[tokio::test]
 async fn a_call_is_limited_with_all_that_it_needs() {
     let (endpoint, _listener) = black_hole().await;
-    let issuer = Issuer::new(endpoint, account(Secret::Given(SecretString::new("vss_x".into()))));
+    let issuer = Issuer::new(endpoint, Some(account()));
     let held = issuer.token.lock().await;
     assert_eq!(issuer.watch(String::new()).await.unwrap_err().code(), Code::DeadlineExceeded);
     drop(held);

@@ -49,13 +49,13 @@ impl<B> Guarded<B> {
     /// What the caller sends.
     pub(super) fn request(inner: B, protocol: Protocol, grant: Option<Grant>) -> Self {
         let end = if protocol == Protocol::Grpc { End::Status } else { End::Error };
-        Self { inner: Some(inner), text: Bytes::new(), watch: grant.map(Watch::new), end }
+        Self { inner: Some(inner), text: Bytes::new(), watch: grant.map(Watch::request), end }
     }
 
     /// What the caller gets.
     pub(super) fn response(inner: B, protocol: Protocol, grant: Option<Grant>) -> Self {
         let end = if protocol == Protocol::Grpc { End::Trailers } else { End::Error };
-        Self { inner: Some(inner), text: Bytes::new(), watch: grant.map(Watch::new), end }
+        Self { inner: Some(inner), text: Bytes::new(), watch: grant.map(Watch::response), end }
     }
 
     /// A text of our own.

@@ -33,21 +33,33 @@ pub(super) struct Watch {
     grant: Grant,
     /// Only while the body keeps us waiting: what ends at once needs no alarm.
     alarm: Option<Pin<Box<dyn Future<Output = Denied> + Send>>>,
+    /// Whether the next frame passes unseen: the first of a response that is there at once belongs to what was admitted just now,
+    /// also if the call itself has ended the session.
+    spares_next: bool,
 }
 
 impl Watch {
-    pub(super) fn new(grant: Grant) -> Self {
-        Self { grant, alarm: None }
+    /// Of a request's body: a task that was left behind may read it long after the call was let through.
+    pub(super) fn request(grant: Grant) -> Self {
+        Self { grant, alarm: None, spares_next: false }
     }
 
-    /// Asked before a frame passes: whether none may any more. Also before the first: a body may be read long after its call was
-    /// let through.
-    pub(super) fn check(&self) -> Option<Denied> {
+    /// Of a response's body.
+    pub(super) fn response(grant: Grant) -> Self {
+        Self { grant, alarm: None, spares_next: true }
+    }
+
+    /// Asked before a frame passes: whether none may any more.
+    pub(super) fn check(&mut self) -> Option<Denied> {
+        if std::mem::take(&mut self.spares_next) {
+            return None;
+        }
         self.grant.verifier.recheck(&self.grant.principal, &self.grant.rule).err()
     }
 
     /// Asked when there is no frame: wakes the task when none may pass any more.
     pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Option<Denied> {
+        self.spares_next = false;
         let alarm = self.alarm.get_or_insert_with(|| {
             let grant = self.grant.clone();
             Box::pin(async move { grant.ended().await })

@@ -82,11 +82,16 @@ impl Keys {
         self.current.load()
     }
 
-    /// Fetches them soon, because the issuer says that they have changed.
+    /// Fetches them soon, because the issuer says that they have just changed.
     pub(super) fn refresh(&self) {
         if let Some(mut gate) = self.gate() {
             gate.change(monotonic_now());
         }
+        self.confirm();
+    }
+
+    /// Fetches them soon, because they may have changed while nobody listened.
+    pub(super) fn confirm(&self) {
         self.announced.store(true, Ordering::Release);
         self.wanted.notify_one();
     }

@@ -225,8 +225,11 @@ impl<'a> Stream<'a> {
             self.shared.revocations.apply(entry);
         }
         self.shared.metrics.received(entries.len(), unknown);
-        if keys_changed {
-            self.shared.keys.refresh();
+        match (keys_changed, response.complete_time) {
+            (true, Some(_)) => self.shared.keys.refresh(),
+            // Said at the beginning of every list.
+            (true, None) => self.shared.keys.confirm(),
+            (false, _) => {}
         }
         if !entries.is_empty() {
             self.shared.announce();

@@ -2,6 +2,7 @@
 
 mod checks;
 mod file;
+mod flood;
 mod health;
 mod hostile_tokens;
 mod verify;

@@ -126,6 +126,14 @@ impl Sidecar {
         web::ask(self.serving["http"].as_str().unwrap().parse().unwrap(), Method::GET, path, &[]).await
     }
 
+    /// Bytes of its memory that are resident.
+    pub(super) fn resident(&self) -> u64 {
+        let id = self.child.id().expect("the sidecar runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
     pub(super) fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id().expect("the sidecar runs")).unwrap();
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();

@@ -13,7 +13,7 @@ use super::{
 
 /// Lets calls through that satisfy a rule, with the [`Principal`] in their extensions.
 ///
-/// ```ignore
+/// ```text
 /// let orders = OrdersServer::with_interceptor(orders, VerifierInterceptor::new(verifier, Rule::required().scope("orders")));
 /// // and in a handler:
 /// let principal = Principal::of(request.extensions());

@@ -32,7 +32,7 @@ use super::{
 
 /// Lets requests through that satisfy the rule of their path, to any service of tower's: tonic's and axum's servers take it.
 ///
-/// ```ignore
+/// ```text
 /// let policy = Policy::required().at("/shop.v1.Catalog/List", Rule::public());
 /// let layer = VerifierLayer::new(verifier, policy);
 /// tonic::transport::Server::builder().layer(layer.clone()).add_service(catalog);  // tonic

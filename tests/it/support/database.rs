@@ -3,6 +3,7 @@
 use std::{env, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use futures_util::TryStreamExt as _;
+use serde_json::json;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Decode, Executor, IntoArguments, PgPool, Pool, Row as _, SqlitePool, Type,
     postgres::PgPoolOptions,
@@ -10,7 +11,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 use uuid::Uuid;
-use vouchsafe::{domain::secret::SecretString, store::Location};
+use vouchsafe::{crypto::machine_date, domain::secret::SecretString, store::Location};
 
 use super::template;
 
@@ -159,6 +160,27 @@ impl TestDatabase {
             BackDoor::Sqlite { pool, .. } => sqlx::query(sql).execute(pool).await.unwrap().rows_affected(),
             BackDoor::Postgres { pool, .. } => sqlx::query(sql).execute(pool).await.unwrap().rows_affected(),
         }
+    }
+
+    /// Revokes sessions behind every node's back: in the feed, where the nodes find them.
+    pub(crate) async fn revoke_sessions(&self, sessions: impl IntoIterator<Item = Uuid>) {
+        let now = machine_date().as_micros();
+        let mut head = self.integer("SELECT number FROM feed_head").await;
+        let sessions: Vec<_> = sessions.into_iter().collect();
+        for part in sessions.chunks(1_000) {
+            let rows: Vec<_> = part
+                .iter()
+                .map(|session| {
+                    head += 1;
+                    let revocation = json!({ "kind": "session", "session": session });
+                    format!("({head}, '{revocation}', {now}, {})", now + 3_600_000_000)
+                })
+                .collect();
+            let sql = format!("INSERT INTO feed (number, revocation, time, expire_time) VALUES {}", rows.join(", "));
+            assert_eq!(self.execute(&sql).await, part.len() as u64);
+        }
+        // What is beyond the head, no node reads.
+        assert_eq!(self.execute(&format!("UPDATE feed_head SET number = {head}")).await, 1);
     }
 
     /// The one number that a query answers.

@@ -39,11 +39,16 @@ async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
 
 /// The same token with ids of its own.
 fn another(key: &SigningKeyPair, genuine: &str, number: u32) -> String {
+    let session = session_of(number);
+    let mut claims: Value = payload_of(genuine);
+    claims["jti"] = json!(TokenId::from_uuid(*session.as_uuid()).to_string());
+    claims["sid"] = json!(session.to_string());
+    key.sign("at+jwt", &claims).unwrap()
+}
+
+/// The session of [`another`] token.
+fn session_of(number: u32) -> SessionId {
     let mut bytes = [7; 10];
     bytes[4..8].copy_from_slice(&number.to_be_bytes());
-    let moment = Timestamp::from_seconds(1_700_000_000);
-    let mut claims: Value = payload_of(genuine);
-    claims["jti"] = json!(TokenId::new(moment, &bytes).to_string());
-    claims["sid"] = json!(SessionId::new(moment, &bytes).to_string());
-    key.sign("at+jwt", &claims).unwrap()
+    SessionId::new(Timestamp::from_seconds(1_700_000_000), &bytes)
 }

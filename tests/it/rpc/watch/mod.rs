@@ -12,12 +12,10 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
 use tokio::time::timeout;
 use tonic::{Request, Status, Streaming, transport::Channel};
-use vouchsafe::{
-    crypto::machine_date,
-    pb::v1::{self, WatchRevocationsResponse, revocation::Revoked, verifier_service_client::VerifierServiceClient},
+use vouchsafe::pb::v1::{
+    self, WatchRevocationsResponse, revocation::Revoked, verifier_service_client::VerifierServiceClient,
 };
 
 use crate::support::{TestDatabase, TestNode};
@@ -156,26 +154,10 @@ fn request(cursor: &str) -> Request<v1::WatchRevocationsRequest> {
     Request::new(v1::WatchRevocationsRequest { cursor: cursor.into() })
 }
 
-/// Revokes so many sessions that never were, behind every node's back: in the feed, where the nodes find them.
-async fn revoke_many(database: &TestDatabase, count: i64) {
-    let now = machine_date().as_micros();
-    let head = database.integer("SELECT number FROM feed_head").await;
-    for first in (head + 1..=head + count).step_by(1_000) {
-        let last = (first + 999).min(head + count);
-        let rows: Vec<_> = (first..=last)
-            .map(|number| {
-                // Spread as the ids of real ones are.
-                let id = uuid::Uuid::from_u64_pair(
-                    number.unsigned_abs(),
-                    number.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15),
-                );
-                let revocation = json!({ "kind": "session", "session": id });
-                format!("({number}, '{revocation}', {now}, {})", now + 3_600_000_000)
-            })
-            .collect();
-        let sql = format!("INSERT INTO feed (number, revocation, time, expire_time) VALUES {}", rows.join(", "));
-        assert_eq!(database.execute(&sql).await, rows.len() as u64);
-    }
-    // What is beyond the head, no node reads.
-    assert_eq!(database.execute(&format!("UPDATE feed_head SET number = {}", head + count)).await, 1);
+/// Revokes so many sessions that never were, behind every node's back.
+async fn revoke_many(database: &TestDatabase, count: u64) {
+    let head = database.integer("SELECT number FROM feed_head").await.unsigned_abs();
+    // Spread as the ids of real ones are.
+    let id = |number: u64| uuid::Uuid::from_u64_pair(number, number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    database.revoke_sessions((head + 1..=head + count).map(id)).await;
 }

@@ -11,6 +11,7 @@ use crate::{
     config::{Backend, Settings, Tls},
     crypto::SystemEntropy,
     server::{Listeners, Node, bind},
+    sidecar::stop_on_signal,
     telemetry::{self, Otlp},
     tls::{Ports, Reload},
 };
@@ -63,27 +64,6 @@ fn raise_descriptor_limit() {
     {
         tracing::debug!(%error, "the limit of file descriptors stays as it is");
     }
-}
-
-/// Stops on SIGTERM and SIGINT. A second signal ends the process at once, as people expect.
-fn stop_on_signal(shutdown: CancellationToken) -> Result<(), Failure> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn(async move {
-        let mut asked = false;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if asked {
-                std::process::exit(130);
-            }
-            asked = true;
-            tracing::info!("stopping; a second signal stops at once");
-            shutdown.cancel();
-        }
-    });
-    Ok(())
 }
 
 /// Looks at the certificate files on SIGHUP.

@@ -21,7 +21,7 @@ use crate::{
     },
     verifier::{
         Access, Leeway, Rule, WhenStale,
-        issuer::{Account, Secret, read_secret},
+        issuer::read_secret,
         route::{HostPattern, PathPattern},
     },
 };
@@ -89,14 +89,6 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
         return Err(io::Error::other("is larger than 1 MiB"));
     }
     fs::read_to_string(path)
-}
-
-impl Fixed {
-    /// The service account, if there is one.
-    pub(super) fn account(&self) -> Option<Account> {
-        let (client_id, path) = self.service_account.as_ref()?;
-        Some(Account { client_id: client_id.clone(), secret: Secret::File(path.clone()) })
-    }
 }
 
 impl Config {

@@ -99,12 +99,10 @@ async fn run(args: &SidecarArgs, text: String, config: Config) -> Result<(), Fai
         Listener::bind(&fixed.grpc).await.map_err(|e| Failure(format!("cannot listen on {}: {e}", fixed.grpc)))?;
     let http = TcpListener::bind(fixed.http).await;
     let http = http.map_err(|e| Failure(format!("cannot listen on {}: {e}", fixed.http)))?;
-    let issuer = Arc::new(upstream::issuer(&fixed)?);
     let starting = upstream::verifier(&fixed)?.start();
     let Some(verifier) = shutdown.run_until_cancelled(Box::pin(starting)).await else { return Ok(()) };
     let state = Arc::new(State {
         verifier: verifier.map_err(upstream::named)?,
-        issuer,
         audience: fixed.audience.clone(),
         policy: Arc::new(ArcSwap::from_pointee(policy)),
         metrics: Arc::new(Metrics::new(SystemClock.now())),
@@ -146,7 +144,7 @@ fn start_log(args: &SidecarArgs) {
 }
 
 /// Stops on SIGTERM and SIGINT; a second signal ends the process at once.
-fn stop_on_signal(shutdown: CancellationToken) -> io::Result<()> {
+pub(crate) fn stop_on_signal(shutdown: CancellationToken) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(async move {
         let mut asked = false;

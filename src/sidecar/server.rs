@@ -76,7 +76,7 @@ fn routes(state: &Arc<State>, health: HealthServer<impl Health>) -> Routes {
         policy: Arc::clone(&state.policy),
         metrics: Arc::clone(&state.metrics),
     };
-    let verify = LocalAuth::new(state.verifier.clone(), Arc::clone(&state.issuer), state.audience.clone());
+    let verify = LocalAuth::new(state.verifier.clone(), state.audience.clone());
     let mut routes = RoutesBuilder::default();
     routes
         .add_service(AuthorizationServer::new(checker).max_decoding_message_size(MAX_CHECK))

@@ -10,13 +10,11 @@ use arc_swap::ArcSwap;
 use super::{metrics::Metrics, policy::Policy};
 use crate::{
     domain::{audience::Audience, time::Clock as _},
-    verifier::{SystemClock, Verifier, issuer::Issuer},
+    verifier::{SystemClock, Verifier},
 };
 
 pub(super) struct State {
     pub(super) verifier: Verifier,
-    /// For what only the service can answer. Connects when it is first needed.
-    pub(super) issuer: Arc<Issuer>,
     /// Whom tokens must be meant for.
     pub(super) audience: Vec<Audience>,
     pub(super) policy: Arc<ArcSwap<Policy>>,

@@ -1,11 +1,9 @@
 //! The way to the service, as the file says.
 
-use std::{fs, path::Path};
-
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use std::path::Path;
 
 use super::{Failure, config::Fixed};
-use crate::verifier::{BuildError, Builder, Verifier, issuer::Issuer};
+use crate::verifier::{BuildError, Builder, Verifier};
 
 /// What is wrong, by the name that it has in the file.
 pub(super) fn named(error: BuildError) -> Failure {
@@ -45,27 +43,6 @@ pub(super) fn verifier(fixed: &Fixed) -> Result<Builder, Failure> {
         builder = builder.start_timeout(duration);
     }
     Ok(if fixed.allow_plaintext { builder.allow_plaintext() } else { builder })
-}
-
-/// For calls that only the service can answer. Wants a tokio runtime.
-pub(super) fn issuer(fixed: &Fixed) -> Result<Issuer, Failure> {
-    Ok(Issuer::new(endpoint(fixed)?, fixed.account()))
-}
-
-fn endpoint(fixed: &Fixed) -> Result<Endpoint, Failure> {
-    let endpoint = Endpoint::from_shared(fixed.service.clone())?;
-    if !is_https(&fixed.service) {
-        return Ok(endpoint);
-    }
-    let tls = ClientTlsConfig::new();
-    let tls = match authorities(fixed)? {
-        None => tls.with_native_roots(),
-        Some(path) => {
-            let pem = fs::read(path).map_err(|error| Failure(format!("cannot read {}: {error}", path.display())))?;
-            tls.ca_certificate(Certificate::from_pem(pem))
-        }
-    };
-    Ok(endpoint.tls_config(tls)?)
 }
 
 /// `ca_file`, if there is one and anything to verify with it.

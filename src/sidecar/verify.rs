@@ -4,28 +4,25 @@
 //! from its memory, the sidecar answers from its own, or says UNAVAILABLE while revocations could be missing there. What needs
 //! `CONSISTENCY_STRONG` is asked of the service.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status};
 
 use crate::{
     domain::audience::Audience,
     pb::v1::{self, auth_service_server::AuthService},
-    verifier::{Denied, Inactive, Rule, Verifier, issuer::Issuer, wire},
+    verifier::{Denied, Inactive, Rule, Verifier, wire},
 };
 
 /// Answers `Verify` and nothing else.
 pub(super) struct LocalAuth {
     verifier: Verifier,
-    issuer: Arc<Issuer>,
     /// Whom tokens must be meant for in any case.
     audience: Vec<Audience>,
     rule: Rule,
 }
 
 impl LocalAuth {
-    pub(super) fn new(verifier: Verifier, issuer: Arc<Issuer>, audience: Vec<Audience>) -> Self {
-        Self { verifier, issuer, audience, rule: Rule::required() }
+    pub(super) fn new(verifier: Verifier, audience: Vec<Audience>) -> Self {
+        Self { verifier, audience, rule: Rule::required() }
     }
 
     /// What the service says, which reads the revocations to their end first.
@@ -35,7 +32,8 @@ impl LocalAuth {
             audience: self.audience.iter().cloned().map(String::from).collect(),
             consistency: v1::Consistency::Strong.into(),
         };
-        let answer = self.issuer.verify(request).await.map_err(|status| {
+        let Some(issuer) = self.verifier.issuer() else { return Err(away()) };
+        let answer = issuer.verify(request).await.map_err(|status| {
             tracing::warn!(code = ?status.code(), "the service did not answer a Verify with CONSISTENCY_STRONG");
             away()
         })?;

@@ -387,6 +387,8 @@ impl Checked {
         let shared = Arc::new(Shared {
             revocations: known.revocations,
             place: Place::new(known.cursor),
+            #[cfg(feature = "sidecar")]
+            issuer: issuer.clone(),
             ..Shared::new(RememberingVerifier::new(verifier, builder.capacity), keys, freshness, builder.clock)
         });
         let mut background = JoinSet::new();

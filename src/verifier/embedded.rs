@@ -45,6 +45,9 @@ pub(super) struct Shared {
     pub(super) freshness: Freshness,
     /// What the issuer's clock shows, if it is listened to.
     pub(super) issuer_time: IssuerTime,
+    /// Whom keys and revocations are asked of, if anybody is.
+    #[cfg(feature = "sidecar")]
+    pub(super) issuer: Option<Arc<super::issuer::Issuer>>,
     /// Where to go on with the revocations.
     pub(super) place: Place,
     /// Goes up whenever something that was good may no longer be: keys, revocations or their freshness have changed.
@@ -196,6 +199,12 @@ impl Verifier {
         self.shared.freshness.staleness(self.shared.now())
     }
 
+    /// The way to the service, for what only it can answer.
+    #[cfg(feature = "sidecar")]
+    pub(crate) fn issuer(&self) -> Option<&super::issuer::Issuer> {
+        self.shared.issuer.as_deref()
+    }
+
     /// What is revoked.
     pub fn revocations(&self) -> &RevocationSet {
         &self.shared.revocations
@@ -249,6 +258,8 @@ impl Shared {
             revocations: RevocationSet::new(),
             freshness,
             issuer_time: IssuerTime::new(monotonic_now()),
+            #[cfg(feature = "sidecar")]
+            issuer: None,
             place: Place::default(),
             changes: watch::Sender::new(0),
             news: Notify::new(),

@@ -17,7 +17,7 @@ on_both_databases!(every_hostile_token_is_refused_for_its_reason, each_kind_of_t
 /// Beyond this a message is refused before anybody looks into it.
 const MAX_MESSAGE: usize = 64 * 1024;
 
-const fn said(reason: Inactive) -> InactiveReason {
+pub(crate) const fn said(reason: Inactive) -> InactiveReason {
     match reason {
         Inactive::Malformed => InactiveReason::Malformed,
         Inactive::WrongType => InactiveReason::WrongType,

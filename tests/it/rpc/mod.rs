@@ -5,7 +5,7 @@ mod canary;
 mod discovery;
 mod edge;
 mod foreign_hashes;
-mod hostile_tokens;
+pub(crate) mod hostile_tokens;
 mod login;
 mod matrix;
 mod metrics;

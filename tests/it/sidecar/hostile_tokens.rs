@@ -3,13 +3,14 @@
 
 use tonic::Code;
 use vouchsafe::{
-    pb::v1::{self, InactiveReason, VerifyResponse},
-    verifier::{Denied, Inactive, Rule, Verifier},
+    pb::v1::{self, VerifyResponse},
+    verifier::{Denied, Rule, Verifier},
 };
 
 use super::world::Sidecar;
 use crate::{
     hostile,
+    rpc::hostile_tokens::said,
     support::{Backend, TestNode},
 };
 
@@ -84,18 +85,4 @@ async fn one_table(algorithm: &str) {
     assert_eq!((answer.status, &answer.headers["x-vouchsafe-subject"]), (200, &claims.subject));
     sidecar.stop().await;
     node.remove().await;
-}
-
-const fn said(reason: Inactive) -> InactiveReason {
-    match reason {
-        Inactive::Malformed => InactiveReason::Malformed,
-        Inactive::WrongType => InactiveReason::WrongType,
-        Inactive::UnknownKey => InactiveReason::UnknownKey,
-        Inactive::BadSignature => InactiveReason::BadSignature,
-        Inactive::WrongIssuer => InactiveReason::WrongIssuer,
-        Inactive::WrongAudience => InactiveReason::WrongAudience,
-        Inactive::Expired => InactiveReason::Expired,
-        Inactive::NotYetValid => InactiveReason::NotYetValid,
-        Inactive::Revoked => InactiveReason::Revoked,
-    }
 }

@@ -49,8 +49,13 @@ pub(crate) async fn sign_in(server: &Process, users: usize, sessions: usize) -> 
             let username = format!("user-{user}");
             let email = format!("{username}@example.com");
             let display_name = "Somebody".to_owned();
-            let request =
-                RegisterRequest { email, username: username.clone(), password: PASSWORD.to_owned(), display_name };
+            let request = RegisterRequest {
+                email,
+                username: username.clone(),
+                password: PASSWORD.to_owned(),
+                display_name,
+                ..RegisterRequest::default()
+            };
             client.register(request).await.unwrap();
             let mut tokens = Vec::new();
             for _ in 0..sessions {

@@ -8,8 +8,8 @@ use super::{
     names::env_name,
     reader::Reader,
     settings::{
-        Backend, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration, RegistrationMode,
-        Sessions, Settings, Shutdown, Telemetry, Tokens,
+        Backend, Channel, Database, Grpc, Http, Keys, Log, MasterKey, Notify, Passwords, Redis, Registration,
+        RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Tokens,
     },
     uri, value,
 };
@@ -40,6 +40,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     let keys = keys(r, place);
     let registration = registration(r);
     let passwords = passwords(r);
+    let notify = notify(r, embedded);
     let log = log(r);
     let telemetry = telemetry(r);
     let shutdown = shutdown(r);
@@ -64,6 +65,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
         keys,
         registration: registration?,
         passwords: passwords?,
+        notify: notify?,
         log: log?,
         telemetry: telemetry?,
         shutdown: shutdown?,
@@ -209,13 +211,21 @@ fn sessions(r: &mut Reader) -> Option<Sessions> {
     let absolute_timeout = r.read("sessions.absolute_timeout", |raw| value::duration(raw, &whole));
     let redelivery_window = r.read("sessions.redelivery_window", |raw| value::duration(raw, &seconds(0, 300)));
     let database_grace = r.read("sessions.database_grace", |raw| value::duration(raw, &seconds(0, 3_600)));
+    let recent_authentication =
+        r.read("sessions.recent_authentication", |raw| value::duration(raw, &seconds(60, 86_400)));
     let (idle_timeout, absolute_timeout) = (idle_timeout?, absolute_timeout?);
     if absolute_timeout < idle_timeout {
         let advice = "Set sessions.absolute_timeout to at least sessions.idle_timeout";
         r.conflict("sessions.absolute_timeout", advice, "a session cannot idle longer than it lives");
     }
     let (redelivery_window, database_grace) = (redelivery_window?, database_grace?);
-    Some(Sessions { idle_timeout, absolute_timeout, redelivery_window, database_grace })
+    Some(Sessions {
+        idle_timeout,
+        absolute_timeout,
+        redelivery_window,
+        database_grace,
+        recent_authentication: recent_authentication?,
+    })
 }
 
 fn keys(r: &mut Reader, backend: Option<Backend>) -> Option<Keys> {
@@ -275,6 +285,21 @@ fn passwords(r: &mut Reader) -> Option<Passwords> {
         niceness: niceness?,
         max_wait: max_wait?,
     })
+}
+
+fn notify(r: &mut Reader, embedded: Option<bool>) -> Option<Notify> {
+    use Channel::{Log, Off, Smtp, Webhook};
+    let by_default = || embedded.map(|embedded| if embedded { Log } else { Off });
+    let mut channel = |key, ways: &[Channel]| {
+        if !r.is_given(key) {
+            return by_default();
+        }
+        let words: Vec<_> = ways.iter().map(|way| (way.as_str(), *way)).collect();
+        r.read(key, |raw| value::word(raw, &words))
+    };
+    let email = channel("notify.email", &[Log, Smtp, Webhook, Off]);
+    let sms = channel("notify.sms", &[Log, Webhook, Off]);
+    Some(Notify { email: email?, sms: sms? })
 }
 
 fn log(r: &mut Reader) -> Option<Log> {

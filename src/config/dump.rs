@@ -5,8 +5,8 @@ use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf};
 use toml::Value;
 
 use super::settings::{
-    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Passwords, Redis, Registration, Sessions,
-    Settings, Shutdown, Telemetry, Tls, Tokens,
+    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Notify, Passwords, Redis, Registration,
+    Sessions, Settings, Shutdown, Telemetry, Tls, Tokens,
 };
 use crate::domain::{audience::Audience, duration};
 
@@ -45,6 +45,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
         keys,
         registration,
         passwords,
+        notify,
         log,
         telemetry,
         shutdown,
@@ -59,6 +60,8 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
     let Registration { mode } = registration;
     entries.push(("registration.mode", text(mode.as_str())));
     entries.extend(password_entries(passwords));
+    let Notify { email, sms } = notify;
+    entries.extend([("notify.email", text(email.as_str())), ("notify.sms", text(sms.as_str()))]);
     let Log { format, filter } = log;
     entries.extend([("log.format", text(format.as_str())), ("log.filter", text(filter))]);
     let Telemetry { metrics, otlp_endpoint, trace_percent } = telemetry;
@@ -165,12 +168,14 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
 }
 
 fn session_entries(sessions: &Sessions) -> Vec<(&'static str, Value)> {
-    let Sessions { idle_timeout, absolute_timeout, redelivery_window, database_grace } = sessions;
+    let Sessions { idle_timeout, absolute_timeout, redelivery_window, database_grace, recent_authentication } =
+        sessions;
     vec![
         ("sessions.idle_timeout", span(*idle_timeout)),
         ("sessions.absolute_timeout", span(*absolute_timeout)),
         ("sessions.redelivery_window", span(*redelivery_window)),
         ("sessions.database_grace", span(*database_grace)),
+        ("sessions.recent_authentication", span(*recent_authentication)),
     ]
 }
 

@@ -82,6 +82,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("sessions.absolute_timeout", "180d", "A session ends this long after its login, refreshed or not. At least `sessions.idle_timeout`, at most 3650d."),
     fixed("sessions.redelivery_window", "10s", "How long the previous refresh token is still answered, with the same successor, because an answer may get lost. 0s to 5m."),
     fixed("sessions.database_grace", "15m", "With the database away, sessions whose state is in Redis are refreshed from there for this long, 0s (never) to 1h. Not used without Redis."),
+    fixed("sessions.recent_authentication", "10m", "How recent the sign-in must be to change the e-mail address, the phone number or a second factor, or to delete the account, 1m to 1d."),
 
     depends("keys.master_key", "generated into `data_dir` on SQLite; required on Postgres", "Encrypts private keys at rest: 32 random bytes in base64 (`openssl rand -base64 32`). The same on every node.").secret(),
     fixed("keys.rotation_period", "90d", "How long a signing key signs before the next one takes over, 1m to 3650d."),
@@ -96,6 +97,9 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("passwords.queue", "256", "How many calls may wait for a hashing thread before further ones are answered RESOURCE_EXHAUSTED, 1 to 100000."),
     fixed("passwords.niceness", "5", "Niceness of the hashing threads, 0 to 19, so that a login storm does not slow down everything else."),
     fixed("passwords.max_wait", "5s", "Longest a call waits for its password to be hashed before it is answered RESOURCE_EXHAUSTED, 100ms to 5m."),
+
+    depends("notify.email", "`log` on SQLite, `off` on Postgres", "How e-mail is sent: `log` (written to the log with its codes: to try things out), `smtp`, `webhook`, or `off`."),
+    depends("notify.sms", "`log` on SQLite, `off` on Postgres", "How SMS are sent: `log`, `webhook`, or `off`."),
 
     fixed("log.format", "pretty", "`pretty` for people, `json` for machines."),
     fixed("log.filter", "info", "What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module such as `info,vouchsafe=debug`."),

@@ -39,6 +39,8 @@ pub struct Settings {
     pub registration: Registration,
     /// Password hashing.
     pub passwords: Passwords,
+    /// Messages to people.
+    pub notify: Notify,
     /// Logging.
     pub log: Log,
     /// Traces and metrics.
@@ -182,6 +184,8 @@ pub struct Sessions {
     pub redelivery_window: Duration,
     /// How long sessions go on from the hot state while the database is away.
     pub database_grace: Duration,
+    /// For how long a sign-in counts as recent.
+    pub recent_authentication: Duration,
 }
 
 /// Keys at rest and their rotation.
@@ -250,6 +254,40 @@ pub struct Passwords {
     pub niceness: u8,
     /// Longest a call waits for its hash.
     pub max_wait: Duration,
+}
+
+/// Messages to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// How e-mail is sent.
+    pub email: Channel,
+    /// How SMS are sent; never by SMTP.
+    pub sms: Channel,
+}
+
+/// How messages are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// Written to the log.
+    Log,
+    /// By SMTP.
+    Smtp,
+    /// By a call to a web service.
+    Webhook,
+    /// Not at all.
+    Off,
+}
+
+impl Channel {
+    /// The word in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Smtp => "smtp",
+            Self::Webhook => "webhook",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// Logging.

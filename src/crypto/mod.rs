@@ -17,11 +17,14 @@ pub mod clock;
 pub mod entropy;
 pub mod hot_seal;
 pub mod identifier_hash;
+pub mod keyed;
+pub mod message_seal;
 pub mod password_pool;
 pub mod refresh_token;
 pub mod request_hash;
 pub mod seal;
 pub mod service_secret;
+pub mod totp;
 
 mod hkdf;
 mod vault;
@@ -30,6 +33,8 @@ pub use clock::{machine_date, monotonic_now};
 pub use entropy::SystemEntropy;
 pub use hot_seal::{Foreign, HotSeal};
 pub use identifier_hash::IdentifierHasher;
+pub use keyed::{KeyedHash, KeyedHasher, Purpose};
+pub use message_seal::MessageSeal;
 pub use password_pool::{
     ACCEPTED_HASHES, Argon2Params, BadHash, HashError, HashObserver, PasswordPool, PoolConfig, PoolError, QueueStats,
     Verdict, import_hash,
@@ -40,4 +45,5 @@ pub use refresh_token::{
 pub use request_hash::RequestHasher;
 pub use seal::{DataKey, MasterKey, MasterKeyError, SealContext, SealError};
 pub use service_secret::ServiceSecrets;
+pub use totp::TotpSeed;
 pub use vault::Vault;

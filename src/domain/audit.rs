@@ -66,6 +66,47 @@ pub enum Act {
         /// The session that began.
         session: SessionId,
     },
+    /// The owner proved control of the e-mail address.
+    EmailVerified,
+    /// A change of the e-mail address was begun.
+    EmailChangeRequested,
+    /// The e-mail address was changed by its owner.
+    EmailChanged,
+    /// The phone number was changed or removed by its owner.
+    PhoneNumberChanged,
+    /// A code to set a new password was asked for.
+    PasswordResetRequested,
+    /// A new password was set with a mailed code.
+    PasswordReset,
+    /// A code to sign in with was asked for.
+    LoginCodeRequested,
+    /// A code to verify an address was asked for.
+    EmailVerificationRequested,
+    /// The first factor was right; the second one was asked for.
+    ChallengeIssued,
+    /// A wrong code was given.
+    ChallengeFailed,
+    /// A mailed code was not good (any more).
+    CodeRefused,
+    /// The account was changed by its owner.
+    AccountUpdated {
+        /// The names of the fields.
+        fields: Vec<String>,
+    },
+    /// The account was deleted by its owner.
+    AccountDeleted,
+    /// An authenticator app got a secret that does not count yet.
+    TotpEnrolmentBegun,
+    /// The second factor was turned on.
+    TotpEnrolled,
+    /// The second factor was turned off.
+    TotpRemoved,
+    /// New recovery codes were made.
+    RecoveryCodesGenerated,
+    /// A recovery code was used.
+    RecoveryCodeUsed,
+    /// A user's second factor was taken away by an administrator.
+    FactorsRemoved,
     /// A sign-in failed.
     LoginFailed {
         /// Why; never told to the caller.
@@ -206,6 +247,10 @@ pub enum LoginFailure {
     WrongPassword,
     /// The account is suspended.
     Suspended,
+    /// The address is not verified.
+    EmailNotVerified,
+    /// Too many failures before; the password was not looked at.
+    Throttled,
 }
 
 /// One event.
@@ -227,6 +272,25 @@ impl Act {
         match self {
             Self::Registered => "user.registered",
             Self::LoggedIn { .. } => "login.succeeded",
+            Self::EmailVerified => "email.verified",
+            Self::EmailChangeRequested => "email.change_requested",
+            Self::EmailChanged => "email.changed",
+            Self::PhoneNumberChanged => "phone_number.changed",
+            Self::PasswordResetRequested => "password.reset_requested",
+            Self::PasswordReset => "password.reset",
+            Self::LoginCodeRequested => "login.code_requested",
+            Self::EmailVerificationRequested => "email.verification_requested",
+            Self::ChallengeIssued => "login.challenged",
+            Self::ChallengeFailed => "login.challenge_failed",
+            Self::CodeRefused => "code.refused",
+            Self::AccountUpdated { .. } => "account.updated",
+            Self::AccountDeleted => "account.deleted",
+            Self::TotpEnrolmentBegun => "totp.enrolment_begun",
+            Self::TotpEnrolled => "totp.enrolled",
+            Self::TotpRemoved => "totp.removed",
+            Self::RecoveryCodesGenerated => "recovery_codes.generated",
+            Self::RecoveryCodeUsed => "recovery_code.used",
+            Self::FactorsRemoved => "user.factors_removed",
             Self::LoginFailed { .. } => "login.failed",
             Self::ReauthenticationFailed => "reauthentication.failed",
             Self::PasswordChanged => "password.changed",
@@ -262,7 +326,14 @@ impl Act {
 
     /// Whether the act was a success for whoever attempted it.
     pub const fn succeeded(&self) -> bool {
-        !matches!(self, Self::LoginFailed { .. } | Self::ReauthenticationFailed | Self::ServiceTokenRefused)
+        !matches!(
+            self,
+            Self::LoginFailed { .. }
+                | Self::ChallengeFailed
+                | Self::CodeRefused
+                | Self::ReauthenticationFailed
+                | Self::ServiceTokenRefused
+        )
     }
 }
 

@@ -23,7 +23,13 @@ pub mod field;
 #[cfg(feature = "server")]
 pub mod hot;
 #[cfg(feature = "server")]
+pub mod locale;
+#[cfg(feature = "server")]
+pub mod notice;
+#[cfg(feature = "server")]
 pub mod password;
+#[cfg(feature = "server")]
+pub mod phone;
 #[cfg(feature = "server")]
 pub mod refresh;
 #[cfg(feature = "server")]

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
-use super::{email::Email, id::UserId, time::Timestamp};
+use super::{email::Email, id::UserId, locale::Locale, phone::PhoneNumber, time::Timestamp};
 
 /// The name of the built-in role that may do everything.
 pub const ADMIN_ROLE: &str = "admin";
@@ -220,6 +220,14 @@ pub struct User {
     pub username: Option<Username>,
     /// A name to show.
     pub display_name: Label,
+    /// The phone number that codes may be sent to.
+    pub phone_number: Option<PhoneNumber>,
+    /// The language of messages; none for the server's own.
+    pub locale: Option<Locale>,
+    /// Whether there is a password.
+    pub has_password: bool,
+    /// Whether signing in takes a code of an authenticator app besides.
+    pub totp_enrolled: bool,
     /// Whether the account may sign in.
     pub state: UserState,
     /// Cuts off every session and token that carries a smaller number.

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     email::Email,
     id::UserId,
+    locale::Locale,
+    phone::PhoneNumber,
     time::Timestamp,
     user::{Attributes, Label, User, UserState, Username},
 };
@@ -22,15 +24,20 @@ pub struct UserChange {
     pub email_verified: Option<bool>,
     /// What is kept of the user beside the rest.
     pub attributes: Option<Attributes>,
+    /// The phone number, or that there is none.
+    pub phone_number: Option<Option<PhoneNumber>>,
+    /// The language of messages, or that it is the server's own.
+    pub locale: Option<Option<Locale>>,
 }
 
 impl UserChange {
     /// The names of what can be changed.
-    pub const FIELDS: [&str; 5] = ["email", "username", "display_name", "email_verified", "attributes"];
+    pub const FIELDS: [&str; 7] =
+        ["email", "username", "display_name", "email_verified", "attributes", "phone_number", "locale"];
 
     /// The user after the change at `now`, and the names of the fields in which they differ.
     pub fn apply(&self, user: &User, now: Timestamp) -> (User, Vec<&'static str>) {
-        let Self { email, username, display_name, email_verified, attributes } = self.clone();
+        let Self { email, username, display_name, email_verified, attributes, phone_number, locale } = self.clone();
         let mut changed = user.clone();
         if let Some(email) = email {
             if email.key() != user.email.key() {
@@ -46,12 +53,16 @@ impl UserChange {
             None => changed.email_verified_time,
         };
         changed.attributes = attributes.unwrap_or(changed.attributes);
+        changed.phone_number = phone_number.unwrap_or(changed.phone_number);
+        changed.locale = locale.unwrap_or(changed.locale);
         let differs = [
             changed.email != user.email,
             changed.username != user.username,
             changed.display_name != user.display_name,
             changed.email_verified_time != user.email_verified_time,
             changed.attributes != user.attributes,
+            changed.phone_number != user.phone_number,
+            changed.locale != user.locale,
         ];
         let fields = Self::FIELDS.into_iter().zip(differs).filter_map(|(field, differs)| differs.then_some(field));
         (changed, fields.collect())
@@ -181,6 +192,10 @@ mod tests {
             email_verified_time: Some(NOW),
             username: Some(Username::parse("ada").unwrap()),
             display_name: Label::parse("Ada").unwrap(),
+            phone_number: None,
+            locale: None,
+            has_password: false,
+            totp_enrolled: false,
             state: UserState::Active,
             epoch: 1,
             roles: Vec::new(),
@@ -214,6 +229,7 @@ mod tests {
             display_name: Some(ada().display_name),
             email_verified: Some(true),
             attributes: Some(ada().attributes),
+            ..UserChange::default()
         };
         assert_eq!(change.apply(&ada(), NOW), (ada(), Vec::new()));
         let (user, fields) = UserChange { username: Some(None), ..Default::default() }.apply(&ada(), NOW);

@@ -17,7 +17,7 @@ impl AccountService for Handlers {
     ) -> Result<Response<v1::GetAccountResponse>, Status> {
         let caller = principal(&request)?;
         let user = self.service.get_account(caller).await?;
-        Ok(Response::new(v1::GetAccountResponse { user: Some(convert::user(user)) }))
+        Ok(Response::new(v1::GetAccountResponse { user: Some(convert::user(user)), recovery_codes_left: 0 }))
     }
 
     async fn list_sessions(
@@ -61,5 +61,68 @@ impl AccountService for Handlers {
         let (current, new) = convert::change_password(request.into_inner()).map_err(ServiceError::from)?;
         self.service.change_password(caller, current, new, &context).await?;
         Ok(Response::new(v1::ChangePasswordResponse {}))
+    }
+
+    async fn update_account(
+        &self,
+        _request: Request<v1::UpdateAccountRequest>,
+    ) -> Result<Response<v1::UpdateAccountResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn change_email(
+        &self,
+        _request: Request<v1::ChangeEmailRequest>,
+    ) -> Result<Response<v1::ChangeEmailResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn change_phone_number(
+        &self,
+        _request: Request<v1::ChangePhoneNumberRequest>,
+    ) -> Result<Response<v1::ChangePhoneNumberResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn verify_phone_number(
+        &self,
+        _request: Request<v1::VerifyPhoneNumberRequest>,
+    ) -> Result<Response<v1::VerifyPhoneNumberResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn enroll_totp(
+        &self,
+        _request: Request<v1::EnrollTotpRequest>,
+    ) -> Result<Response<v1::EnrollTotpResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn confirm_totp(
+        &self,
+        _request: Request<v1::ConfirmTotpRequest>,
+    ) -> Result<Response<v1::ConfirmTotpResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn remove_totp(
+        &self,
+        _request: Request<v1::RemoveTotpRequest>,
+    ) -> Result<Response<v1::RemoveTotpResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn generate_recovery_codes(
+        &self,
+        _request: Request<v1::GenerateRecoveryCodesRequest>,
+    ) -> Result<Response<v1::GenerateRecoveryCodesResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn delete_account(
+        &self,
+        _request: Request<v1::DeleteAccountRequest>,
+    ) -> Result<Response<v1::DeleteAccountResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
     }
 }

@@ -77,4 +77,46 @@ impl AuthService for Handlers {
         let token = self.service.issue_service_token(command, &context).await?;
         Ok(Response::new(convert::service_accounts::token(&token)))
     }
+
+    async fn send_login_code(
+        &self,
+        _request: Request<v1::SendLoginCodeRequest>,
+    ) -> Result<Response<v1::SendLoginCodeResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn complete_challenge(
+        &self,
+        _request: Request<v1::CompleteChallengeRequest>,
+    ) -> Result<Response<v1::CompleteChallengeResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn send_email_verification(
+        &self,
+        _request: Request<v1::SendEmailVerificationRequest>,
+    ) -> Result<Response<v1::SendEmailVerificationResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn verify_email(
+        &self,
+        _request: Request<v1::VerifyEmailRequest>,
+    ) -> Result<Response<v1::VerifyEmailResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn request_password_reset(
+        &self,
+        _request: Request<v1::RequestPasswordResetRequest>,
+    ) -> Result<Response<v1::RequestPasswordResetResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn reset_password(
+        &self,
+        _request: Request<v1::ResetPasswordRequest>,
+    ) -> Result<Response<v1::ResetPasswordResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
 }

@@ -31,13 +31,13 @@ const MAX_IDENTIFIER: usize = 1024;
 pub(super) mod role;
 
 pub(super) fn register(request: v1::RegisterRequest) -> Result<RegisterCommand, FieldViolations> {
-    let v1::RegisterRequest { email, username, password, display_name } = request;
+    let v1::RegisterRequest { email, username, password, display_name, passwordless: _, locale: _ } = request;
     RegisterCommand::parse(&email, &username, &password, &display_name)
 }
 
 pub(super) fn login(request: v1::LoginRequest, origin: &Origin, policy: &Policy) -> Result<LoginCommand, ServiceError> {
     let v1::LoginRequest { identifier, password, device, audience, scope } = request;
-    let v1::Device { name } = device.unwrap_or_default();
+    let v1::Device { name, known_device_secret: _ } = device.unwrap_or_default();
     let mut violations = FieldViolations::new();
     let identifier = violations.check("identifier", parse_identifier(identifier));
     let password = violations.check("password", Password::presented(&password));
@@ -153,6 +153,7 @@ pub(super) fn token_pair(tokens: &IssuedTokens) -> v1::TokenPair {
         refresh_token: refresh_token.expose().to_owned(),
         refresh_token_expire_time: Some(timestamp(*refresh_token_expire_time)),
         session_id: session.to_string(),
+        known_device_secret: String::new(),
     }
 }
 
@@ -163,6 +164,10 @@ pub(super) fn user(user: User) -> v1::User {
         email_verified_time,
         username,
         display_name,
+        phone_number,
+        locale,
+        has_password,
+        totp_enrolled,
         state,
         epoch: _, // internal
         roles,
@@ -187,6 +192,10 @@ pub(super) fn user(user: User) -> v1::User {
         create_time: Some(timestamp(create_time)),
         update_time: Some(timestamp(update_time)),
         etag: etag(revision),
+        phone_number: phone_number.map(|n| n.as_str().to_owned()).unwrap_or_default(),
+        locale: locale.map(|l| l.as_str().to_owned()).unwrap_or_default(),
+        has_password,
+        totp_enrolled,
     }
 }
 

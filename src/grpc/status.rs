@@ -71,6 +71,48 @@ impl From<ServiceError> for Status {
                 R::RegistrationClosed,
                 "this server does not accept registrations: ask its administrator for an account",
             ),
+            ServiceError::EmailNotVerified => status(
+                Code::FailedPrecondition,
+                R::EmailNotVerified,
+                "the e-mail address has to be verified first: call SendEmailVerification, then VerifyEmail with the mailed code",
+            ),
+            ServiceError::CodeInvalid => {
+                status(Code::Unauthenticated, R::CodeInvalid, "the code is wrong, expired or used")
+            }
+            ServiceError::ChallengeInvalid => status(
+                Code::Unauthenticated,
+                R::ChallengeInvalid,
+                "the challenge is unknown, expired, answered before or was tried too often: begin anew",
+            ),
+            ServiceError::TooManyAttempts { retry_after } => {
+                let text = "too many attempts: try again later, or on a device that was signed in on before";
+                retry(Code::ResourceExhausted, R::TooManyAttempts, text, retry_after)
+            }
+            ServiceError::ReauthenticationRequired => status(
+                Code::Unauthenticated,
+                R::ReauthenticationRequired,
+                "this needs a sign-in that is recent, and with the second factor if the account has one: sign in again",
+            ),
+            ServiceError::TotpEnrolled => status(
+                Code::FailedPrecondition,
+                R::TotpEnrolled,
+                "there is an authenticator app: call RemoveTotp first",
+            ),
+            ServiceError::TotpNotEnrolled => status(
+                Code::FailedPrecondition,
+                R::TotpNotEnrolled,
+                "there is no authenticator app to do this with: call EnrollTotp first",
+            ),
+            ServiceError::TooManySessions => status(
+                Code::FailedPrecondition,
+                R::TooManySessions,
+                "the account has as many sessions as it may have: sign out on another device first",
+            ),
+            ServiceError::DeliveryUnavailable => status(
+                Code::FailedPrecondition,
+                R::DeliveryUnavailable,
+                "this server sends no messages of this kind: ask its administrator",
+            ),
             ServiceError::SessionNotFound => {
                 status(Code::NotFound, R::SessionNotFound, "you have no live session with this id")
             }

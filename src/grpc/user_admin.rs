@@ -168,4 +168,11 @@ impl UserAdminService for Handlers {
         let user = self.service.unassign_role(warrant, user, role, &context).await?;
         Ok(Response::new(v1::UnassignRoleResponse { user: Some(convert::user(user)) }))
     }
+
+    async fn remove_user_factors(
+        &self,
+        _request: Request<v1::RemoveUserFactorsRequest>,
+    ) -> Result<Response<v1::RemoveUserFactorsResponse>, Status> {
+        Err(Status::unimplemented("not built yet"))
+    }
 }

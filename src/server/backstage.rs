@@ -9,8 +9,8 @@ use super::{Ambient, StartError, data_dir, hot_state, location, options, policy,
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
     crypto::{
-        HotSeal, IdentifierHasher, MasterKey, PasswordPool, PoolConfig, RequestHasher, ServiceSecrets, Vault,
-        machine_date,
+        HotSeal, IdentifierHasher, KeyedHasher, MasterKey, MessageSeal, PasswordPool, PoolConfig, RequestHasher,
+        ServiceSecrets, Vault, machine_date,
     },
     domain::{
         audit::Actor,
@@ -196,6 +196,8 @@ impl Backstage {
             identifiers: IdentifierHasher::new(&master),
             requests: RequestHasher::new(&master),
             secrets: ServiceSecrets::new(&master),
+            hasher: KeyedHasher::new(&master),
+            seal: MessageSeal::new(Arc::clone(&master)),
             policy,
             clock,
             entropy,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    config::{Backend, Passwords, RegistrationMode, Settings},
+    config::{Backend, Channel, Passwords, RegistrationMode, Settings},
     crypto::{Argon2Params, PoolConfig},
     domain::{secret::SecretString, session::SessionPolicy, signing_key::RotationPolicy},
     service::Policy,
@@ -42,7 +42,7 @@ pub(super) fn options(settings: &Settings) -> Options {
 
 /// The operator's decisions, as far as the use cases need them.
 pub(super) fn policy(settings: &Settings) -> Policy {
-    let Settings { issuer, http, tokens, sessions, keys, registration, passwords, .. } = settings;
+    let Settings { issuer, http, tokens, sessions, keys, registration, passwords, notify, .. } = settings;
     Policy {
         issuer: issuer.clone(),
         public_url: http.public_url.clone().map_or_else(OnceLock::new, OnceLock::from),
@@ -58,6 +58,9 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         database_grace: sessions.database_grace,
         rotation: RotationPolicy { period: keys.rotation_period, lead: keys.publish_lead },
         registration_open: registration.mode == RegistrationMode::Open,
+        recent_authentication: sessions.recent_authentication,
+        sends_email: notify.email != Channel::Off,
+        sends_sms: notify.sms != Channel::Off,
         max_staleness: tokens.max_staleness,
         hash_wait: passwords.max_wait,
     }

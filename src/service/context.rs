@@ -26,4 +26,8 @@ pub struct Principal {
     pub user: UserId,
     /// The session, `sid`.
     pub session: SessionId,
+    /// When the user proved who they are, `auth_time`.
+    pub auth_time: Timestamp,
+    /// Whether with more than one factor: `mfa` in `amr`.
+    pub second_factor: bool,
 }

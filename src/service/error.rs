@@ -53,6 +53,36 @@ pub enum ServiceError {
     /// Registrations are not accepted.
     #[error("registration closed")]
     RegistrationClosed,
+    /// The address has to be verified before the account is signed in to.
+    #[error("e-mail address not verified")]
+    EmailNotVerified,
+    /// A code that is wrong, expired or used.
+    #[error("code not accepted")]
+    CodeInvalid,
+    /// A challenge that is unknown, expired, answered or was tried too often.
+    #[error("challenge not accepted")]
+    ChallengeInvalid,
+    /// Too many failures, or messages.
+    #[error("too many attempts, retry after {retry_after:?}")]
+    TooManyAttempts {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The sign-in is too long ago, or did not use the second factor.
+    #[error("reauthentication required")]
+    ReauthenticationRequired,
+    /// There is an authenticator app.
+    #[error("TOTP enrolled")]
+    TotpEnrolled,
+    /// There is no authenticator app.
+    #[error("TOTP not enrolled")]
+    TotpNotEnrolled,
+    /// The user has as many sessions as may be.
+    #[error("too many sessions")]
+    TooManySessions,
+    /// No messages of the kind are sent.
+    #[error("no messages of this kind are sent")]
+    DeliveryUnavailable,
     /// The caller has no such session.
     #[error("session not found")]
     SessionNotFound,

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    crypto::{IdentifierHasher, PasswordPool, RequestHasher, ServiceSecrets, monotonic_now},
+    crypto::{IdentifierHasher, KeyedHasher, MessageSeal, PasswordPool, RequestHasher, ServiceSecrets, monotonic_now},
     domain::{
         secret::{Entropy, random},
         time::Clock,
@@ -34,7 +34,10 @@ mod imports;
 mod keys;
 mod login;
 mod logout;
+mod messages;
+mod password_rules;
 mod policy;
+mod recent;
 mod refresh;
 mod register;
 mod revoke_token;
@@ -42,6 +45,7 @@ mod roles;
 mod service_accounts;
 mod service_tokens;
 mod sessions;
+mod throttle;
 mod tokens;
 mod users;
 mod verify;
@@ -84,6 +88,8 @@ pub struct Service {
     identifiers: IdentifierHasher,
     requests: RequestHasher,
     secrets: ServiceSecrets,
+    hasher: KeyedHasher,
+    seal: MessageSeal,
     verifier: RememberingVerifier,
     policy: Policy,
     clock: Arc<dyn Clock>,
@@ -117,6 +123,10 @@ pub struct Parts {
     pub requests: RequestHasher,
     /// Makes secrets of service accounts.
     pub secrets: ServiceSecrets,
+    /// Hashes codes, handles and device secrets.
+    pub hasher: KeyedHasher,
+    /// Seals messages in the outbox.
+    pub seal: MessageSeal,
     /// The operator's decisions.
     pub policy: Policy,
     /// Tells the time.
@@ -142,6 +152,8 @@ impl Service {
             identifiers,
             requests,
             secrets,
+            hasher,
+            seal,
             policy,
             clock,
             entropy,
@@ -164,6 +176,8 @@ impl Service {
             identifiers,
             requests,
             secrets,
+            hasher,
+            seal,
             verifier,
             policy,
             clock,

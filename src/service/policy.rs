@@ -41,6 +41,12 @@ pub struct Policy {
     pub rotation: RotationPolicy,
     /// Whether anybody may register.
     pub registration_open: bool,
+    /// For how long a sign-in counts as recent.
+    pub recent_authentication: Duration,
+    /// Whether e-mail is sent.
+    pub sends_email: bool,
+    /// Whether SMS are sent.
+    pub sends_sms: bool,
     /// Longest a call waits for a password to be hashed.
     pub hash_wait: Duration,
     /// How old the revocation list may be before `Verify` refuses to answer.

@@ -61,7 +61,12 @@ impl Service {
     pub async fn authenticate_user(&self, token: &SecretString) -> Result<Principal, ServiceError> {
         let claims = self.authenticate(token).await?;
         match (claims.subject, claims.sign_in) {
-            (Subject::User(user), Some(sign_in)) => Ok(Principal { user, session: sign_in.session_id }),
+            (Subject::User(user), Some(sign_in)) => Ok(Principal {
+                user,
+                session: sign_in.session_id,
+                auth_time: sign_in.auth_time,
+                second_factor: sign_in.amr.iter().any(|method| method == "mfa"),
+            }),
             _ => Err(ServiceError::NotAUser),
         }
     }

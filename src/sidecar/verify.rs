@@ -148,6 +148,48 @@ impl AuthService for LocalAuth {
     ) -> Result<Response<v1::IssueServiceTokenResponse>, Status> {
         Err(elsewhere())
     }
+
+    async fn send_login_code(
+        &self,
+        _: Request<v1::SendLoginCodeRequest>,
+    ) -> Result<Response<v1::SendLoginCodeResponse>, Status> {
+        Err(elsewhere())
+    }
+
+    async fn complete_challenge(
+        &self,
+        _: Request<v1::CompleteChallengeRequest>,
+    ) -> Result<Response<v1::CompleteChallengeResponse>, Status> {
+        Err(elsewhere())
+    }
+
+    async fn send_email_verification(
+        &self,
+        _: Request<v1::SendEmailVerificationRequest>,
+    ) -> Result<Response<v1::SendEmailVerificationResponse>, Status> {
+        Err(elsewhere())
+    }
+
+    async fn verify_email(
+        &self,
+        _: Request<v1::VerifyEmailRequest>,
+    ) -> Result<Response<v1::VerifyEmailResponse>, Status> {
+        Err(elsewhere())
+    }
+
+    async fn request_password_reset(
+        &self,
+        _: Request<v1::RequestPasswordResetRequest>,
+    ) -> Result<Response<v1::RequestPasswordResetResponse>, Status> {
+        Err(elsewhere())
+    }
+
+    async fn reset_password(
+        &self,
+        _: Request<v1::ResetPasswordRequest>,
+    ) -> Result<Response<v1::ResetPasswordResponse>, Status> {
+        Err(elsewhere())
+    }
 }
 
 fn elsewhere() -> Status {

@@ -21,12 +21,14 @@ use crate::domain::{
 };
 
 mod imports;
+mod outbox;
 mod refresh;
 mod roles;
 mod service_accounts;
 mod users;
 
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
+pub use self::outbox::NewMessage;
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
 pub use self::roles::{NewRole, RoleStore};
 pub use self::service_accounts::{

@@ -25,6 +25,10 @@ pub(super) fn user(user: v1::User) -> Value {
         create_time,
         update_time,
         etag,
+        phone_number,
+        locale,
+        has_password,
+        totp_enrolled,
     } = user;
     json!({
         "id": id,
@@ -42,6 +46,10 @@ pub(super) fn user(user: v1::User) -> Value {
         "create_time": rfc3339(create_time),
         "update_time": rfc3339(update_time),
         "etag": etag,
+        "phone_number": phone_number,
+        "locale": locale,
+        "has_password": has_password,
+        "totp_enrolled": totp_enrolled,
     })
 }
 

@@ -8,7 +8,9 @@ use crate::{
         email::Email,
         field::{FieldViolation, FieldViolations},
         id::{SessionId, UserId},
+        locale::Locale,
         password::Password,
+        phone::PhoneNumber,
         role::RoleName,
         user::{Identifier, Label, Username},
         users::UserChange,
@@ -192,6 +194,10 @@ fn change(user: v1::User, paths: &[String], violations: &mut FieldViolations) ->
         create_time: _, // never changes
         update_time: _, // follows from the change
         etag: _,        // says when
+        phone_number,
+        locale,
+        has_password: _,  // has an RPC of its own
+        totp_enrolled: _, // likewise
     } = user;
     UserChange {
         email: named("email").then(|| violations.check("user.email", Email::parse(&email))).flatten(),
@@ -203,7 +209,16 @@ fn change(user: v1::User, paths: &[String], violations: &mut FieldViolations) ->
         attributes: named("attributes")
             .then(|| violations.check("user.attributes", super::attributes(attributes.unwrap_or_default())))
             .flatten(),
+        phone_number: named("phone_number")
+            .then(|| violations.check("user.phone_number", optional(&phone_number, PhoneNumber::parse)))
+            .flatten(),
+        locale: named("locale").then(|| violations.check("user.locale", optional(&locale, Locale::parse))).flatten(),
     }
+}
+
+/// What an empty text says is not there.
+fn optional<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, E> {
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
 pub(in crate::grpc) fn delete_user(request: v1::DeleteUserRequest) -> Result<(UserId, Option<i64>), FieldViolation> {

@@ -142,6 +142,25 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::RefreshStateLost { session, .. } => Some(*session),
         Act::OtherSessionsEnded { spared: session } | Act::TokenRevoked { session, .. } => *session,
         Act::Registered
+        | Act::EmailVerified
+        | Act::EmailChangeRequested
+        | Act::EmailChanged
+        | Act::PhoneNumberChanged
+        | Act::PasswordResetRequested
+        | Act::PasswordReset
+        | Act::LoginCodeRequested
+        | Act::EmailVerificationRequested
+        | Act::ChallengeIssued
+        | Act::ChallengeFailed
+        | Act::CodeRefused
+        | Act::AccountDeleted
+        | Act::TotpEnrolmentBegun
+        | Act::TotpEnrolled
+        | Act::TotpRemoved
+        | Act::RecoveryCodesGenerated
+        | Act::RecoveryCodeUsed
+        | Act::FactorsRemoved
+        | Act::AccountUpdated { .. }
         | Act::LoginFailed { .. }
         | Act::ReauthenticationFailed
         | Act::PasswordChanged
@@ -184,11 +203,31 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
             json!({ "role": role, "permissions": permissions })
         }
         Act::UserImported { import } => json!({ "import": import }),
-        Act::UserUpdated { fields } | Act::ServiceAccountUpdated { fields } => json!({ "fields": fields }),
+        Act::UserUpdated { fields } | Act::AccountUpdated { fields } | Act::ServiceAccountUpdated { fields } => {
+            json!({ "fields": fields })
+        }
         Act::ServiceAccountSecretRotated { secret } => json!({ "secret": secret }),
         Act::ServiceTokenIssued { token } | Act::TokenRevoked { session: _, token } => json!({ "token": token }),
         Act::KeyPublished { key } | Act::KeyRevoked { key } => json!({ "key": key }),
         Act::Registered
+        | Act::EmailVerified
+        | Act::EmailChangeRequested
+        | Act::EmailChanged
+        | Act::PhoneNumberChanged
+        | Act::PasswordResetRequested
+        | Act::PasswordReset
+        | Act::LoginCodeRequested
+        | Act::EmailVerificationRequested
+        | Act::ChallengeIssued
+        | Act::ChallengeFailed
+        | Act::CodeRefused
+        | Act::AccountDeleted
+        | Act::TotpEnrolmentBegun
+        | Act::TotpEnrolled
+        | Act::TotpRemoved
+        | Act::RecoveryCodesGenerated
+        | Act::RecoveryCodeUsed
+        | Act::FactorsRemoved
         | Act::LoggedIn { .. }
         | Act::ReauthenticationFailed
         | Act::PasswordChanged

@@ -21,6 +21,8 @@ mod families;
 mod feed;
 mod imports;
 mod keys;
+mod outbox;
+mod passwords;
 mod reading;
 mod refresh;
 mod roles;

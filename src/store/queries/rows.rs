@@ -8,6 +8,8 @@ use crate::{
         audience::{Audience, Scope},
         email::Email,
         id::{SessionId, UserId},
+        locale::Locale,
+        phone::PhoneNumber,
         refresh::Family,
         role::{HeldRoles, Permissions, Role, RoleName},
         session::{DeviceInfo, Grant, Session},
@@ -29,6 +31,10 @@ pub(super) struct UserRow {
     email_verified_time: Option<Timestamp>,
     username: Option<String>,
     display_name: String,
+    phone_number: Option<String>,
+    locale: Option<String>,
+    has_password: bool,
+    totp_enrolled: bool,
     state: String,
     epoch: i64,
     create_time: Timestamp,
@@ -43,7 +49,9 @@ macro_rules! user_columns {
     () => {
         concat!(
             "u.id, u.email, u.email_key, u.email_verified_time, u.username, u.display_name, u.state, u.epoch, \
-             u.attributes, u.revision, u.create_time, u.update_time, ",
+             u.attributes, u.revision, u.create_time, u.update_time, u.phone_number, u.locale, \
+             u.password_hash IS NOT NULL AS has_password, \
+             EXISTS (SELECT 1 FROM totp_factors t WHERE t.user_id = u.id AND t.confirm_time IS NOT NULL) AS totp_enrolled, ",
             roles_of_user!(),
             " AS roles"
         )
@@ -65,6 +73,10 @@ impl TryFrom<UserRow> for User {
             email_verified_time: row.email_verified_time,
             username: row.username.map(Username::stored),
             display_name: Label::stored(row.display_name),
+            phone_number: row.phone_number.map(PhoneNumber::stored),
+            locale: row.locale.map(Locale::stored),
+            has_password: row.has_password,
+            totp_enrolled: row.totp_enrolled,
             state: user_state(&row.state)?,
             epoch: row.epoch,
             roles: row.roles.0,

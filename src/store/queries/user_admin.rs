@@ -12,6 +12,8 @@ use crate::{
     domain::{
         audit::{Act, AuditEvent},
         id::{SessionId, UserId},
+        locale::Locale,
+        phone::PhoneNumber,
         revocation::Revocation,
         session::EndReason,
         time::Timestamp,
@@ -202,7 +204,7 @@ impl Tx {
         }
         let update = sqlx::query(
             "UPDATE users SET email = $1, email_key = $2, email_verified_time = $3, username = $4, display_name = $5, \
-             attributes = $6, update_time = $7, revision = revision + 1 WHERE id = $8",
+             attributes = $6, update_time = $7, revision = revision + 1, phone_number = $9, locale = $10 WHERE id = $8",
         )
         .bind(changed.email.as_typed())
         .bind(changed.email.key())
@@ -211,7 +213,9 @@ impl Tx {
         .bind(changed.display_name.as_str())
         .bind((!changed.attributes.is_empty()).then_some(Json(&changed.attributes)))
         .bind(now)
-        .bind(user.id);
+        .bind(user.id)
+        .bind(changed.phone_number.as_ref().map(PhoneNumber::as_str))
+        .bind(changed.locale.as_ref().map(Locale::as_str));
         update.execute(self.conn()).await.map_err(what_is_taken)?;
         let fields = fields.into_iter().map(str::to_owned).collect();
         self.audit_act(act, Act::UserUpdated { fields }).await

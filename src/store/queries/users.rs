@@ -11,6 +11,8 @@ use crate::{
     domain::{
         audit::AuditEvent,
         id::{SessionId, UserId},
+        locale::Locale,
+        phone::PhoneNumber,
         revocation::Revocation,
         user::{Credentials, Identifier, PhcString, User, Username},
     },
@@ -221,8 +223,8 @@ pub(super) async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, Stor
     let NewUser { user, password_hash } = new;
     let inserted = sqlx::query(
         "INSERT INTO users (id, email, email_key, email_verified_time, username, display_name, password_hash, \
-         password_time, state, epoch, attributes, create_time, update_time) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8, $8) ON CONFLICT DO NOTHING",
+         password_time, state, epoch, attributes, create_time, update_time, phone_number, locale) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8, $8, $12, $13) ON CONFLICT DO NOTHING",
     )
     .bind(user.id)
     .bind(user.email.as_typed())
@@ -235,6 +237,8 @@ pub(super) async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, Stor
     .bind(user.state.as_str())
     .bind(user.epoch)
     .bind((!user.attributes.is_empty()).then_some(Json(&user.attributes)))
+    .bind(user.phone_number.as_ref().map(PhoneNumber::as_str))
+    .bind(user.locale.as_ref().map(Locale::as_str))
     .execute(tx.conn())
     .await?;
     Ok(inserted.rows_affected() == 1)

@@ -82,7 +82,7 @@ impl Issuer {
 
     async fn login(&self, request: v1::LoginRequest) -> v1::TokenPair {
         let answer = AuthServiceClient::new(self.client.channel.clone()).login(request).await.unwrap().into_inner();
-        let v1::login_response::Outcome::Tokens(tokens) = answer.outcome.unwrap();
+        let v1::login_response::Outcome::Tokens(tokens) = answer.outcome.unwrap() else { panic!("a challenge") };
         tokens
     }
 }

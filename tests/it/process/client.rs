@@ -50,7 +50,7 @@ impl Client {
 
     pub(crate) async fn login_with(&self, email: &str, password: &str) -> Result<v1::TokenPair, Status> {
         let answer = self.auth().login(login_request(email, password)).await?.into_inner();
-        let v1::login_response::Outcome::Tokens(tokens) = answer.outcome.unwrap();
+        let v1::login_response::Outcome::Tokens(tokens) = answer.outcome.unwrap() else { panic!("a challenge") };
         Ok(tokens)
     }
 

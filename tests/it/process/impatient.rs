@@ -165,7 +165,10 @@ impl Caller {
     async fn log_in(&mut self, patience: Duration) {
         let end = self.pick().call("Login", &login_request(&self.email, PASSWORD), patience).await;
         if let Some(answer) = self.note(end, &[]) {
-            let v1::login_response::Outcome::Tokens(tokens) = message::<v1::LoginResponse>(&answer).outcome.unwrap();
+            let v1::login_response::Outcome::Tokens(tokens) = message::<v1::LoginResponse>(&answer).outcome.unwrap()
+            else {
+                panic!("a challenge")
+            };
             self.seen.open.extend(self.held.replace(tokens));
         }
     }

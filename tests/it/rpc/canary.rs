@@ -140,7 +140,7 @@ impl Caller {
             request.metadata_mut().insert(name, value.parse().unwrap());
         }
         let response = self.auth.login(request).await?.into_inner();
-        let v1::login_response::Outcome::Tokens(tokens) = response.outcome.unwrap();
+        let v1::login_response::Outcome::Tokens(tokens) = response.outcome.unwrap() else { panic!("a challenge") };
         self.tokens.push(tokens.clone());
         Ok(tokens)
     }
@@ -289,7 +289,7 @@ impl Caller {
             let request = v1::LoginRequest {
                 audience: vec![secret.to_owned()],
                 scope: secret.to_owned(),
-                device: Some(v1::Device { name: format!("{secret}\n") }),
+                device: Some(v1::Device { name: format!("{secret}\n"), ..v1::Device::default() }),
                 ..login_request(EMAIL, NEW_PASSWORD)
             };
             self.auth.login(request).await.unwrap_err();

@@ -152,7 +152,7 @@ async fn a_device_name_with_control_characters_is_refused(backend: Backend) {
     let node = TestNode::start(backend).await;
     node.register("ada@example.com").await;
     let named = |name: &str| v1::LoginRequest {
-        device: Some(v1::Device { name: name.into() }),
+        device: Some(v1::Device { name: name.into(), ..v1::Device::default() }),
         ..login_request("ada@example.com", PASSWORD)
     };
     for name in ["a\nb", "a\u{1b}[31m", "a\0b", "a\u{85}b", &"x".repeat(129)] {

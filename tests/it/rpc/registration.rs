@@ -21,6 +21,7 @@ fn registration(email: &str, username: &str) -> v1::RegisterRequest {
         username: username.into(),
         password: PASSWORD.into(),
         display_name: String::new(),
+        ..v1::RegisterRequest::default()
     }
 }
 
@@ -66,6 +67,7 @@ async fn every_bad_field_of_a_registration_is_named_at_once(backend: Backend) {
         username: "no@name".into(),
         password: "too short".into(),
         display_name: "line\nbreak".into(),
+        ..v1::RegisterRequest::default()
     };
     let refused = node.auth().await.register(request).await.unwrap_err();
     assert_eq!(fields(&refused), ["email", "username", "password", "display_name"]);

@@ -23,7 +23,7 @@ async fn two_devices_are_listed_newest_first_and_the_current_one_is_marked(backe
     node.register("grace@example.com").await;
     node.login("grace@example.com").await;
     let from = async |name: &str| {
-        let device = Some(v1::Device { name: name.into() });
+        let device = Some(v1::Device { name: name.into(), ..v1::Device::default() });
         node.try_login(v1::LoginRequest { device, ..login_request("ada@example.com", PASSWORD) }).await.unwrap()
     };
     let laptop = from("laptop").await;

@@ -169,7 +169,7 @@ impl TestNode {
     /// Tries to sign a user in.
     pub(crate) async fn try_login(&self, request: v1::LoginRequest) -> Result<v1::TokenPair, Status> {
         let response = self.auth().await.login(request).await?.into_inner();
-        let v1::login_response::Outcome::Tokens(tokens) = response.outcome.unwrap();
+        let v1::login_response::Outcome::Tokens(tokens) = response.outcome.unwrap() else { panic!("a challenge") };
         Ok(tokens)
     }
 

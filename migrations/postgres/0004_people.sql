@@ -1,0 +1,158 @@
+-- The account life cycle: verified addresses, one-time codes, second factors, devices, throttles, messages.
+
+ALTER TABLE users ADD COLUMN phone_number TEXT;
+ALTER TABLE users ADD COLUMN locale TEXT;
+-- The known device that a session was begun on.
+ALTER TABLE sessions ADD COLUMN device_id UUID;
+
+-- Accounts that begin to exist when their address is verified. Several may wait for one address; whoever reads its mail decides.
+CREATE TABLE registrations (
+    id UUID PRIMARY KEY,
+    email TEXT NOT NULL,
+    email_key TEXT NOT NULL,
+    -- Reserved as long as the row lives.
+    username TEXT UNIQUE,
+    display_name TEXT NOT NULL,
+    locale TEXT,
+    password_hash TEXT,
+    create_time BIGINT NOT NULL,
+    expire_time BIGINT NOT NULL
+);
+CREATE INDEX registrations_by_email ON registrations (email_key);
+CREATE INDEX registrations_by_expiry ON registrations (expire_time);
+
+-- Changes of address that wait for their confirmations.
+CREATE TABLE email_changes (
+    id UUID PRIMARY KEY,
+    user_id UUID NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    -- The user's epoch when it was asked for.
+    epoch BIGINT NOT NULL,
+    new_email TEXT NOT NULL,
+    old_confirmed BOOLEAN NOT NULL,
+    new_confirmed BOOLEAN NOT NULL,
+    create_time BIGINT NOT NULL,
+    expire_time BIGINT NOT NULL
+);
+CREATE INDEX email_changes_by_user ON email_changes (user_id);
+CREATE INDEX email_changes_by_expiry ON email_changes (expire_time);
+
+-- Codes in mails. What a code is for stands in `purpose`; it is good as long as its row lives.
+CREATE TABLE mailed_codes (
+    -- A keyed hash of a code with 256 random bits.
+    code_hash BYTEA PRIMARY KEY,
+    purpose TEXT NOT NULL,
+    user_id UUID REFERENCES users (id) ON DELETE CASCADE,
+    registration_id UUID REFERENCES registrations (id) ON DELETE CASCADE,
+    change_id UUID REFERENCES email_changes (id) ON DELETE CASCADE,
+    -- The user's epoch when it was sent, and the address it was sent to: with either changed it is good for nothing.
+    epoch BIGINT NOT NULL,
+    email_key TEXT NOT NULL,
+    create_time BIGINT NOT NULL,
+    expire_time BIGINT NOT NULL
+);
+CREATE INDEX mailed_codes_by_user ON mailed_codes (user_id);
+CREATE INDEX mailed_codes_by_registration ON mailed_codes (registration_id);
+CREATE INDEX mailed_codes_by_change ON mailed_codes (change_id);
+CREATE INDEX mailed_codes_by_expiry ON mailed_codes (expire_time);
+
+-- Sign-ins and confirmations that wait for a code. An answered one is deleted.
+CREATE TABLE challenges (
+    -- A keyed hash of the handle.
+    handle_hash BYTEA PRIMARY KEY,
+    -- What an answer does: 'second_factor', 'login_code', 'phone'.
+    kind TEXT NOT NULL,
+    -- NULL for one that belongs to nobody and only looks like one.
+    user_id UUID REFERENCES users (id) ON DELETE CASCADE,
+    epoch BIGINT NOT NULL,
+    -- A keyed hash of the code that was sent, if one was.
+    code_hash BYTEA,
+    -- What goes on when it is answered.
+    pending JSONB NOT NULL,
+    failures BIGINT NOT NULL,
+    create_time BIGINT NOT NULL,
+    expire_time BIGINT NOT NULL
+);
+CREATE INDEX challenges_by_user ON challenges (user_id);
+CREATE INDEX challenges_by_expiry ON challenges (expire_time);
+
+CREATE TABLE totp_factors (
+    user_id UUID PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+    -- Another id with each enrolment.
+    id UUID NOT NULL,
+    -- The seed, encrypted under the master key and bound to `id`.
+    seed_sealed BYTEA NOT NULL,
+    create_time BIGINT NOT NULL,
+    -- NULL until the app has shown that it has the seed.
+    confirm_time BIGINT,
+    -- The last time step of which a code was accepted: it and those before are spent.
+    last_step BIGINT NOT NULL
+);
+
+-- Recovery codes not used yet.
+CREATE TABLE recovery_codes (
+    user_id UUID NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    -- A keyed hash.
+    code_hash BYTEA NOT NULL,
+    create_time BIGINT NOT NULL,
+    PRIMARY KEY (user_id, code_hash)
+);
+
+-- Passwords of before.
+CREATE TABLE password_history (
+    user_id UUID NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    password_hash TEXT NOT NULL,
+    -- When it was replaced.
+    replace_time BIGINT NOT NULL
+);
+CREATE INDEX password_history_by_user ON password_history (user_id, replace_time);
+
+-- Devices that were signed in on.
+CREATE TABLE known_devices (
+    id UUID PRIMARY KEY,
+    user_id UUID NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    -- A keyed hash of the secret that the device keeps.
+    secret_hash BYTEA NOT NULL,
+    create_time BIGINT NOT NULL,
+    last_used_time BIGINT NOT NULL
+);
+CREATE INDEX known_devices_by_user ON known_devices (user_id, last_used_time);
+
+-- Failures in a row, by a keyed hash of what failed: an identifier that was typed, an account's codes.
+CREATE TABLE throttles (
+    key_hash BYTEA PRIMARY KEY,
+    failures BIGINT NOT NULL,
+    -- The last failure.
+    time BIGINT NOT NULL
+);
+CREATE INDEX throttles_by_time ON throttles (time);
+
+-- What may be sent, by a keyed hash of to whom: the moment up to which the budget is spent.
+CREATE TABLE budgets (
+    key_hash BYTEA PRIMARY KEY,
+    spent_until BIGINT NOT NULL
+);
+CREATE INDEX budgets_by_time ON budgets (spent_until);
+
+-- Messages to be sent. A row goes when its message has been taken.
+CREATE TABLE outbox (
+    id UUID PRIMARY KEY,
+    -- 'email', 'sms'; 'none' for a message to nobody.
+    channel TEXT NOT NULL,
+    user_id UUID REFERENCES users (id) ON DELETE CASCADE,
+    -- Recipient and content, encrypted under the master key and bound to this row.
+    message_sealed BYTEA NOT NULL,
+    create_time BIGINT NOT NULL,
+    -- After it the message is of no use.
+    expire_time BIGINT NOT NULL,
+    attempts BIGINT NOT NULL,
+    -- When it is to be tried (again). Whoever tries moves it first, so that nobody else does meanwhile.
+    due_time BIGINT NOT NULL,
+    -- Who tries.
+    lease UUID,
+    -- When it was given up.
+    dead_time BIGINT,
+    last_error TEXT
+);
+CREATE INDEX outbox_due ON outbox (due_time) WHERE dead_time IS NULL;
+CREATE INDEX outbox_by_user ON outbox (user_id);
+CREATE INDEX outbox_dead ON outbox (dead_time) WHERE dead_time IS NOT NULL;

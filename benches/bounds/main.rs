@@ -8,6 +8,7 @@
 
 mod constant;
 mod embedded;
+mod enumeration;
 mod load;
 mod logins;
 mod proc;
@@ -26,8 +27,9 @@ use std::{env, path::Path, time::Duration};
 use report::{Bound, Report};
 
 /// What can be asked for.
-const PARTS: [&str; 10] =
-    ["embedded", "verify", "refresh", "sqlite", "login", "storm", "memory", "sidecar", "revocation", "users"];
+const PARTS: [&str; 11] = [
+    "embedded", "verify", "refresh", "sqlite", "login", "storm", "memory", "sidecar", "revocation", "enumeration", "users",
+];
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -79,6 +81,9 @@ fn bench() {
             }
             if plan.has("revocation") {
                 revocation::run(&plan, &mut report).await;
+            }
+            if plan.has("enumeration") {
+                enumeration::run(&mut report).await;
             }
             if plan.has("users") {
                 users::run(&plan, &mut report).await;

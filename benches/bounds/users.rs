@@ -107,7 +107,7 @@ async fn import(server: &Process, token: &str, users: usize) -> Duration {
 }
 
 /// The hash of everybody's password, as the server makes them by default.
-fn hash() -> String {
+pub(crate) fn hash() -> String {
     let (mut out, salt) = ([0; 32], [7; 16]);
     let params = Params::new(19 * 1024, 2, 1, Some(32)).unwrap();
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)

@@ -22,6 +22,7 @@ mod drain;
 mod embedded;
 mod flood;
 mod http;
+mod journey;
 mod keys;
 mod log;
 mod peers;

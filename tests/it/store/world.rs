@@ -165,7 +165,7 @@ impl World {
                 display_name: Label::parse(name).unwrap(),
                 phone_number: None,
                 locale: None,
-                has_password: false,
+                has_password: true,
                 totp_enrolled: false,
                 state: UserState::Active,
                 epoch: 0,

@@ -8,7 +8,7 @@ use super::{
     names::env_name,
     reader::Reader,
     settings::{
-        Backend, Channel, Database, Grpc, Http, Keys, Log, MasterKey, Notify, Passwords, Redis, Registration,
+        Backend, Channel, Database, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis, Registration,
         RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Tokens,
     },
     uri, value,
@@ -16,7 +16,9 @@ use super::{
 use crate::{
     domain::{
         audience::{Audience, OWN_AUDIENCE},
+        challenge::CodeChannel,
         secret::SecretString,
+        session::AtLimit,
     },
     state::redis::RedisUrl,
     telemetry::{LogFormat, parse_filter},
@@ -37,6 +39,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     let http = http(r, issuer.as_deref(), embedded);
     let tokens = tokens(r);
     let sessions = sessions(r);
+    let login = login(r);
     let keys = keys(r, place);
     let registration = registration(r);
     let passwords = passwords(r);
@@ -62,6 +65,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
         http,
         tokens: tokens?,
         sessions,
+        login: login?,
         keys,
         registration: registration?,
         passwords: passwords?,
@@ -213,6 +217,9 @@ fn sessions(r: &mut Reader) -> Option<Sessions> {
     let database_grace = r.read("sessions.database_grace", |raw| value::duration(raw, &seconds(0, 3_600)));
     let recent_authentication =
         r.read("sessions.recent_authentication", |raw| value::duration(raw, &seconds(60, 86_400)));
+    let max_per_user = r.read("sessions.max_per_user", |raw| value::number(raw, &(1..=10_000)));
+    let words = [AtLimit::EvictOldest, AtLimit::Refuse].map(|what| (what.as_str(), what));
+    let at_limit = r.read("sessions.at_limit", |raw| value::word(raw, &words));
     let (idle_timeout, absolute_timeout) = (idle_timeout?, absolute_timeout?);
     if absolute_timeout < idle_timeout {
         let advice = "Set sessions.absolute_timeout to at least sessions.idle_timeout";
@@ -225,7 +232,14 @@ fn sessions(r: &mut Reader) -> Option<Sessions> {
         redelivery_window,
         database_grace,
         recent_authentication: recent_authentication?,
+        max_per_user: max_per_user?,
+        at_limit: at_limit?,
     })
+}
+
+fn login(r: &mut Reader) -> Option<Login> {
+    let words = [CodeChannel::Email, CodeChannel::Sms].map(|channel| (channel.as_str(), channel));
+    Some(Login { codes: r.read("login.codes", |raw| value::words(raw, &words))? })
 }
 
 fn keys(r: &mut Reader, backend: Option<Backend>) -> Option<Keys> {

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf};
 use toml::Value;
 
 use super::settings::{
-    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Notify, Passwords, Redis, Registration,
+    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis, Registration,
     Sessions, Settings, Shutdown, Telemetry, Tls, Tokens,
 };
 use crate::domain::{audience::Audience, duration};
@@ -42,6 +42,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
         http,
         tokens,
         sessions,
+        login,
         keys,
         registration,
         passwords,
@@ -56,6 +57,8 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
     entries.extend(listener_entries(grpc, http));
     entries.extend(token_entries(tokens));
     entries.extend(session_entries(sessions));
+    let Login { codes } = login;
+    entries.push(("login.codes", list(codes.iter().map(|channel| channel.as_str()))));
     entries.extend(key_entries(keys));
     let Registration { mode } = registration;
     entries.push(("registration.mode", text(mode.as_str())));
@@ -168,14 +171,23 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
 }
 
 fn session_entries(sessions: &Sessions) -> Vec<(&'static str, Value)> {
-    let Sessions { idle_timeout, absolute_timeout, redelivery_window, database_grace, recent_authentication } =
-        sessions;
+    let Sessions {
+        idle_timeout,
+        absolute_timeout,
+        redelivery_window,
+        database_grace,
+        recent_authentication,
+        max_per_user,
+        at_limit,
+    } = sessions;
     vec![
         ("sessions.idle_timeout", span(*idle_timeout)),
         ("sessions.absolute_timeout", span(*absolute_timeout)),
         ("sessions.redelivery_window", span(*redelivery_window)),
         ("sessions.database_grace", span(*database_grace)),
         ("sessions.recent_authentication", span(*recent_authentication)),
+        ("sessions.max_per_user", number(*max_per_user)),
+        ("sessions.at_limit", text(at_limit.as_str())),
     ]
 }
 

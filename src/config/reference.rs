@@ -83,6 +83,10 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("sessions.redelivery_window", "10s", "How long the previous refresh token is still answered, with the same successor, because an answer may get lost. 0s to 5m."),
     fixed("sessions.database_grace", "15m", "With the database away, sessions whose state is in Redis are refreshed from there for this long, 0s (never) to 1h. Not used without Redis."),
     fixed("sessions.recent_authentication", "10m", "How recent the sign-in must be to change the e-mail address, the phone number or a second factor, or to delete the account, 1m to 1d."),
+    fixed("sessions.max_per_user", "100", "Most live sessions of one user, 1 to 10000."),
+    fixed("sessions.at_limit", "evict_oldest", "What a sign-in does that would be one session too many: `evict_oldest` ends those that were not used for the longest time, `refuse` is refused with TOO_MANY_SESSIONS."),
+
+    fixed("login.codes", "email", "How `SendLoginCode` may send codes to sign in with instead of a password: `email`, `sms`, both or, if it is empty, not at all. Only as far as `notify.email` and `notify.sms` send anything."),
 
     depends("keys.master_key", "generated into `data_dir` on SQLite; required on Postgres", "Encrypts private keys at rest: 32 random bytes in base64 (`openssl rand -base64 32`). The same on every node.").secret(),
     fixed("keys.rotation_period", "90d", "How long a signing key signs before the next one takes over, 1m to 3650d."),

@@ -6,7 +6,9 @@ use super::postgres_url::PostgresUrl;
 use crate::{
     domain::{
         audience::{Audience, Scope},
+        challenge::CodeChannel,
         secret::SecretString,
+        session::AtLimit,
         signing_key::Algorithm,
     },
     state::redis::{RedisOptions, RedisUrl},
@@ -33,6 +35,8 @@ pub struct Settings {
     pub tokens: Tokens,
     /// How long sessions live.
     pub sessions: Sessions,
+    /// Other ways to sign in than by password.
+    pub login: Login,
     /// Keys at rest and their rotation.
     pub keys: Keys,
     /// Who may register.
@@ -186,6 +190,17 @@ pub struct Sessions {
     pub database_grace: Duration,
     /// For how long a sign-in counts as recent.
     pub recent_authentication: Duration,
+    /// Most live sessions of a user, at least 1.
+    pub max_per_user: u32,
+    /// What happens beyond.
+    pub at_limit: AtLimit,
+}
+
+/// Other ways to sign in than by password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// How codes to sign in with are sent.
+    pub codes: Vec<CodeChannel>,
 }
 
 /// Keys at rest and their rotation.

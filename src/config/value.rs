@@ -133,6 +133,21 @@ pub(super) fn word<T: Copy>(raw: &Raw, words: &[(&str, T)]) -> Result<T, String>
         .ok_or_else(|| words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or "))
 }
 
+/// A list of a few words, each kept once.
+pub(super) fn words<T: Copy + PartialEq>(raw: &Raw, words: &[(&str, T)]) -> Result<Vec<T>, String> {
+    let mut values = Vec::new();
+    for name in names(raw)? {
+        let Some((_, value)) = words.iter().find(|(word, _)| *word == name.as_str()) else {
+            let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            return Err(format!("a list of {}", known.join(" and ")));
+        };
+        if !values.contains(value) {
+            values.push(*value);
+        }
+    }
+    Ok(values)
+}
+
 /// Anything with a parser of its own.
 pub(super) fn parsed<T: FromStr>(raw: &Raw, wanted: &str) -> Result<T, String> {
     raw.text().and_then(|t| t.parse().ok()).ok_or_else(|| wanted.to_owned())

@@ -17,6 +17,8 @@ pub mod time;
 #[cfg(feature = "server")]
 pub mod audit;
 #[cfg(feature = "server")]
+pub mod challenge;
+#[cfg(feature = "server")]
 pub mod email;
 #[cfg(feature = "server")]
 pub mod field;

@@ -9,7 +9,11 @@ use std::{
 use crate::{
     config::{Backend, Channel, Passwords, RegistrationMode, Settings},
     crypto::{Argon2Params, PoolConfig},
-    domain::{secret::SecretString, session::SessionPolicy, signing_key::RotationPolicy},
+    domain::{
+        secret::SecretString,
+        session::{SessionLimit, SessionPolicy},
+        signing_key::RotationPolicy,
+    },
     service::Policy,
     state::{
         HotState,
@@ -42,7 +46,7 @@ pub(super) fn options(settings: &Settings) -> Options {
 
 /// The operator's decisions, as far as the use cases need them.
 pub(super) fn policy(settings: &Settings) -> Policy {
-    let Settings { issuer, http, tokens, sessions, keys, registration, passwords, notify, .. } = settings;
+    let Settings { issuer, http, tokens, sessions, login, keys, registration, passwords, notify, .. } = settings;
     Policy {
         issuer: issuer.clone(),
         public_url: http.public_url.clone().map_or_else(OnceLock::new, OnceLock::from),
@@ -54,10 +58,13 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         token_permissions: tokens.permissions,
         client_id: tokens.client_id.clone(),
         sessions: SessionPolicy { idle: sessions.idle_timeout, absolute: sessions.absolute_timeout },
+        session_limit: SessionLimit { most: sessions.max_per_user, at_limit: sessions.at_limit },
         redelivery_window: sessions.redelivery_window,
         database_grace: sessions.database_grace,
         rotation: RotationPolicy { period: keys.rotation_period, lead: keys.publish_lead },
         registration_open: registration.mode == RegistrationMode::Open,
+        require_verified_email: false,
+        login_codes: login.codes.clone(),
         recent_authentication: sessions.recent_authentication,
         sends_email: notify.email != Channel::Off,
         sends_sms: notify.sms != Channel::Off,

@@ -13,7 +13,10 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    crypto::{IdentifierHasher, KeyedHasher, MessageSeal, PasswordPool, RequestHasher, ServiceSecrets, monotonic_now},
+    crypto::{
+        ChallengeSeal, FactorSeal, IdentifierHasher, KeyedHasher, MessageSeal, PasswordPool, RequestHasher,
+        ServiceSecrets, monotonic_now,
+    },
     domain::{
         secret::{Entropy, random},
         time::Clock,
@@ -24,6 +27,8 @@ use crate::{
 };
 
 mod background;
+mod begin_session;
+mod challenge;
 mod change_password;
 mod context;
 mod error;
@@ -33,6 +38,7 @@ mod hot;
 mod imports;
 mod keys;
 mod login;
+mod login_code;
 mod logout;
 mod messages;
 mod password_rules;
@@ -54,6 +60,8 @@ mod watch;
 
 pub use crate::crypto::import_hash;
 pub use background::Background;
+pub use begin_session::{SignInRequest, SignInStep, SignedIn};
+pub use challenge::{ChallengeResponse, IssuedChallenge};
 pub use context::{Principal, RequestContext};
 pub use error::ServiceError;
 pub use feed::{Feed, Observer, Piece};
@@ -61,6 +69,7 @@ pub use hot::Hot;
 pub use imports::{Import, ImportRow, Imported, MAX_ROWS};
 pub use keys::{KeyChain, KeyError, PublishedKey};
 pub use login::LoginCommand;
+pub use login_code::LoginCodeCommand;
 pub use policy::Policy;
 pub use register::{RegisterCommand, new_user};
 pub use roles::RoleList;
@@ -90,6 +99,8 @@ pub struct Service {
     secrets: ServiceSecrets,
     hasher: KeyedHasher,
     seal: MessageSeal,
+    factors: FactorSeal,
+    challenges: ChallengeSeal,
     verifier: RememberingVerifier,
     policy: Policy,
     clock: Arc<dyn Clock>,
@@ -127,6 +138,10 @@ pub struct Parts {
     pub hasher: KeyedHasher,
     /// Seals messages in the outbox.
     pub seal: MessageSeal,
+    /// Seals the seeds of authenticator apps.
+    pub factors: FactorSeal,
+    /// Seals sign-ins that wait for a code.
+    pub challenges: ChallengeSeal,
     /// The operator's decisions.
     pub policy: Policy,
     /// Tells the time.
@@ -154,6 +169,8 @@ impl Service {
             secrets,
             hasher,
             seal,
+            factors,
+            challenges,
             policy,
             clock,
             entropy,
@@ -178,6 +195,8 @@ impl Service {
             secrets,
             hasher,
             seal,
+            factors,
+            challenges,
             verifier,
             policy,
             clock,

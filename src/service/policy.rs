@@ -4,8 +4,9 @@ use std::{sync::OnceLock, time::Duration};
 
 use crate::domain::{
     audience::{Audience, Scope},
+    challenge::CodeChannel,
     field::FieldViolation,
-    session::SessionPolicy,
+    session::{SessionLimit, SessionPolicy},
     signing_key::{Algorithm, RotationPolicy},
 };
 
@@ -33,6 +34,8 @@ pub struct Policy {
     pub client_id: String,
     /// How long sessions live.
     pub sessions: SessionPolicy,
+    /// How many of them a user may have.
+    pub session_limit: SessionLimit,
     /// How long the previous refresh token is answered again.
     pub redelivery_window: Duration,
     /// How long hot records may speak for their rows while the database is away; zero: not at all.
@@ -41,6 +44,10 @@ pub struct Policy {
     pub rotation: RotationPolicy,
     /// Whether anybody may register.
     pub registration_open: bool,
+    /// Whether nobody signs in whose address is not verified.
+    pub require_verified_email: bool,
+    /// How codes to sign in with are sent.
+    pub login_codes: Vec<CodeChannel>,
     /// For how long a sign-in counts as recent.
     pub recent_authentication: Duration,
     /// Whether e-mail is sent.

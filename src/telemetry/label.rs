@@ -1,7 +1,10 @@
 //! The labels of our own metrics. Every value of a label is a variant, so that no caller can make up another and the number
 //! of series is fixed when the program is built.
 
-use crate::{service::ServiceError, verifier::Inactive};
+use crate::{
+    service::{ServiceError, SignInStep},
+    verifier::Inactive,
+};
 
 /// A label with a fixed set of values.
 pub trait Label: Copy + 'static {
@@ -49,6 +52,12 @@ labels! {
         Ok = "ok",
         /// Unknown account, wrong password or suspended: callers are not told which.
         InvalidCredentials = "invalid_credentials",
+        /// With a challenge: something more has to be proved.
+        Challenged = "challenged",
+        /// Wrong, expired or used: a code, or the challenge that it answers.
+        InvalidCode = "invalid_code",
+        /// Too many failures before; nothing was looked at.
+        Throttled = "throttled",
         /// Too many passwords to hash.
         Overloaded = "overloaded",
         /// Something it depends on was away, or the deadline passed.
@@ -163,11 +172,14 @@ labels! {
 }
 
 impl LoginOutcome {
-    /// The outcome of a sign-in.
-    pub fn of<T>(result: &Result<T, ServiceError>) -> Self {
+    /// The outcome of a step of a sign-in.
+    pub fn of(result: &Result<SignInStep, ServiceError>) -> Self {
         match result {
-            Ok(_) => Self::Ok,
+            Ok(SignInStep::SignedIn(_)) => Self::Ok,
+            Ok(SignInStep::Challenged(_)) => Self::Challenged,
             Err(ServiceError::InvalidCredentials) => Self::InvalidCredentials,
+            Err(ServiceError::CodeInvalid | ServiceError::ChallengeInvalid) => Self::InvalidCode,
+            Err(ServiceError::TooManyAttempts { .. }) => Self::Throttled,
             Err(ServiceError::Overloaded { .. }) => Self::Overloaded,
             Err(ServiceError::Unavailable { .. } | ServiceError::DeadlineExceeded) => Self::Unavailable,
             Err(_) => Self::Failed,

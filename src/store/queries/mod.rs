@@ -15,7 +15,9 @@ use crate::store::{
 };
 
 mod audit;
+mod challenges;
 mod create_requests;
+mod devices;
 mod doubt;
 mod families;
 mod feed;

@@ -5,7 +5,7 @@ use sqlx::types::Json;
 
 use super::{
     Database, Db, Tx,
-    rows::{CredentialsRow, UserRow, user_columns},
+    rows::{CredentialsRow, UserRow, credentials_columns, user_columns},
 };
 use crate::{
     domain::{
@@ -66,14 +66,18 @@ impl UserStore for Database {
         self.reading("find_credentials", &self.pools.read, identifier, |conn, identifier| {
             Box::pin(async move {
                 let query = match identifier {
-                    Identifier::Email(email) => {
-                        sqlx::query_as("SELECT id, state, epoch, password_hash FROM users WHERE email_key = $1")
-                            .bind(email.key())
-                    }
-                    Identifier::Username(name) => {
-                        sqlx::query_as("SELECT id, state, epoch, password_hash FROM users WHERE username = $1")
-                            .bind(name.as_str())
-                    }
+                    Identifier::Email(email) => sqlx::query_as(concat!(
+                        "SELECT ",
+                        credentials_columns!(),
+                        " FROM users u WHERE u.email_key = $1"
+                    ))
+                    .bind(email.key()),
+                    Identifier::Username(name) => sqlx::query_as(concat!(
+                        "SELECT ",
+                        credentials_columns!(),
+                        " FROM users u WHERE u.username = $1"
+                    ))
+                    .bind(name.as_str()),
                 };
                 credentials(query.fetch_optional(conn).await?)
             })
@@ -84,7 +88,8 @@ impl UserStore for Database {
     async fn get_credentials(&self, id: UserId) -> Result<Option<Credentials>, StoreError> {
         self.reading("get_credentials", &self.pools.read, id, |conn, id| {
             Box::pin(async move {
-                let query = sqlx::query_as("SELECT id, state, epoch, password_hash FROM users WHERE id = $1").bind(*id);
+                let query = sqlx::query_as(concat!("SELECT ", credentials_columns!(), " FROM users u WHERE u.id = $1"))
+                    .bind(*id);
                 credentials(query.fetch_optional(conn).await?)
             })
         })

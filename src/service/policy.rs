@@ -41,6 +41,8 @@ pub struct Policy {
     pub rotation: RotationPolicy,
     /// Whether anybody may register.
     pub registration_open: bool,
+    /// Whether an account begins to exist only when its address is verified.
+    pub verified_email_required: bool,
     /// For how long a sign-in counts as recent.
     pub recent_authentication: Duration,
     /// Whether e-mail is sent.

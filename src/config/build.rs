@@ -57,6 +57,11 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
         let cause = "a server that goes on without the database could sign with a key that the others have forgotten";
         r.conflict("keys.publish_lead", advice, cause);
     }
+    let (registration, notify) = (registration?, notify?);
+    if registration.require_verified_email && notify.email == Channel::Off {
+        let advice = "Set notify.email to a way that mail can be sent, or registration.require_verified_email to false";
+        r.conflict("registration.require_verified_email", advice, "nobody could register without getting a code");
+    }
     Some(Settings {
         issuer: issuer?,
         database: database?,
@@ -67,9 +72,9 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
         sessions,
         login: login?,
         keys,
-        registration: registration?,
+        registration,
         passwords: passwords?,
-        notify: notify?,
+        notify,
         log: log?,
         telemetry: telemetry?,
         shutdown: shutdown?,
@@ -272,7 +277,9 @@ fn keys(r: &mut Reader, backend: Option<Backend>) -> Option<Keys> {
 
 fn registration(r: &mut Reader) -> Option<Registration> {
     let words = [RegistrationMode::Open, RegistrationMode::Closed].map(|mode| (mode.as_str(), mode));
-    Some(Registration { mode: r.read("registration.mode", |raw| value::word(raw, &words))? })
+    let mode = r.read("registration.mode", |raw| value::word(raw, &words));
+    let require_verified_email = r.read("registration.require_verified_email", value::flag);
+    Some(Registration { mode: mode?, require_verified_email: require_verified_email? })
 }
 
 fn passwords(r: &mut Reader) -> Option<Passwords> {

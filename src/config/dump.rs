@@ -60,8 +60,11 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
     let Login { codes } = login;
     entries.push(("login.codes", list(codes.iter().map(|channel| channel.as_str()))));
     entries.extend(key_entries(keys));
-    let Registration { mode } = registration;
-    entries.push(("registration.mode", text(mode.as_str())));
+    let Registration { mode, require_verified_email } = registration;
+    entries.extend([
+        ("registration.mode", text(mode.as_str())),
+        ("registration.require_verified_email", Value::Boolean(*require_verified_email)),
+    ]);
     entries.extend(password_entries(passwords));
     let Notify { email, sms } = notify;
     entries.extend([("notify.email", text(email.as_str())), ("notify.sms", text(sms.as_str()))]);

@@ -93,6 +93,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("keys.publish_lead", "1h", "How long a signing key is published before it signs. Longer than verifiers cache keys, shorter than `keys.rotation_period`; at least 1s, and with Redis at least `sessions.database_grace`."),
 
     fixed("registration.mode", "open", "Who may register: `open` (anybody) or `closed` (nobody; create accounts with `vouchsafe admin create`)."),
+    fixed("registration.require_verified_email", "false", "Whether an account begins to exist only when a mailed code has confirmed its e-mail address. Needs `notify.email`."),
 
     fixed("passwords.memory_kib", "19456", "argon2id: memory in KiB, 8 to 262144, at least 8 for each lane of `passwords.parallelism`."),
     fixed("passwords.iterations", "2", "argon2id: passes over the memory, 1 to 16."),

@@ -231,6 +231,8 @@ pub enum MasterKey {
 pub struct Registration {
     /// Anybody or nobody.
     pub mode: RegistrationMode,
+    /// Whether an account begins to exist only when its address is verified. Never where no e-mail is sent.
+    pub require_verified_email: bool,
 }
 
 /// Whether the `Register` RPC creates accounts.

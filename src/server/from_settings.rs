@@ -63,7 +63,7 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         database_grace: sessions.database_grace,
         rotation: RotationPolicy { period: keys.rotation_period, lead: keys.publish_lead },
         registration_open: registration.mode == RegistrationMode::Open,
-        require_verified_email: false,
+        verified_email_required: registration.require_verified_email,
         login_codes: login.codes.clone(),
         recent_authentication: sessions.recent_authentication,
         sends_email: notify.email != Channel::Off,

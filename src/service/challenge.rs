@@ -120,7 +120,7 @@ impl Service {
             user: found.user,
             proof,
             mailed_to: pending.mailed_to.clone(),
-            require_verified_email: self.policy.require_verified_email,
+            require_verified_email: self.policy.verified_email_required,
             further,
             session,
             policy: self.policy.sessions,

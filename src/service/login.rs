@@ -135,7 +135,7 @@ impl Service {
         let cause = match (&credentials, stored, verdict) {
             (None, ..) => LoginFailure::UnknownIdentifier,
             (Some(found), Some(hash), Verdict::Match { outdated }) => match found.state {
-                UserState::Active if found.email_verified || !self.policy.require_verified_email => {
+                UserState::Active if found.email_verified || !self.policy.verified_email_required => {
                     let checked = Checked { user: found.user, hash, outdated, second_factor: found.totp_enrolled };
                     return Ok((pending, checked));
                 }

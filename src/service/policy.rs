@@ -44,8 +44,8 @@ pub struct Policy {
     pub rotation: RotationPolicy,
     /// Whether anybody may register.
     pub registration_open: bool,
-    /// Whether nobody signs in whose address is not verified.
-    pub require_verified_email: bool,
+    /// Whether an account begins to exist only when its address is verified, and nobody signs in to one whose address is not.
+    pub verified_email_required: bool,
     /// How codes to sign in with are sent.
     pub login_codes: Vec<CodeChannel>,
     /// For how long a sign-in counts as recent.

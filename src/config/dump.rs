@@ -5,8 +5,8 @@ use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf};
 use toml::Value;
 
 use super::settings::{
-    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Notify, Passwords, Redis, Registration,
-    Sessions, Settings, Shutdown, Telemetry, Tls, Tokens,
+    Backend, DATABASE_FILE, Database, Factors, Grpc, Http, Keys, Log, MasterKey, Notify, Passwords, Redis,
+    Registration, Sessions, Settings, Shutdown, Telemetry, Tls, Tokens,
 };
 use crate::domain::{audience::Audience, duration};
 
@@ -45,6 +45,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
         keys,
         registration,
         passwords,
+        factors,
         notify,
         log,
         telemetry,
@@ -60,6 +61,8 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
     let Registration { mode } = registration;
     entries.push(("registration.mode", text(mode.as_str())));
     entries.extend(password_entries(passwords));
+    let Factors { totp_issuer } = factors;
+    entries.push(("factors.totp_issuer", text(totp_issuer)));
     let Notify { email, sms } = notify;
     entries.extend([("notify.email", text(email.as_str())), ("notify.sms", text(sms.as_str()))]);
     let Log { format, filter } = log;

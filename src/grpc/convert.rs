@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod attributes;
+pub(super) mod factors;
 pub(super) mod service_accounts;
 pub(super) mod user_lists;
 pub(super) mod users;

@@ -13,7 +13,10 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    crypto::{IdentifierHasher, KeyedHasher, MessageSeal, PasswordPool, RequestHasher, ServiceSecrets, monotonic_now},
+    crypto::{
+        FactorSeal, IdentifierHasher, KeyedHasher, MessageSeal, PasswordPool, RequestHasher, ServiceSecrets,
+        monotonic_now,
+    },
     domain::{
         secret::{Entropy, random},
         time::Clock,
@@ -27,6 +30,7 @@ mod background;
 mod change_password;
 mod context;
 mod error;
+mod factors;
 mod feed;
 mod get_account;
 mod hot;
@@ -56,6 +60,7 @@ pub use crate::crypto::import_hash;
 pub use background::Background;
 pub use context::{Principal, RequestContext};
 pub use error::ServiceError;
+pub use factors::TotpEnrolment;
 pub use feed::{Feed, Observer, Piece};
 pub use hot::Hot;
 pub use imports::{Import, ImportRow, Imported, MAX_ROWS};
@@ -90,6 +95,7 @@ pub struct Service {
     secrets: ServiceSecrets,
     hasher: KeyedHasher,
     seal: MessageSeal,
+    factor_seal: FactorSeal,
     verifier: RememberingVerifier,
     policy: Policy,
     clock: Arc<dyn Clock>,
@@ -127,6 +133,8 @@ pub struct Parts {
     pub hasher: KeyedHasher,
     /// Seals messages in the outbox.
     pub seal: MessageSeal,
+    /// Seals the seeds of authenticator apps.
+    pub factor_seal: FactorSeal,
     /// The operator's decisions.
     pub policy: Policy,
     /// Tells the time.
@@ -154,6 +162,7 @@ impl Service {
             secrets,
             hasher,
             seal,
+            factor_seal,
             policy,
             clock,
             entropy,
@@ -178,6 +187,7 @@ impl Service {
             secrets,
             hasher,
             seal,
+            factor_seal,
             verifier,
             policy,
             clock,

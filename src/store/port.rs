@@ -20,6 +20,7 @@ use crate::domain::{
     user::{Credentials, Identifier, PhcString, User},
 };
 
+mod factors;
 mod imports;
 mod outbox;
 mod refresh;
@@ -27,6 +28,7 @@ mod roles;
 mod service_accounts;
 mod users;
 
+pub use self::factors::{FactorAct, FactorChange, FactorStore, NewTotp, TotpConfirmation, TotpFactor};
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
 pub use self::outbox::NewMessage;
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
@@ -40,6 +42,7 @@ pub use self::users::{UserAct, UserAddition, UserAdminStore, UserListing};
 pub trait Store:
     UserStore
     + UserAdminStore
+    + FactorStore
     + WarrantStore
     + RoleStore
     + ServiceAccountStore
@@ -55,6 +58,7 @@ pub trait Store:
 impl<S> Store for S where
     S: UserStore
         + UserAdminStore
+        + FactorStore
         + WarrantStore
         + RoleStore
         + ServiceAccountStore

@@ -17,6 +17,7 @@ use crate::store::{
 mod audit;
 mod create_requests;
 mod doubt;
+mod factors;
 mod families;
 mod feed;
 mod imports;

@@ -8,8 +8,8 @@ use super::{
     names::env_name,
     reader::Reader,
     settings::{
-        Backend, Channel, Database, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis, Registration,
-        RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Tokens,
+        Backend, Channel, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
+        Registration, RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Tokens,
     },
     uri, value,
 };
@@ -43,6 +43,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     let keys = keys(r, place);
     let registration = registration(r);
     let passwords = passwords(r);
+    let factors = factors(r, issuer.as_deref());
     let notify = notify(r, embedded);
     let log = log(r);
     let telemetry = telemetry(r);
@@ -74,6 +75,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
         keys,
         registration,
         passwords: passwords?,
+        factors: factors?,
         notify,
         log: log?,
         telemetry: telemetry?,
@@ -306,6 +308,28 @@ fn passwords(r: &mut Reader) -> Option<Passwords> {
         niceness: niceness?,
         max_wait: max_wait?,
     })
+}
+
+/// What accounts are shown under in apps where neither an operator nor the issuer names it.
+const NAMELESS_ISSUER: &str = "Vouchsafe";
+
+fn factors(r: &mut Reader, issuer: Option<&str>) -> Option<Factors> {
+    if !r.is_given("factors.totp_issuer") {
+        let named = issuer.and_then(uri::host).filter(|host| is_totp_issuer(host));
+        return Some(Factors { totp_issuer: named.unwrap_or_else(|| NAMELESS_ISSUER.to_owned()) });
+    }
+    let totp_issuer = r.read("factors.totp_issuer", |raw| {
+        let wanted = "1 to 64 characters without a colon";
+        value::text(raw, wanted).and_then(|t| if is_totp_issuer(&t) { Ok(t) } else { Err(wanted.to_owned()) })
+    });
+    Some(Factors { totp_issuer: totp_issuer? })
+}
+
+/// A colon stands between the name and the account in what apps read.
+fn is_totp_issuer(text: &str) -> bool {
+    (1..=64).contains(&text.chars().count())
+        && text.trim() == text
+        && !text.contains(|c: char| c == ':' || c.is_control())
 }
 
 fn notify(r: &mut Reader, embedded: Option<bool>) -> Option<Notify> {

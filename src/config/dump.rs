@@ -5,8 +5,8 @@ use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf};
 use toml::Value;
 
 use super::settings::{
-    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis, Registration,
-    Sessions, Settings, Shutdown, Telemetry, Tls, Tokens,
+    Backend, DATABASE_FILE, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
+    Registration, Sessions, Settings, Shutdown, Telemetry, Tls, Tokens,
 };
 use crate::domain::{audience::Audience, duration};
 
@@ -46,6 +46,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
         keys,
         registration,
         passwords,
+        factors,
         notify,
         log,
         telemetry,
@@ -66,6 +67,8 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
         ("registration.require_verified_email", Value::Boolean(*require_verified_email)),
     ]);
     entries.extend(password_entries(passwords));
+    let Factors { totp_issuer } = factors;
+    entries.push(("factors.totp_issuer", text(totp_issuer)));
     let Notify { email, sms } = notify;
     entries.extend([("notify.email", text(email.as_str())), ("notify.sms", text(sms.as_str()))]);
     let Log { format, filter } = log;

@@ -103,6 +103,8 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("passwords.niceness", "5", "Niceness of the hashing threads, 0 to 19, so that a login storm does not slow down everything else."),
     fixed("passwords.max_wait", "5s", "Longest a call waits for its password to be hashed before it is answered RESOURCE_EXHAUSTED, 100ms to 5m."),
 
+    depends("factors.totp_issuer", "the host of `issuer`, `Vouchsafe` if that has none", "What authenticator apps show accounts of this server under, 1 to 64 characters without a colon."),
+
     depends("notify.email", "`log` on SQLite, `off` on Postgres", "How e-mail is sent: `log` (written to the log with its codes: to try things out), `smtp`, `webhook`, or `off`."),
     depends("notify.sms", "`log` on SQLite, `off` on Postgres", "How SMS are sent: `log`, `webhook`, or `off`."),
 

@@ -43,6 +43,8 @@ pub struct Settings {
     pub registration: Registration,
     /// Password hashing.
     pub passwords: Passwords,
+    /// Second factors.
+    pub factors: Factors,
     /// Messages to people.
     pub notify: Notify,
     /// Logging.
@@ -271,6 +273,13 @@ pub struct Passwords {
     pub niceness: u8,
     /// Longest a call waits for its hash.
     pub max_wait: Duration,
+}
+
+/// Second factors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Factors {
+    /// What an authenticator app shows accounts of this server under. Without a colon.
+    pub totp_issuer: String,
 }
 
 /// Messages to people.

@@ -22,12 +22,14 @@ pub mod identifier_hash;
 pub mod keyed;
 pub mod message_seal;
 pub mod password_pool;
+pub mod recovery_code;
 pub mod refresh_token;
 pub mod request_hash;
 pub mod seal;
 pub mod service_secret;
 pub mod totp;
 
+mod base32;
 mod hkdf;
 mod vault;
 

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod attributes;
+pub(super) mod factors;
 pub(super) mod service_accounts;
 pub(super) mod sign_in;
 pub(super) mod user_lists;

@@ -24,6 +24,7 @@ mod convert;
 mod imports;
 mod newcomers;
 mod operator;
+mod qr_code;
 mod recording;
 mod role_admin;
 mod server;

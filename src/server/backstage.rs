@@ -198,7 +198,7 @@ impl Backstage {
             secrets: ServiceSecrets::new(&master),
             hasher: KeyedHasher::new(&master),
             seal: MessageSeal::new(Arc::clone(&master)),
-            factors: FactorSeal::new(Arc::clone(&master)),
+            factor_seal: FactorSeal::new(Arc::clone(&master)),
             challenges: ChallengeSeal::new(Arc::clone(&master)),
             policy,
             clock,

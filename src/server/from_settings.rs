@@ -46,7 +46,8 @@ pub(super) fn options(settings: &Settings) -> Options {
 
 /// The operator's decisions, as far as the use cases need them.
 pub(super) fn policy(settings: &Settings) -> Policy {
-    let Settings { issuer, http, tokens, sessions, login, keys, registration, passwords, notify, .. } = settings;
+    let Settings { issuer, http, tokens, sessions, login, keys, registration, passwords, factors, notify, .. } =
+        settings;
     Policy {
         issuer: issuer.clone(),
         public_url: http.public_url.clone().map_or_else(OnceLock::new, OnceLock::from),
@@ -66,6 +67,7 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         verified_email_required: registration.require_verified_email,
         login_codes: login.codes.clone(),
         recent_authentication: sessions.recent_authentication,
+        totp_issuer: factors.totp_issuer.clone(),
         sends_email: notify.email != Channel::Off,
         sends_sms: notify.sms != Channel::Off,
         max_staleness: tokens.max_staleness,

@@ -13,7 +13,7 @@ use super::{
     throttle::Target,
 };
 use crate::{
-    crypto::{KeyedHash, Purpose, TotpSeed, keyed::mint},
+    crypto::{KeyedHash, Purpose, keyed::mint, recovery_code},
     domain::{
         challenge::{CHALLENGE_LIFE, ChallengeFactor, SecondProof},
         id::UserId,
@@ -71,10 +71,9 @@ impl Handle {
     }
 }
 
-/// A code as it was sent, however it was typed: in upper case, without spaces and dashes.
+/// Digits as they were sent, however they were typed: without spaces and dashes.
 fn bare(code: &SecretString) -> Zeroizing<String> {
-    let kept = code.expose().chars().filter(|c| !c.is_whitespace() && *c != '-');
-    Zeroizing::new(kept.flat_map(char::to_uppercase).collect())
+    Zeroizing::new(code.expose().chars().filter(|c| !c.is_whitespace() && *c != '-').collect())
 }
 
 impl Service {
@@ -195,7 +194,7 @@ impl Service {
                 ChallengeResponse::RecoveryCode(code),
                 FoundChallenge { kind: ChallengeKind::SecondFactor, user: Some(user), .. },
             ) => {
-                let hash = self.hasher.hash(Purpose::RecoveryCode, user.as_uuid().as_bytes(), bare(code).as_bytes());
+                let hash = recovery_code::hash(&self.hasher, *user, code.expose());
                 (Proof::RecoveryCode(hash), Some(SecondProof::RecoveryCode))
             }
             (ChallengeResponse::OneTimeCode(code), _) => (Proof::OneTimeCode(self.code_hash(handle, code)), None),
@@ -204,17 +203,11 @@ impl Service {
     }
 
     fn totp_proof(&self, factor: &TotpFactor, code: &SecretString) -> Result<Proof, ServiceError> {
-        let seed = self.open_seed(factor.id, &factor.seed_sealed)?;
+        let seed = self.factor_seal.open(factor.id, &factor.seed_sealed).map_err(ServiceError::internal)?;
         Ok(match seed.matching_step(&bare(code), self.clock.now(), factor.last_step) {
             Some(step) => Proof::Totp { factor: factor.id, step },
             None => Proof::Nothing,
         })
-    }
-
-    /// The seed of an authenticator app.
-    pub(super) fn open_seed(&self, id: Uuid, sealed: &[u8]) -> Result<TotpSeed, ServiceError> {
-        let bytes = self.factors.open(id, sealed).map_err(ServiceError::internal)?;
-        TotpSeed::from_bytes(&bytes).ok_or_else(|| ServiceError::internal("a TOTP seed has another length"))
     }
 
     /// What is stored of a code that is sent for a challenge.
@@ -235,8 +228,8 @@ mod tests {
 
     #[test]
     fn a_code_is_the_same_however_it_is_typed() {
-        for typed in ["abcd-efgh", "ABCD EFGH", " AbCd\tefgh\n", "a-b-c-d-efgh"] {
-            assert_eq!(bare(&SecretString::new(typed.to_owned())).as_str(), "ABCDEFGH", "{typed:?}");
+        for typed in ["12345678", "1234 5678", " 1234-5678\n", "1\t2345678"] {
+            assert_eq!(bare(&SecretString::new(typed.to_owned())).as_str(), "12345678", "{typed:?}");
         }
     }
 }

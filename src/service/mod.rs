@@ -32,6 +32,7 @@ mod challenge;
 mod change_password;
 mod context;
 mod error;
+mod factors;
 mod feed;
 mod get_account;
 mod hot;
@@ -64,6 +65,7 @@ pub use begin_session::{SignInRequest, SignInStep, SignedIn};
 pub use challenge::{ChallengeResponse, IssuedChallenge};
 pub use context::{Principal, RequestContext};
 pub use error::ServiceError;
+pub use factors::TotpEnrolment;
 pub use feed::{Feed, Observer, Piece};
 pub use hot::Hot;
 pub use imports::{Import, ImportRow, Imported, MAX_ROWS};
@@ -99,7 +101,7 @@ pub struct Service {
     secrets: ServiceSecrets,
     hasher: KeyedHasher,
     seal: MessageSeal,
-    factors: FactorSeal,
+    factor_seal: FactorSeal,
     challenges: ChallengeSeal,
     verifier: RememberingVerifier,
     policy: Policy,
@@ -139,7 +141,7 @@ pub struct Parts {
     /// Seals messages in the outbox.
     pub seal: MessageSeal,
     /// Seals the seeds of authenticator apps.
-    pub factors: FactorSeal,
+    pub factor_seal: FactorSeal,
     /// Seals sign-ins that wait for a code.
     pub challenges: ChallengeSeal,
     /// The operator's decisions.
@@ -169,7 +171,7 @@ impl Service {
             secrets,
             hasher,
             seal,
-            factors,
+            factor_seal,
             challenges,
             policy,
             clock,
@@ -195,7 +197,7 @@ impl Service {
             secrets,
             hasher,
             seal,
-            factors,
+            factor_seal,
             challenges,
             verifier,
             policy,

@@ -50,6 +50,8 @@ pub struct Policy {
     pub login_codes: Vec<CodeChannel>,
     /// For how long a sign-in counts as recent.
     pub recent_authentication: Duration,
+    /// What authenticator apps show accounts under. Without a colon.
+    pub totp_issuer: String,
     /// Whether e-mail is sent.
     pub sends_email: bool,
     /// Whether SMS are sent.

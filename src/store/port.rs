@@ -22,6 +22,7 @@ use crate::domain::{
 };
 
 mod challenges;
+mod factors;
 mod imports;
 mod outbox;
 mod refresh;
@@ -31,8 +32,9 @@ mod users;
 
 pub use self::challenges::{
     Answer, Answered, BegunSession, ChallengeKind, ChallengeStore, FoundChallenge, NewChallenge, OpenChallenge, Proof,
-    RecoveryNews, TotpFactor,
+    RecoveryNews,
 };
+pub use self::factors::{FactorAct, FactorChange, FactorStore, NewTotp, TotpConfirmation, TotpFactor};
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
 pub use self::outbox::NewMessage;
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
@@ -46,6 +48,7 @@ pub use self::users::{UserAct, UserAddition, UserAdminStore, UserListing};
 pub trait Store:
     UserStore
     + UserAdminStore
+    + FactorStore
     + WarrantStore
     + RoleStore
     + ServiceAccountStore
@@ -62,6 +65,7 @@ pub trait Store:
 impl<S> Store for S where
     S: UserStore
         + UserAdminStore
+        + FactorStore
         + WarrantStore
         + RoleStore
         + ServiceAccountStore

@@ -62,6 +62,7 @@ const EXAMPLES: &[(&str, &str, &[&str])] = &[
     ("passwords.queue", "10", &[]),
     ("passwords.niceness", "0", &[]),
     ("passwords.max_wait", "1s", &[]),
+    ("factors.totp_issuer", "Example & Söhne", &[]),
     ("notify.email", "webhook", &[]),
     ("notify.sms", "off", &[]),
     ("log.format", "json", &[]),
@@ -138,6 +139,7 @@ fn documented_defaults_are_the_real_ones() {
                     "data_dir" => (Some("/home/ada/.local/share/vouchsafe"), "$HOME/.local/share/vouchsafe"),
                     "database.migrate_on_start" => (Some("true"), "`true` on SQLite"),
                     "keys.master_key" => (None, "generated"),
+                    "factors.totp_issuer" => (Some("localhost"), "the host of `issuer`"),
                     other => panic!("say here what the default of {other} is"),
                 };
                 assert_eq!(shown(&defaults, doc.key).as_deref(), expected, "{}", doc.key);
@@ -198,6 +200,7 @@ fn text_that_will_not_do_is_refused_by_name() {
         ("passwords.queue", &["0"]),
         ("passwords.niceness", &["-1", "20"]),
         ("passwords.max_wait", &["99ms"]),
+        ("factors.totp_issuer", &["a:b", " a", "a\tb"]),
         ("log.format", &["xml", "JSON"]),
         ("log.filter", &["vouchsafe=loud", " "]),
         ("shutdown.pause", &["301s"]),

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{LiveSession, NewMessage, NewSession};
+use super::{LiveSession, NewMessage, NewSession, TotpFactor};
 use crate::{
     crypto::KeyedHash,
     domain::{
@@ -72,17 +72,6 @@ impl fmt::Debug for NewChallenge {
 pub struct OpenChallenge {
     /// Whether its user has recovery codes.
     pub recovery_codes: bool,
-}
-
-/// The authenticator app of a user.
-#[derive(Clone)]
-pub struct TotpFactor {
-    /// The enrolment.
-    pub id: Uuid,
-    /// The seed, sealed.
-    pub seed_sealed: Vec<u8>,
-    /// The last time step of which a code was accepted.
-    pub last_step: i64,
 }
 
 /// A challenge as it was found, before anything is locked.

@@ -61,7 +61,7 @@ impl ChallengeStore for Database {
         self.reading("find_challenge", &self.pools.read, (handle, now), |conn, (handle, now)| {
             Box::pin(async move {
                 let found: Option<FoundRow> = sqlx::query_as(
-                    "SELECT c.kind, c.user_id, c.pending, t.id, t.seed_sealed, t.last_step FROM challenges c \
+                    "SELECT c.kind, c.user_id, c.pending, t.id, t.seed_sealed, t.confirm_time, t.last_step FROM challenges c \
                      LEFT JOIN totp_factors t ON t.user_id = c.user_id AND t.confirm_time IS NOT NULL \
                      WHERE c.handle_hash = $1 AND c.expire_time > $2 AND c.failures < $3",
                 )
@@ -105,12 +105,12 @@ impl ChallengeStore for Database {
     }
 }
 
-type FoundRow = (String, Option<UserId>, Json<String>, Option<Uuid>, Option<Vec<u8>>, Option<i64>);
+type FoundRow = (String, Option<UserId>, Json<String>, Option<Uuid>, Option<Vec<u8>>, Option<Timestamp>, Option<i64>);
 
 fn found_challenge(row: FoundRow) -> Option<FoundChallenge> {
-    let (kind, user, Json(pending), id, seed, last_step) = row;
+    let (kind, user, Json(pending), id, seed, confirm_time, last_step) = row;
     let totp = match (id, seed, last_step) {
-        (Some(id), Some(seed_sealed), Some(last_step)) => Some(TotpFactor { id, seed_sealed, last_step }),
+        (Some(id), Some(seed_sealed), Some(last_step)) => Some(TotpFactor { id, seed_sealed, confirm_time, last_step }),
         _ => None,
     };
     Some(FoundChallenge { kind: ChallengeKind::parse(&kind)?, user, pending, totp })

@@ -19,6 +19,7 @@ mod challenges;
 mod create_requests;
 mod devices;
 mod doubt;
+mod factors;
 mod families;
 mod feed;
 mod imports;

@@ -9,7 +9,7 @@ use super::{
     reader::Reader,
     settings::{
         Backend, Channel, Database, Grpc, Http, Keys, Log, MasterKey, Notify, Passwords, Redis, Registration,
-        RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Tokens,
+        RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Throttle, Tokens,
     },
     uri, value,
 };
@@ -17,6 +17,7 @@ use crate::{
     domain::{
         audience::{Audience, OWN_AUDIENCE},
         secret::SecretString,
+        throttle::Steps,
     },
     state::redis::RedisUrl,
     telemetry::{LogFormat, parse_filter},
@@ -40,6 +41,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     let keys = keys(r, place);
     let registration = registration(r);
     let passwords = passwords(r);
+    let throttle = throttle(r);
     let notify = notify(r, embedded);
     let log = log(r);
     let telemetry = telemetry(r);
@@ -65,6 +67,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
         keys,
         registration: registration?,
         passwords: passwords?,
+        throttle: throttle?,
         notify: notify?,
         log: log?,
         telemetry: telemetry?,
@@ -132,6 +135,7 @@ fn grpc(r: &mut Reader) -> Option<Grpc> {
     let open_verification = r.read("grpc.open_verification", value::flag);
     let max_deadline = r.read("grpc.max_deadline", |raw| value::duration(raw, &seconds(1, 600)));
     let max_concurrent_streams = r.read("grpc.max_concurrent_streams", |raw| value::number(raw, &(1..=10_000)));
+    let trusted_proxies = r.read("grpc.trusted_proxies", value::networks);
     let Listener { listen, allow_plaintext, tls } = listener?;
     Some(Grpc {
         listen,
@@ -140,6 +144,7 @@ fn grpc(r: &mut Reader) -> Option<Grpc> {
         open_verification: open_verification?,
         max_deadline: max_deadline?,
         max_concurrent_streams: max_concurrent_streams?,
+        trusted_proxies: trusted_proxies?,
     })
 }
 
@@ -284,6 +289,21 @@ fn passwords(r: &mut Reader) -> Option<Passwords> {
         queue: queue?,
         niceness: niceness?,
         max_wait: max_wait?,
+    })
+}
+
+fn throttle(r: &mut Reader) -> Option<Throttle> {
+    let account_failures = r.read("throttle.account_failures", |raw| value::number(raw, &Steps::CAPS));
+    let address_failures = r.read("throttle.address_failures", |raw| value::number(raw, &(0..=1_000_000)));
+    let overall_failures = r.read("throttle.overall_failures", |raw| value::number(raw, &(0..=10_000_000)));
+    let per_recipient = r.read("throttle.messages_per_recipient", |raw| value::number(raw, &(1..=1_000)));
+    let messages_overall = r.read("throttle.messages_overall", |raw| value::number(raw, &(1..=10_000_000)));
+    Some(Throttle {
+        account_failures: account_failures?,
+        address_failures: address_failures?,
+        overall_failures: overall_failures?,
+        messages_per_recipient: per_recipient?,
+        messages_overall: messages_overall?,
     })
 }
 

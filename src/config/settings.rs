@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
+
 use super::postgres_url::PostgresUrl;
 use crate::{
     domain::{
@@ -39,6 +41,8 @@ pub struct Settings {
     pub registration: Registration,
     /// Password hashing.
     pub passwords: Passwords,
+    /// How guesses and messages are limited.
+    pub throttle: Throttle,
     /// Messages to people.
     pub notify: Notify,
     /// Logging.
@@ -125,6 +129,8 @@ pub struct Grpc {
     pub max_deadline: Duration,
     /// Most calls at once on one connection.
     pub max_concurrent_streams: u32,
+    /// Proxies that are believed where a call came from.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The HTTP port.
@@ -254,6 +260,21 @@ pub struct Passwords {
     pub niceness: u8,
     /// Longest a call waits for its hash.
     pub max_wait: Duration,
+}
+
+/// How guesses and messages are limited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Throttle {
+    /// Failures in a row at one identifier, from which on no guess is looked at.
+    pub account_failures: u32,
+    /// Failures of one address in a minute; 0: as many as there are.
+    pub address_failures: u32,
+    /// Failures altogether in a minute; 0: as many as there are.
+    pub overall_failures: u32,
+    /// Messages to one recipient in an hour.
+    pub messages_per_recipient: u32,
+    /// Messages altogether in an hour.
+    pub messages_overall: u32,
 }
 
 /// Messages to people.

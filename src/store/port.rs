@@ -25,6 +25,7 @@ mod outbox;
 mod refresh;
 mod roles;
 mod service_accounts;
+mod throttle;
 mod users;
 
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
@@ -34,6 +35,7 @@ pub use self::roles::{NewRole, RoleStore};
 pub use self::service_accounts::{
     KnownService, NewSecret, NewServiceAccount, ServiceAccountChange, ServiceAccountStore,
 };
+pub use self::throttle::{Attempt, MessageBudgets, Spending, ThrottleKey, ThrottleStore};
 pub use self::users::{UserAct, UserAddition, UserAdminStore, UserListing};
 
 /// The whole store.
@@ -48,6 +50,7 @@ pub trait Store:
     + KeyStore
     + FeedStore
     + AuditStore
+    + ThrottleStore
     + Debug
 {
 }
@@ -63,6 +66,7 @@ impl<S> Store for S where
         + KeyStore
         + FeedStore
         + AuditStore
+        + ThrottleStore
         + Debug
 {
 }

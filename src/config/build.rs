@@ -9,7 +9,7 @@ use super::{
     reader::Reader,
     settings::{
         Backend, Channel, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
-        Registration, RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Tokens,
+        Registration, RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Throttle, Tokens,
     },
     uri, value,
 };
@@ -19,6 +19,7 @@ use crate::{
         challenge::CodeChannel,
         secret::SecretString,
         session::AtLimit,
+        throttle::Steps,
     },
     state::redis::RedisUrl,
     telemetry::{LogFormat, parse_filter},
@@ -44,6 +45,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     let registration = registration(r);
     let passwords = passwords(r);
     let factors = factors(r, issuer.as_deref());
+    let throttle = throttle(r);
     let notify = notify(r, embedded);
     let log = log(r);
     let telemetry = telemetry(r);
@@ -76,6 +78,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
         registration,
         passwords: passwords?,
         factors: factors?,
+        throttle: throttle?,
         notify,
         log: log?,
         telemetry: telemetry?,
@@ -143,6 +146,7 @@ fn grpc(r: &mut Reader) -> Option<Grpc> {
     let open_verification = r.read("grpc.open_verification", value::flag);
     let max_deadline = r.read("grpc.max_deadline", |raw| value::duration(raw, &seconds(1, 600)));
     let max_concurrent_streams = r.read("grpc.max_concurrent_streams", |raw| value::number(raw, &(1..=10_000)));
+    let trusted_proxies = r.read("grpc.trusted_proxies", value::networks);
     let Listener { listen, allow_plaintext, tls } = listener?;
     Some(Grpc {
         listen,
@@ -151,6 +155,7 @@ fn grpc(r: &mut Reader) -> Option<Grpc> {
         open_verification: open_verification?,
         max_deadline: max_deadline?,
         max_concurrent_streams: max_concurrent_streams?,
+        trusted_proxies: trusted_proxies?,
     })
 }
 
@@ -330,6 +335,21 @@ fn is_totp_issuer(text: &str) -> bool {
     (1..=64).contains(&text.chars().count())
         && text.trim() == text
         && !text.contains(|c: char| c == ':' || c.is_control())
+}
+
+fn throttle(r: &mut Reader) -> Option<Throttle> {
+    let account_failures = r.read("throttle.account_failures", |raw| value::number(raw, &Steps::CAPS));
+    let address_failures = r.read("throttle.address_failures", |raw| value::number(raw, &(0..=1_000_000)));
+    let overall_failures = r.read("throttle.overall_failures", |raw| value::number(raw, &(0..=10_000_000)));
+    let per_recipient = r.read("throttle.messages_per_recipient", |raw| value::number(raw, &(1..=1_000)));
+    let messages_overall = r.read("throttle.messages_overall", |raw| value::number(raw, &(1..=10_000_000)));
+    Some(Throttle {
+        account_failures: account_failures?,
+        address_failures: address_failures?,
+        overall_failures: overall_failures?,
+        messages_per_recipient: per_recipient?,
+        messages_overall: messages_overall?,
+    })
 }
 
 fn notify(r: &mut Reader, embedded: Option<bool>) -> Option<Notify> {

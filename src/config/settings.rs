@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
+
 use super::postgres_url::PostgresUrl;
 use crate::{
     domain::{
@@ -45,6 +47,8 @@ pub struct Settings {
     pub passwords: Passwords,
     /// Second factors.
     pub factors: Factors,
+    /// How guesses and messages are limited.
+    pub throttle: Throttle,
     /// Messages to people.
     pub notify: Notify,
     /// Logging.
@@ -131,6 +135,8 @@ pub struct Grpc {
     pub max_deadline: Duration,
     /// Most calls at once on one connection.
     pub max_concurrent_streams: u32,
+    /// Proxies that are believed where a call came from.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The HTTP port.
@@ -280,6 +286,21 @@ pub struct Passwords {
 pub struct Factors {
     /// What an authenticator app shows accounts of this server under. Without a colon.
     pub totp_issuer: String,
+}
+
+/// How guesses and messages are limited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Throttle {
+    /// Failures in a row at one identifier, from which on no guess is looked at.
+    pub account_failures: u32,
+    /// Failures of one address in a minute; 0: as many as there are.
+    pub address_failures: u32,
+    /// Failures altogether in a minute; 0: as many as there are.
+    pub overall_failures: u32,
+    /// Messages to one recipient in an hour.
+    pub messages_per_recipient: u32,
+    /// Messages altogether in an hour.
+    pub messages_overall: u32,
 }
 
 /// Messages to people.

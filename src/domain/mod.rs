@@ -41,6 +41,8 @@ pub mod session;
 #[cfg(feature = "server")]
 pub mod spiffe;
 #[cfg(feature = "server")]
+pub mod throttle;
+#[cfg(feature = "server")]
 pub mod user;
 #[cfg(feature = "server")]
 pub mod users;

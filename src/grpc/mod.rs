@@ -19,6 +19,7 @@ mod access;
 mod account;
 mod auth;
 mod call;
+mod client_address;
 mod connections;
 mod convert;
 mod imports;

@@ -173,18 +173,10 @@ impl Service {
                 secret: self.hasher.hash(Purpose::DeviceSecret, b"", new_secret.expose().as_bytes()),
             },
             limit: self.policy.session_limit,
-            news: owner.and_then(|owner| self.news(owner, notice())),
+            news: owner.filter(|_| pending.known_device.is_none()).and_then(|owner| self.news(owner, notice())),
             key_id: self.keys.refresh_key_in_force(now)?,
         };
         Ok(Prepared { session, new_secret })
-    }
-
-    /// Whom to tell of a sign-in on a device that is not known.
-    pub(super) async fn owner_to_tell(&self, pending: &Pending, account: UserId) -> Result<Option<User>, ServiceError> {
-        Ok(match pending.known_device {
-            Some(_) => None,
-            None => self.store.get_user(account).await?,
-        })
     }
 
     /// The answer to a complete sign-in. Only now, with every factor proved, are failures forgotten.
@@ -193,13 +185,10 @@ impl Service {
         pending: &Pending,
         begun: &BegunSession,
         new_secret: SecretString,
+        owner: Option<&User>,
     ) -> Result<SignedIn, ServiceError> {
         let account = begun.live.session.grant.user;
-        self.forget_failures(Target::Identifier(&pending.identifier)).await;
-        self.forget_failures(Target::Account(account)).await;
-        if let Some((device, _)) = &pending.known_device {
-            self.forget_failures(Target::Device(*device)).await;
-        }
+        self.forget_failures(pending, account, owner).await;
         let device_secret = match &pending.known_device {
             Some((_, secret)) if begun.device_known => SecretString::new(secret.clone()),
             Some(_) | None => new_secret,
@@ -208,9 +197,30 @@ impl Service {
     }
 
     /// The session has begun: that its failures are not forgotten is no reason to refuse it.
-    async fn forget_failures(&self, target: Target<'_>) {
-        if let Err(error) = self.note_success(target).await {
+    async fn forget_failures(&self, pending: &Pending, account: UserId, owner: Option<&User>) {
+        let forgotten = async {
+            self.note_success(Target::Identifier(&pending.identifier)).await?;
+            self.note_success(Target::Account(account)).await?;
+            if let Some((device, _)) = &pending.known_device {
+                self.note_success(Target::Device(*device)).await?;
+            }
+            // Whoever has the device, or reads the mail, is the owner, however often others guessed at the other name.
+            match owner {
+                Some(owner) if pending.known_device.is_some() || pending.first != FirstProof::Password => {
+                    self.note_owner(owner).await
+                }
+                Some(_) | None => Ok(()),
+            }
+        };
+        if let Err(error) = forgotten.await {
             tracing::warn!(%error, "failures not forgotten after a sign-in");
+        }
+    }
+
+    /// Gives back an attempt of which nobody can say that it failed.
+    pub(super) async fn forgive_quietly(&self, target: Target<'_>) {
+        if let Err(error) = self.forgive(target).await {
+            tracing::warn!(%error, "an attempt counts as a failure that was none");
         }
     }
 }

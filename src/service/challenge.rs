@@ -123,10 +123,15 @@ impl Service {
             further,
             session,
             policy: self.policy.sessions,
-            recovery_news: self.recovery_news(owner),
+            recovery_news: self.recovery_news(owner.clone()),
             origin: context.origin.clone(),
         };
-        match self.store.answer_challenge(answer).await? {
+        let answered = self.store.answer_challenge(answer).await;
+        if !matches!(answered, Ok(Answered::Wrong | Answered::Begun(_))) {
+            // Right so far, not looked at, or nobody knows.
+            self.forgive_quietly(target).await;
+        }
+        match answered? {
             Answered::Invalid => Err(ServiceError::ChallengeInvalid),
             Answered::Wrong => {
                 self.note_failure(target, context).await?;
@@ -135,7 +140,7 @@ impl Service {
             Answered::EmailNotVerified => Err(ServiceError::EmailNotVerified),
             Answered::Further(open) => Ok(SignInStep::Challenged(next.into_second_factor(open))),
             Answered::Begun(begun) => {
-                Ok(SignInStep::SignedIn(Box::new(self.signed_in(&pending, &begun, new_secret).await?)))
+                Ok(SignInStep::SignedIn(Box::new(self.signed_in(&pending, &begun, new_secret, owner.as_ref()).await?)))
             }
         }
     }

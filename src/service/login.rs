@@ -61,11 +61,15 @@ impl Service {
         for _ in 0..TRIES {
             let (pending, checked) = self.check_password(&command, context).await?;
             let step = if checked.second_factor {
-                self.challenge(&pending, &checked, context).await?
+                self.challenge(&pending, &checked, context).await
             } else {
-                self.begin(&pending, &checked, context).await?
+                self.begin(&pending, &checked, context).await
             };
-            if let Some(step) = step {
+            // Right so far, or nobody knows: a sign-in that is complete has been counted as such.
+            if !matches!(step, Ok(Some(SignInStep::SignedIn(_)))) {
+                self.forgive_quietly(pending.target()).await;
+            }
+            if let Some(step) = step? {
                 if checked.outdated {
                     tokio::spawn(Arc::clone(self).rehash(command.password, checked, context.clone()).in_current_span());
                 }
@@ -82,7 +86,7 @@ impl Service {
         checked: &Checked,
         context: &RequestContext,
     ) -> Result<Option<SignInStep>, ServiceError> {
-        let owner = self.owner_to_tell(pending, checked.user).await?;
+        let owner = self.store.get_user(checked.user).await?;
         let prepared = self.prepare_session(pending, checked.user, owner.as_ref(), None, Some(checked.hash.clone()))?;
         let (session, new_secret) = prepared.into_parts();
         let event = AuditEvent {
@@ -94,7 +98,7 @@ impl Service {
         let Some(begun) = self.store.create_session(session, self.policy.sessions, event).await? else {
             return Ok(None);
         };
-        Ok(Some(SignInStep::SignedIn(Box::new(self.signed_in(pending, &begun, new_secret).await?))))
+        Ok(Some(SignInStep::SignedIn(Box::new(self.signed_in(pending, &begun, new_secret, owner.as_ref()).await?))))
     }
 
     /// The same for what is to be proved on top of the password.
@@ -131,7 +135,13 @@ impl Service {
         let pending = self.pending(command.wanted.clone(), user, FirstProof::Password).await?;
         // A refusal is counted by the metrics only: an attacker must not write a row with each guess that was not looked at.
         self.admit(pending.target(), context).await?;
-        let verdict = self.verify_password(user, command.password.clone(), stored.clone(), context).await?;
+        let verdict = match self.verify_password(user, command.password.clone(), stored.clone(), context).await {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                self.forgive_quietly(pending.target()).await;
+                return Err(error);
+            }
+        };
         let cause = match (&credentials, stored, verdict) {
             (None, ..) => LoginFailure::UnknownIdentifier,
             (Some(found), Some(hash), Verdict::Match { outdated }) => match found.state {
@@ -150,6 +160,7 @@ impl Service {
         let noting = async move {
             this.store.record(event).await?;
             if cause == LoginFailure::EmailNotVerified {
+                this.forgive_quietly(pending.target()).await;
                 return Err(ServiceError::EmailNotVerified);
             }
             // Also of somebody suspended who knows the password: that it is right must not show here either.

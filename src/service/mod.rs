@@ -110,6 +110,7 @@ pub struct Service {
     metrics: Arc<Metrics>,
     imports: Arc<Semaphore>,
     watches: watch::Watches,
+    buckets: throttle::Buckets,
 }
 
 impl std::fmt::Debug for Service {
@@ -206,6 +207,7 @@ impl Service {
             metrics,
             imports: Arc::new(Semaphore::new(imports::IMPORTS)),
             watches: watch::Watches::default(),
+            buckets: throttle::Buckets::default(),
         })
     }
 

@@ -8,6 +8,7 @@ use crate::domain::{
     field::FieldViolation,
     session::{SessionLimit, SessionPolicy},
     signing_key::{Algorithm, RotationPolicy},
+    throttle::ThrottleLimits,
 };
 
 /// The operator's decisions.
@@ -58,6 +59,8 @@ pub struct Policy {
     pub sends_sms: bool,
     /// Longest a call waits for a password to be hashed.
     pub hash_wait: Duration,
+    /// How guesses and messages are limited.
+    pub throttle: ThrottleLimits,
     /// How old the revocation list may be before `Verify` refuses to answer.
     pub max_staleness: Duration,
 }

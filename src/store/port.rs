@@ -28,6 +28,7 @@ mod outbox;
 mod refresh;
 mod roles;
 mod service_accounts;
+mod throttle;
 mod users;
 
 pub use self::challenges::{
@@ -42,6 +43,7 @@ pub use self::roles::{NewRole, RoleStore};
 pub use self::service_accounts::{
     KnownService, NewSecret, NewServiceAccount, ServiceAccountChange, ServiceAccountStore,
 };
+pub use self::throttle::{Attempt, MessageBudgets, Spending, ThrottleKey, ThrottleStore};
 pub use self::users::{UserAct, UserAddition, UserAdminStore, UserListing};
 
 /// The whole store.
@@ -58,6 +60,7 @@ pub trait Store:
     + KeyStore
     + FeedStore
     + AuditStore
+    + ThrottleStore
     + Debug
 {
 }
@@ -75,6 +78,7 @@ impl<S> Store for S where
         + KeyStore
         + FeedStore
         + AuditStore
+        + ThrottleStore
         + Debug
 {
 }

@@ -90,10 +90,24 @@ labels! {
         Ok = "ok",
         /// Unknown account, wrong or ended secret, no certificate of its own: callers are not told which.
         InvalidClient = "invalid_client",
+        /// Refused before it was looked at, because it was wrong too often.
+        Throttled = "throttled",
         /// Something it depends on was away, or the deadline passed.
         Unavailable = "unavailable",
         /// Anything else, for instance a fault of ours.
         Failed = "failed",
+    }
+
+    /// What was tried or asked for too often.
+    Throttled("what") {
+        /// One account, known or not, or one service account.
+        Account = "account",
+        /// Anything, from one address.
+        Address = "address",
+        /// Anything, by everybody.
+        Overall = "overall",
+        /// Messages.
+        Messages = "messages",
     }
 
     /// How a registration ended.
@@ -193,6 +207,7 @@ impl ServiceTokenOutcome {
         match result {
             Ok(_) => Self::Ok,
             Err(ServiceError::InvalidClient) => Self::InvalidClient,
+            Err(ServiceError::TooManyAttempts { .. }) => Self::Throttled,
             Err(ServiceError::Unavailable { .. } | ServiceError::DeadlineExceeded) => Self::Unavailable,
             Err(_) => Self::Failed,
         }

@@ -33,6 +33,7 @@ mod rows;
 mod service_accounts;
 mod service_tokens;
 mod sessions;
+mod throttle;
 mod transaction;
 mod user_admin;
 mod user_creation;

@@ -27,7 +27,10 @@ CREATE TABLE email_changes (
     user_id UUID NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     -- The user's epoch when it was asked for.
     epoch BIGINT NOT NULL,
+    -- The address then: with another one there is nothing to change any more.
+    old_email_key TEXT NOT NULL,
     new_email TEXT NOT NULL,
+    new_email_key TEXT NOT NULL,
     old_confirmed BOOLEAN NOT NULL,
     new_confirmed BOOLEAN NOT NULL,
     create_time BIGINT NOT NULL,

@@ -8,15 +8,18 @@ use super::{
     names::env_name,
     reader::Reader,
     settings::{
-        Backend, Channel, Database, Grpc, Http, Keys, Log, MasterKey, Notify, Passwords, Redis, Registration,
-        RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Tokens,
+        Backend, Channel, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
+        Registration, RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Throttle, Tokens,
     },
     uri, value,
 };
 use crate::{
     domain::{
         audience::{Audience, OWN_AUDIENCE},
+        challenge::CodeChannel,
         secret::SecretString,
+        session::AtLimit,
+        throttle::Steps,
     },
     state::redis::RedisUrl,
     telemetry::{LogFormat, parse_filter},
@@ -37,9 +40,12 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     let http = http(r, issuer.as_deref(), embedded);
     let tokens = tokens(r);
     let sessions = sessions(r);
+    let login = login(r);
     let keys = keys(r, place);
     let registration = registration(r);
     let passwords = passwords(r);
+    let factors = factors(r, issuer.as_deref());
+    let throttle = throttle(r);
     let notify = notify(r, embedded);
     let log = log(r);
     let telemetry = telemetry(r);
@@ -54,6 +60,11 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
         let cause = "a server that goes on without the database could sign with a key that the others have forgotten";
         r.conflict("keys.publish_lead", advice, cause);
     }
+    let (registration, notify) = (registration?, notify?);
+    if registration.require_verified_email && notify.email == Channel::Off {
+        let advice = "Set notify.email to a way that mail can be sent, or registration.require_verified_email to false";
+        r.conflict("registration.require_verified_email", advice, "nobody could register without getting a code");
+    }
     Some(Settings {
         issuer: issuer?,
         database: database?,
@@ -62,10 +73,13 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
         http,
         tokens: tokens?,
         sessions,
+        login: login?,
         keys,
-        registration: registration?,
+        registration,
         passwords: passwords?,
-        notify: notify?,
+        factors: factors?,
+        throttle: throttle?,
+        notify,
         log: log?,
         telemetry: telemetry?,
         shutdown: shutdown?,
@@ -132,6 +146,7 @@ fn grpc(r: &mut Reader) -> Option<Grpc> {
     let open_verification = r.read("grpc.open_verification", value::flag);
     let max_deadline = r.read("grpc.max_deadline", |raw| value::duration(raw, &seconds(1, 600)));
     let max_concurrent_streams = r.read("grpc.max_concurrent_streams", |raw| value::number(raw, &(1..=10_000)));
+    let trusted_proxies = r.read("grpc.trusted_proxies", value::networks);
     let Listener { listen, allow_plaintext, tls } = listener?;
     Some(Grpc {
         listen,
@@ -140,6 +155,7 @@ fn grpc(r: &mut Reader) -> Option<Grpc> {
         open_verification: open_verification?,
         max_deadline: max_deadline?,
         max_concurrent_streams: max_concurrent_streams?,
+        trusted_proxies: trusted_proxies?,
     })
 }
 
@@ -213,6 +229,9 @@ fn sessions(r: &mut Reader) -> Option<Sessions> {
     let database_grace = r.read("sessions.database_grace", |raw| value::duration(raw, &seconds(0, 3_600)));
     let recent_authentication =
         r.read("sessions.recent_authentication", |raw| value::duration(raw, &seconds(60, 86_400)));
+    let max_per_user = r.read("sessions.max_per_user", |raw| value::number(raw, &(1..=10_000)));
+    let words = [AtLimit::EvictOldest, AtLimit::Refuse].map(|what| (what.as_str(), what));
+    let at_limit = r.read("sessions.at_limit", |raw| value::word(raw, &words));
     let (idle_timeout, absolute_timeout) = (idle_timeout?, absolute_timeout?);
     if absolute_timeout < idle_timeout {
         let advice = "Set sessions.absolute_timeout to at least sessions.idle_timeout";
@@ -225,7 +244,14 @@ fn sessions(r: &mut Reader) -> Option<Sessions> {
         redelivery_window,
         database_grace,
         recent_authentication: recent_authentication?,
+        max_per_user: max_per_user?,
+        at_limit: at_limit?,
     })
+}
+
+fn login(r: &mut Reader) -> Option<Login> {
+    let words = [CodeChannel::Email, CodeChannel::Sms].map(|channel| (channel.as_str(), channel));
+    Some(Login { codes: r.read("login.codes", |raw| value::words(raw, &words))? })
 }
 
 fn keys(r: &mut Reader, backend: Option<Backend>) -> Option<Keys> {
@@ -258,7 +284,9 @@ fn keys(r: &mut Reader, backend: Option<Backend>) -> Option<Keys> {
 
 fn registration(r: &mut Reader) -> Option<Registration> {
     let words = [RegistrationMode::Open, RegistrationMode::Closed].map(|mode| (mode.as_str(), mode));
-    Some(Registration { mode: r.read("registration.mode", |raw| value::word(raw, &words))? })
+    let mode = r.read("registration.mode", |raw| value::word(raw, &words));
+    let require_verified_email = r.read("registration.require_verified_email", value::flag);
+    Some(Registration { mode: mode?, require_verified_email: require_verified_email? })
 }
 
 fn passwords(r: &mut Reader) -> Option<Passwords> {
@@ -284,6 +312,43 @@ fn passwords(r: &mut Reader) -> Option<Passwords> {
         queue: queue?,
         niceness: niceness?,
         max_wait: max_wait?,
+    })
+}
+
+/// What accounts are shown under in apps where neither an operator nor the issuer names it.
+const NAMELESS_ISSUER: &str = "Vouchsafe";
+
+fn factors(r: &mut Reader, issuer: Option<&str>) -> Option<Factors> {
+    if !r.is_given("factors.totp_issuer") {
+        let named = issuer.and_then(uri::host).filter(|host| is_totp_issuer(host));
+        return Some(Factors { totp_issuer: named.unwrap_or_else(|| NAMELESS_ISSUER.to_owned()) });
+    }
+    let totp_issuer = r.read("factors.totp_issuer", |raw| {
+        let wanted = "1 to 64 characters without a colon";
+        value::text(raw, wanted).and_then(|t| if is_totp_issuer(&t) { Ok(t) } else { Err(wanted.to_owned()) })
+    });
+    Some(Factors { totp_issuer: totp_issuer? })
+}
+
+/// A colon stands between the name and the account in what apps read.
+fn is_totp_issuer(text: &str) -> bool {
+    (1..=64).contains(&text.chars().count())
+        && text.trim() == text
+        && !text.contains(|c: char| c == ':' || c.is_control())
+}
+
+fn throttle(r: &mut Reader) -> Option<Throttle> {
+    let account_failures = r.read("throttle.account_failures", |raw| value::number(raw, &Steps::CAPS));
+    let address_failures = r.read("throttle.address_failures", |raw| value::number(raw, &(0..=1_000_000)));
+    let overall_failures = r.read("throttle.overall_failures", |raw| value::number(raw, &(0..=10_000_000)));
+    let per_recipient = r.read("throttle.messages_per_recipient", |raw| value::number(raw, &(1..=1_000)));
+    let messages_overall = r.read("throttle.messages_overall", |raw| value::number(raw, &(1..=10_000_000)));
+    Some(Throttle {
+        account_failures: account_failures?,
+        address_failures: address_failures?,
+        overall_failures: overall_failures?,
+        messages_per_recipient: per_recipient?,
+        messages_overall: messages_overall?,
     })
 }
 

@@ -5,8 +5,8 @@ use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf};
 use toml::Value;
 
 use super::settings::{
-    Backend, DATABASE_FILE, Database, Grpc, Http, Keys, Log, MasterKey, Notify, Passwords, Redis, Registration,
-    Sessions, Settings, Shutdown, Telemetry, Tls, Tokens,
+    Backend, DATABASE_FILE, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
+    Registration, Sessions, Settings, Shutdown, Telemetry, Throttle, Tls, Tokens,
 };
 use crate::domain::{audience::Audience, duration};
 
@@ -42,9 +42,12 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
         http,
         tokens,
         sessions,
+        login,
         keys,
         registration,
         passwords,
+        factors,
+        throttle,
         notify,
         log,
         telemetry,
@@ -56,10 +59,18 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
     entries.extend(listener_entries(grpc, http));
     entries.extend(token_entries(tokens));
     entries.extend(session_entries(sessions));
+    let Login { codes } = login;
+    entries.push(("login.codes", list(codes.iter().map(|channel| channel.as_str()))));
     entries.extend(key_entries(keys));
-    let Registration { mode } = registration;
-    entries.push(("registration.mode", text(mode.as_str())));
+    let Registration { mode, require_verified_email } = registration;
+    entries.extend([
+        ("registration.mode", text(mode.as_str())),
+        ("registration.require_verified_email", Value::Boolean(*require_verified_email)),
+    ]);
     entries.extend(password_entries(passwords));
+    let Factors { totp_issuer } = factors;
+    entries.push(("factors.totp_issuer", text(totp_issuer)));
+    entries.extend(throttle_entries(throttle));
     let Notify { email, sms } = notify;
     entries.extend([("notify.email", text(email.as_str())), ("notify.sms", text(sms.as_str()))]);
     let Log { format, filter } = log;
@@ -95,6 +106,10 @@ fn list<'a>(values: impl IntoIterator<Item = &'a str>) -> Value {
     Value::Array(values.into_iter().map(text).collect())
 }
 
+fn networks(networks: &[ipnet::IpNet]) -> Value {
+    Value::Array(networks.iter().map(|network| text(&network.to_string())).collect())
+}
+
 fn database_entries(database: &Database) -> Vec<(&'static str, Value)> {
     let Database { backend, max_connections, acquire_timeout, migrate_on_start, pgbouncer } = database;
     let mut entries = match backend {
@@ -125,7 +140,8 @@ fn redis_entries(redis: &Redis) -> Vec<(&'static str, Value)> {
 }
 
 fn listener_entries(grpc: &Grpc, http: &Http) -> Vec<(&'static str, Value)> {
-    let Grpc { listen, allow_plaintext, tls, open_verification, max_deadline, max_concurrent_streams } = grpc;
+    let Grpc { listen, allow_plaintext, tls, open_verification, max_deadline, max_concurrent_streams, trusted_proxies } =
+        grpc;
     let Http { listen: http_listen, allow_plaintext: http_allow_plaintext, tls: http_tls, public_url } = http;
     let mut entries =
         vec![("grpc.listen", text(&listen.to_string())), ("grpc.allow_plaintext", Value::Boolean(*allow_plaintext))];
@@ -134,6 +150,7 @@ fn listener_entries(grpc: &Grpc, http: &Http) -> Vec<(&'static str, Value)> {
         ("grpc.open_verification", Value::Boolean(*open_verification)),
         ("grpc.max_deadline", span(*max_deadline)),
         ("grpc.max_concurrent_streams", number(*max_concurrent_streams)),
+        ("grpc.trusted_proxies", networks(trusted_proxies)),
         ("http.listen", text(&http_listen.to_string())),
         ("http.allow_plaintext", Value::Boolean(*http_allow_plaintext)),
     ]);
@@ -168,14 +185,23 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
 }
 
 fn session_entries(sessions: &Sessions) -> Vec<(&'static str, Value)> {
-    let Sessions { idle_timeout, absolute_timeout, redelivery_window, database_grace, recent_authentication } =
-        sessions;
+    let Sessions {
+        idle_timeout,
+        absolute_timeout,
+        redelivery_window,
+        database_grace,
+        recent_authentication,
+        max_per_user,
+        at_limit,
+    } = sessions;
     vec![
         ("sessions.idle_timeout", span(*idle_timeout)),
         ("sessions.absolute_timeout", span(*absolute_timeout)),
         ("sessions.redelivery_window", span(*redelivery_window)),
         ("sessions.database_grace", span(*database_grace)),
         ("sessions.recent_authentication", span(*recent_authentication)),
+        ("sessions.max_per_user", number(*max_per_user)),
+        ("sessions.at_limit", text(at_limit.as_str())),
     ]
 }
 
@@ -199,5 +225,17 @@ fn password_entries(passwords: &Passwords) -> Vec<(&'static str, Value)> {
         ("passwords.queue", count(*queue)),
         ("passwords.niceness", number(*niceness)),
         ("passwords.max_wait", span(*max_wait)),
+    ]
+}
+
+fn throttle_entries(throttle: &Throttle) -> Vec<(&'static str, Value)> {
+    let Throttle { account_failures, address_failures, overall_failures, messages_per_recipient, messages_overall } =
+        throttle;
+    vec![
+        ("throttle.account_failures", number(*account_failures)),
+        ("throttle.address_failures", number(*address_failures)),
+        ("throttle.overall_failures", number(*overall_failures)),
+        ("throttle.messages_per_recipient", number(*messages_per_recipient)),
+        ("throttle.messages_overall", number(*messages_overall)),
     ]
 }

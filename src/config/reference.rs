@@ -61,6 +61,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("grpc.open_verification", "false", "Let anybody who reaches the gRPC port call `Verify` and VerifierService, also where it does not listen on loopback."),
     fixed("grpc.max_deadline", "30s", "Longest a call may take; a caller's own shorter deadline counts. 1s to 10m."),
     fixed("grpc.max_concurrent_streams", "200", "Most calls at once on one connection, 1 to 10000."),
+    fixed("grpc.trusted_proxies", "", "Networks of the proxies in front of the gRPC port, such as `10.0.0.0/8,fd00::/8`. Over a connection from one of them the client's address is the last in `x-forwarded-for` that is not one of them itself; from anybody else the header changes nothing. Behind a proxy that is not listed, all callers have one address, and share its limits."),
 
     fixed("http.listen", "127.0.0.1:50052", "Address and port for HTTP: JWKS, key discovery, liveness, readiness."),
     fixed("http.allow_plaintext", "false", "Allow `http.listen` to be reachable from other machines without TLS."),
@@ -83,12 +84,17 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("sessions.redelivery_window", "10s", "How long the previous refresh token is still answered, with the same successor, because an answer may get lost. 0s to 5m."),
     fixed("sessions.database_grace", "15m", "With the database away, sessions whose state is in Redis are refreshed from there for this long, 0s (never) to 1h. Not used without Redis."),
     fixed("sessions.recent_authentication", "10m", "How recent the sign-in must be to change the e-mail address, the phone number or a second factor, or to delete the account, 1m to 1d."),
+    fixed("sessions.max_per_user", "100", "Most live sessions of one user, 1 to 10000."),
+    fixed("sessions.at_limit", "evict_oldest", "What a sign-in does that would be one session too many: `evict_oldest` ends those that were not used for the longest time, `refuse` is refused with TOO_MANY_SESSIONS."),
+
+    fixed("login.codes", "email", "How `SendLoginCode` may send codes to sign in with instead of a password: `email`, `sms`, both or, if it is empty, not at all. Only as far as `notify.email` and `notify.sms` send anything."),
 
     depends("keys.master_key", "generated into `data_dir` on SQLite; required on Postgres", "Encrypts private keys at rest: 32 random bytes in base64 (`openssl rand -base64 32`). The same on every node.").secret(),
     fixed("keys.rotation_period", "90d", "How long a signing key signs before the next one takes over, 1m to 3650d."),
     fixed("keys.publish_lead", "1h", "How long a signing key is published before it signs. Longer than verifiers cache keys, shorter than `keys.rotation_period`; at least 1s, and with Redis at least `sessions.database_grace`."),
 
     fixed("registration.mode", "open", "Who may register: `open` (anybody) or `closed` (nobody; create accounts with `vouchsafe admin create`)."),
+    fixed("registration.require_verified_email", "false", "Whether an account begins to exist only when a mailed code has confirmed its e-mail address. Needs `notify.email`."),
 
     fixed("passwords.memory_kib", "19456", "argon2id: memory in KiB, 8 to 262144, at least 8 for each lane of `passwords.parallelism`."),
     fixed("passwords.iterations", "2", "argon2id: passes over the memory, 1 to 16."),
@@ -97,6 +103,14 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("passwords.queue", "256", "How many calls may wait for a hashing thread before further ones are answered RESOURCE_EXHAUSTED, 1 to 100000."),
     fixed("passwords.niceness", "5", "Niceness of the hashing threads, 0 to 19, so that a login storm does not slow down everything else."),
     fixed("passwords.max_wait", "5s", "Longest a call waits for its password to be hashed before it is answered RESOURCE_EXHAUSTED, 100ms to 5m."),
+
+    depends("factors.totp_issuer", "the host of `issuer`, `Vouchsafe` if that has none", "What authenticator apps show accounts of this server under, 1 to 64 characters without a colon."),
+
+    fixed("throttle.account_failures", "40", "Wrong passwords in a row for one e-mail address or user name, 5 to 45, from which on no other is looked at until the owner is known by something else (a known device, a code, a reset, an administrator) or 30 days have passed. The first 5 are free; then each waits twice as long as the one before, up to 15 minutes. Codes have a count of their own, so that an account never sees more than 100 in all."),
+    fixed("throttle.address_failures", "30", "Failures in a minute from one IPv4 address or IPv6 /64 network from which on it must wait, and requests for messages likewise, 0 (no limit) to 1000000. Known devices are exempt."),
+    fixed("throttle.overall_failures", "6000", "Failures in a minute of all callers together from which on all must wait, 0 (no limit) to 10000000. Known devices are exempt."),
+    fixed("throttle.messages_per_recipient", "10", "Messages in an hour that may be asked for with one identifier, and that one recipient may get, 1 to 1000; at most 5 of them at once."),
+    fixed("throttle.messages_overall", "10000", "Messages in an hour that may be asked for altogether, 1 to 10000000; a tenth of them, or 100, at once."),
 
     depends("notify.email", "`log` on SQLite, `off` on Postgres", "How e-mail is sent: `log` (written to the log with its codes: to try things out), `smtp`, `webhook`, or `off`."),
     depends("notify.sms", "`log` on SQLite, `off` on Postgres", "How SMS are sent: `log`, `webhook`, or `off`."),

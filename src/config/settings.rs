@@ -2,11 +2,15 @@
 
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
+
 use super::postgres_url::PostgresUrl;
 use crate::{
     domain::{
         audience::{Audience, Scope},
+        challenge::CodeChannel,
         secret::SecretString,
+        session::AtLimit,
         signing_key::Algorithm,
     },
     state::redis::{RedisOptions, RedisUrl},
@@ -33,12 +37,18 @@ pub struct Settings {
     pub tokens: Tokens,
     /// How long sessions live.
     pub sessions: Sessions,
+    /// Other ways to sign in than by password.
+    pub login: Login,
     /// Keys at rest and their rotation.
     pub keys: Keys,
     /// Who may register.
     pub registration: Registration,
     /// Password hashing.
     pub passwords: Passwords,
+    /// Second factors.
+    pub factors: Factors,
+    /// How guesses and messages are limited.
+    pub throttle: Throttle,
     /// Messages to people.
     pub notify: Notify,
     /// Logging.
@@ -125,6 +135,8 @@ pub struct Grpc {
     pub max_deadline: Duration,
     /// Most calls at once on one connection.
     pub max_concurrent_streams: u32,
+    /// Proxies that are believed where a call came from.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The HTTP port.
@@ -186,6 +198,17 @@ pub struct Sessions {
     pub database_grace: Duration,
     /// For how long a sign-in counts as recent.
     pub recent_authentication: Duration,
+    /// Most live sessions of a user, at least 1.
+    pub max_per_user: u32,
+    /// What happens beyond.
+    pub at_limit: AtLimit,
+}
+
+/// Other ways to sign in than by password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// How codes to sign in with are sent.
+    pub codes: Vec<CodeChannel>,
 }
 
 /// Keys at rest and their rotation.
@@ -216,6 +239,8 @@ pub enum MasterKey {
 pub struct Registration {
     /// Anybody or nobody.
     pub mode: RegistrationMode,
+    /// Whether an account begins to exist only when its address is verified. Never where no e-mail is sent.
+    pub require_verified_email: bool,
 }
 
 /// Whether the `Register` RPC creates accounts.
@@ -254,6 +279,28 @@ pub struct Passwords {
     pub niceness: u8,
     /// Longest a call waits for its hash.
     pub max_wait: Duration,
+}
+
+/// Second factors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Factors {
+    /// What an authenticator app shows accounts of this server under. Without a colon.
+    pub totp_issuer: String,
+}
+
+/// How guesses and messages are limited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Throttle {
+    /// Failures in a row at one identifier, from which on no guess is looked at.
+    pub account_failures: u32,
+    /// Failures of one address in a minute; 0: as many as there are.
+    pub address_failures: u32,
+    /// Failures altogether in a minute; 0: as many as there are.
+    pub overall_failures: u32,
+    /// Messages to one recipient in an hour.
+    pub messages_per_recipient: u32,
+    /// Messages altogether in an hour.
+    pub messages_overall: u32,
 }
 
 /// Messages to people.

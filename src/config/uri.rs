@@ -13,6 +13,12 @@ pub(super) fn is_http_url(text: &str) -> bool {
             .is_some_and(|a| !a.host().is_empty() && !a.as_str().contains('@') && has_valid_port(&a))
 }
 
+/// The host of an http(s) URL.
+pub(super) fn host(url: &str) -> Option<String> {
+    let uri = is_http_url(url).then(|| url.parse::<http::Uri>().ok()).flatten()?;
+    uri.host().map(str::to_owned)
+}
+
 fn has_valid_port(authority: &http::uri::Authority) -> bool {
     // `port()` is also `None` for a port that is no number.
     authority.port_u16().is_some() || authority.as_str().len() == authority.host().len()

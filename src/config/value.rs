@@ -3,7 +3,15 @@
 //! A parser returns what would be right ("a duration such as 5m") and leaves the sentence around it, with the key and
 //! the place, to the reader, which also knows whether the value may be shown.
 
-use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    str::FromStr,
+    time::Duration,
+};
+
+use ipnet::IpNet;
 
 use crate::domain::{
     audience::{Audience, Scope},
@@ -133,20 +141,53 @@ pub(super) fn word<T: Copy>(raw: &Raw, words: &[(&str, T)]) -> Result<T, String>
         .ok_or_else(|| words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or "))
 }
 
+/// A list of a few words, each kept once.
+pub(super) fn words<T: Copy + PartialEq>(raw: &Raw, words: &[(&str, T)]) -> Result<Vec<T>, String> {
+    let mut values = Vec::new();
+    for name in names(raw)? {
+        let Some((_, value)) = words.iter().find(|(word, _)| *word == name.as_str()) else {
+            let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            return Err(format!("a list of {}", known.join(" and ")));
+        };
+        if !values.contains(value) {
+            values.push(*value);
+        }
+    }
+    Ok(values)
+}
+
 /// Anything with a parser of its own.
 pub(super) fn parsed<T: FromStr>(raw: &Raw, wanted: &str) -> Result<T, String> {
     raw.text().and_then(|t| t.parse().ok()).ok_or_else(|| wanted.to_owned())
 }
 
+/// The items of a list.
+fn items(raw: &Raw) -> Result<Vec<&str>, String> {
+    match raw {
+        Raw::List(items) => Ok(items.iter().map(String::as_str).collect()),
+        Raw::Text(text) if text.is_empty() => Ok(Vec::new()),
+        Raw::Text(text) => Ok(text.split(',').map(str::trim).collect()),
+        Raw::String(_) => Err("a list such as [\"one\", \"two\"]".to_owned()),
+        _ => Err("a list of names in quotes such as [\"one\", \"two\"]".to_owned()),
+    }
+}
+
+/// A list of networks, each kept once.
+pub(super) fn networks(raw: &Raw) -> Result<Vec<IpNet>, String> {
+    let mut networks: Vec<IpNet> = Vec::new();
+    for item in items(raw)? {
+        let network = item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
+        let network = network.map_err(|_| "a list of networks such as 10.0.0.0/8 or fd00::/8".to_owned())?.trunc();
+        if !networks.contains(&network) {
+            networks.push(network);
+        }
+    }
+    Ok(networks)
+}
+
 /// A list of names, each kept once.
 pub(super) fn names(raw: &Raw) -> Result<Vec<Audience>, String> {
-    let items: Vec<&str> = match raw {
-        Raw::List(items) => items.iter().map(String::as_str).collect(),
-        Raw::Text(text) if text.is_empty() => Vec::new(),
-        Raw::Text(text) => text.split(',').map(str::trim).collect(),
-        Raw::String(_) => return Err("a list such as [\"one\", \"two\"]".to_owned()),
-        _ => return Err("a list of names in quotes such as [\"one\", \"two\"]".to_owned()),
-    };
+    let items = items(raw)?;
     let mut names: Vec<Audience> = Vec::new();
     for item in items {
         let name = Audience::try_from(item.to_owned()).map_err(|_| {

@@ -13,24 +13,30 @@
 //!
 //! Nothing here knows a database or a wire.
 
+pub mod challenge_seal;
 pub mod clock;
 pub mod entropy;
+pub mod factor_seal;
 pub mod hot_seal;
 pub mod identifier_hash;
 pub mod keyed;
 pub mod message_seal;
 pub mod password_pool;
+pub mod recovery_code;
 pub mod refresh_token;
 pub mod request_hash;
 pub mod seal;
 pub mod service_secret;
 pub mod totp;
 
+mod base32;
 mod hkdf;
 mod vault;
 
+pub use challenge_seal::ChallengeSeal;
 pub use clock::{machine_date, monotonic_now};
 pub use entropy::SystemEntropy;
+pub use factor_seal::FactorSeal;
 pub use hot_seal::{Foreign, HotSeal};
 pub use identifier_hash::IdentifierHasher;
 pub use keyed::{KeyedHash, KeyedHasher, Purpose};

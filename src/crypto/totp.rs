@@ -3,8 +3,9 @@
 use totp_rs::{Algorithm, Builder};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::base32;
 use crate::domain::{
-    secret::{Entropy, random},
+    secret::{Entropy, SecretString, random},
     time::Timestamp,
 };
 
@@ -32,6 +33,11 @@ impl TotpSeed {
     /// The seed itself.
     pub const fn expose(&self) -> &[u8; 20] {
         &self.0
+    }
+
+    /// The seed as apps take it: 32 digits of base32.
+    pub fn base32(&self) -> SecretString {
+        SecretString::new(base32::encode(base32::RFC4648, &self.0))
     }
 
     /// The time step that `code` belongs to: the present one, or one before or after it, as clocks differ. `None` if it is not

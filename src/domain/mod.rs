@@ -17,6 +17,8 @@ pub mod time;
 #[cfg(feature = "server")]
 pub mod audit;
 #[cfg(feature = "server")]
+pub mod challenge;
+#[cfg(feature = "server")]
 pub mod email;
 #[cfg(feature = "server")]
 pub mod field;
@@ -38,6 +40,8 @@ pub mod service_account;
 pub mod session;
 #[cfg(feature = "server")]
 pub mod spiffe;
+#[cfg(feature = "server")]
+pub mod throttle;
 #[cfg(feature = "server")]
 pub mod user;
 #[cfg(feature = "server")]

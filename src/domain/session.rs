@@ -24,6 +24,34 @@ pub struct SessionPolicy {
     pub absolute: Duration,
 }
 
+/// What a sign-in does that would be one session too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtLimit {
+    /// Ends those that were not used for the longest time.
+    EvictOldest,
+    /// Is refused.
+    Refuse,
+}
+
+impl AtLimit {
+    /// The word in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EvictOldest => "evict_oldest",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
+/// How many live sessions a user may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimit {
+    /// The most, at least 1.
+    pub most: u32,
+    /// What happens beyond.
+    pub at_limit: AtLimit,
+}
+
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
@@ -33,6 +61,8 @@ pub enum EndReason {
     Revoked,
     /// A superseded refresh token came back.
     Replay,
+    /// Its owner signed in elsewhere and had as many sessions as may be.
+    Evicted,
 }
 
 impl EndReason {
@@ -42,6 +72,7 @@ impl EndReason {
             Self::Logout => "logout",
             Self::Revoked => "revoked",
             Self::Replay => "replay",
+            Self::Evicted => "evicted",
         }
     }
 }

@@ -255,6 +255,10 @@ pub struct Credentials {
     pub epoch: i64,
     /// The password hash; an account may have none.
     pub password_hash: Option<PhcString>,
+    /// Whether the owner of the address has proved to be the account's.
+    pub email_verified: bool,
+    /// Whether there is an authenticator app.
+    pub totp_enrolled: bool,
 }
 
 /// A password hash as a text: ours in the PHC string format, imported ones as they came. Not a password, but not for

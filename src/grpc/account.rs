@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Handlers,
     call::{context, principal},
-    convert,
+    convert::{self, factors},
 };
 use crate::{pb::v1, pb::v1::account_service_server::AccountService, service::ServiceError};
 
@@ -17,7 +17,9 @@ impl AccountService for Handlers {
     ) -> Result<Response<v1::GetAccountResponse>, Status> {
         let caller = principal(&request)?;
         let user = self.service.get_account(caller).await?;
-        Ok(Response::new(v1::GetAccountResponse { user: Some(convert::user(user)), recovery_codes_left: 0 }))
+        let left = if user.totp_enrolled { self.service.recovery_codes_left(caller).await? } else { 0 };
+        let recovery_codes_left = i32::try_from(left).unwrap_or(i32::MAX);
+        Ok(Response::new(v1::GetAccountResponse { user: Some(convert::user(user)), recovery_codes_left }))
     }
 
     async fn list_sessions(
@@ -93,30 +95,40 @@ impl AccountService for Handlers {
 
     async fn enroll_totp(
         &self,
-        _request: Request<v1::EnrollTotpRequest>,
+        request: Request<v1::EnrollTotpRequest>,
     ) -> Result<Response<v1::EnrollTotpResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
+        let format = factors::enroll_totp(request.into_inner()).map_err(ServiceError::from)?;
+        let enrolment = self.service.enroll_totp(caller, &context).await?;
+        Ok(Response::new(factors::totp_enrolment(&enrolment, format)?))
     }
 
     async fn confirm_totp(
         &self,
-        _request: Request<v1::ConfirmTotpRequest>,
+        request: Request<v1::ConfirmTotpRequest>,
     ) -> Result<Response<v1::ConfirmTotpResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
+        let code = factors::confirm_totp(request.into_inner()).map_err(ServiceError::from)?;
+        let codes = self.service.confirm_totp(caller, &code, &context).await?;
+        Ok(Response::new(v1::ConfirmTotpResponse { recovery_codes: factors::recovery_codes(&codes) }))
     }
 
     async fn remove_totp(
         &self,
-        _request: Request<v1::RemoveTotpRequest>,
+        request: Request<v1::RemoveTotpRequest>,
     ) -> Result<Response<v1::RemoveTotpResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
+        self.service.remove_totp(caller, &context).await?;
+        Ok(Response::new(v1::RemoveTotpResponse {}))
     }
 
     async fn generate_recovery_codes(
         &self,
-        _request: Request<v1::GenerateRecoveryCodesRequest>,
+        request: Request<v1::GenerateRecoveryCodesRequest>,
     ) -> Result<Response<v1::GenerateRecoveryCodesResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
+        let codes = self.service.generate_recovery_codes(caller, &context).await?;
+        Ok(Response::new(v1::GenerateRecoveryCodesResponse { recovery_codes: factors::recovery_codes(&codes) }))
     }
 
     async fn delete_account(

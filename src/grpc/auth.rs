@@ -16,10 +16,9 @@ impl AuthService for Handlers {
 
     async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::LoginResponse>, Status> {
         let context = context(&request, &self.service)?;
-        let command = convert::login(request.into_inner(), &context.origin, self.service.policy())?;
-        let tokens = self.service.login(command, &context).await?;
-        let outcome = v1::login_response::Outcome::Tokens(convert::token_pair(&tokens));
-        Ok(Response::new(v1::LoginResponse { outcome: Some(outcome) }))
+        let command = convert::sign_in::login(request.into_inner(), &context.origin, self.service.policy())?;
+        let step = self.service.login(command, &context).await?;
+        Ok(Response::new(convert::sign_in::login_response(&step)))
     }
 
     async fn refresh(&self, request: Request<v1::RefreshRequest>) -> Result<Response<v1::RefreshResponse>, Status> {
@@ -80,16 +79,22 @@ impl AuthService for Handlers {
 
     async fn send_login_code(
         &self,
-        _request: Request<v1::SendLoginCodeRequest>,
+        request: Request<v1::SendLoginCodeRequest>,
     ) -> Result<Response<v1::SendLoginCodeResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let context = context(&request, &self.service)?;
+        let command = convert::sign_in::login_code(request.into_inner(), &context.origin, self.service.policy())?;
+        let challenge = self.service.send_login_code(command, &context).await?;
+        Ok(Response::new(v1::SendLoginCodeResponse { challenge: Some(convert::sign_in::challenge(&challenge)) }))
     }
 
     async fn complete_challenge(
         &self,
-        _request: Request<v1::CompleteChallengeRequest>,
+        request: Request<v1::CompleteChallengeRequest>,
     ) -> Result<Response<v1::CompleteChallengeResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let context = context(&request, &self.service)?;
+        let (handle, response) = convert::sign_in::answer(request.into_inner()).map_err(ServiceError::from)?;
+        let step = self.service.complete_challenge(handle, response, context).await?;
+        Ok(Response::new(convert::sign_in::complete_challenge_response(&step)))
     }
 
     async fn send_email_verification(

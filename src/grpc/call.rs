@@ -1,7 +1,7 @@
 //! What happens to every call before and after its handler: a request id, a deadline, and the check of who may call.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -9,12 +9,14 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response, header};
+use ipnet::IpNet;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service as TowerService};
 use tracing::Instrument as _;
 
 use super::{
     access::{self, Access},
+    client_address::client_address,
     connections::Peer,
     recording::Recording,
 };
@@ -50,6 +52,8 @@ pub struct CallPolicy {
     pub max_deadline: Duration,
     /// Whether verification is open to anybody who can reach the listener. Otherwise it is to service accounts.
     pub verification_open: bool,
+    /// Proxies that are believed where a call came from.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Wraps every call. See the module.
@@ -201,7 +205,7 @@ impl Shared {
             }
         }
         let context = RequestContext {
-            origin: origin(request, request_id),
+            origin: origin(request, request_id, &self.policy.trusted_proxies),
             arrived: self.service.clock().now(),
             deadline: monotonic_now() + budget,
         };
@@ -250,13 +254,13 @@ pub(super) fn warrant<T>(request: &tonic::Request<T>) -> Result<Warrant, Service
     request.extensions().get::<Warrant>().cloned().ok_or(ServiceError::AccessTokenMissing)
 }
 
-fn origin(request: &Request<Body>, request_id: &str) -> Origin {
+fn origin(request: &Request<Body>, request_id: &str, trusted_proxies: &[IpNet]) -> Origin {
     let peer: Option<SocketAddr> = request.extensions().get::<Peer>().and_then(Peer::address);
-    let address = |ip: IpAddr| ip.to_canonical().to_string();
+    let client = peer.map(|peer| client_address(peer.ip(), request.headers(), trusted_proxies));
     let agent = request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     Origin {
         request_id: request_id.to_owned(),
-        ip_address: peer.map(|p| address(p.ip())).unwrap_or_default(),
+        ip_address: client.map(|address| address.to_string()).unwrap_or_default(),
         user_agent: Label::lossy(agent).as_str().to_owned(),
     }
 }

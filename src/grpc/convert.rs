@@ -3,21 +3,22 @@
 use crate::{
     domain::{
         audience::Audience,
-        audit::Origin,
         field::{FieldViolation, FieldViolations},
         id::SessionId,
         password::Password,
         secret::SecretString,
         session::{DeviceInfo, LAST_USED_GRAIN, Session, SessionPolicy},
         signing_key::KeyState,
-        user::{Label, User, UserState},
+        user::{User, UserState},
     },
     pb::v1,
-    service::{Consistency, IssuedTokens, LoginCommand, Policy, PublishedKey, RegisterCommand, ServiceError},
+    service::{Consistency, IssuedTokens, PublishedKey, RegisterCommand, ServiceError},
 };
 
 mod attributes;
+pub(super) mod factors;
 pub(super) mod service_accounts;
+pub(super) mod sign_in;
 pub(super) mod user_lists;
 pub(super) mod users;
 pub(super) mod watch;
@@ -25,44 +26,11 @@ pub(super) mod watch;
 pub(super) use self::attributes::{attributes, structure};
 pub(super) use crate::verifier::wire::{claims, inactive_reason, timestamp};
 
-/// The most characters of an identifier that is looked at: longer than any address or name.
-const MAX_IDENTIFIER: usize = 1024;
-
 pub(super) mod role;
 
 pub(super) fn register(request: v1::RegisterRequest) -> Result<RegisterCommand, FieldViolations> {
     let v1::RegisterRequest { email, username, password, display_name, passwordless: _, locale: _ } = request;
     RegisterCommand::parse(&email, &username, &password, &display_name)
-}
-
-pub(super) fn login(request: v1::LoginRequest, origin: &Origin, policy: &Policy) -> Result<LoginCommand, ServiceError> {
-    let v1::LoginRequest { identifier, password, device, audience, scope } = request;
-    let v1::Device { name, known_device_secret: _ } = device.unwrap_or_default();
-    let mut violations = FieldViolations::new();
-    let identifier = violations.check("identifier", parse_identifier(identifier));
-    let password = violations.check("password", Password::presented(&password));
-    let name = violations.check("device.name", Label::parse(&name));
-    let audience = violations.note(policy.audience(audience));
-    let scope = violations.note(policy.scope(scope));
-    match (identifier, password, name, audience, scope) {
-        (Some(identifier), Some(password), Some(name), Some(audience), Some(scope)) => {
-            let device = DeviceInfo {
-                name,
-                user_agent: Label::lossy(&origin.user_agent),
-                ip_address: Label::lossy(&origin.ip_address),
-            };
-            Ok(LoginCommand { identifier, password, device, audience, scope })
-        }
-        _ => Err(violations.into()),
-    }
-}
-
-fn parse_identifier(text: String) -> Result<String, &'static str> {
-    match text.len() {
-        0 => Err("is empty: send an e-mail address or a user name"),
-        1..=MAX_IDENTIFIER => Ok(text),
-        _ => Err("is too long for an e-mail address or a user name"),
-    }
 }
 
 /// A token, which must not be empty. What else is wrong with it shows when it is checked.

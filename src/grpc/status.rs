@@ -103,11 +103,7 @@ impl From<ServiceError> for Status {
                 R::TotpNotEnrolled,
                 "there is no authenticator app to do this with: call EnrollTotp first",
             ),
-            ServiceError::TooManySessions => status(
-                Code::FailedPrecondition,
-                R::TooManySessions,
-                "the account has as many sessions as it may have: sign out on another device first",
-            ),
+            ServiceError::TooManySessions => refused_status(Refused::TooManySessions),
             ServiceError::DeliveryUnavailable => status(
                 Code::FailedPrecondition,
                 R::DeliveryUnavailable,
@@ -191,6 +187,11 @@ fn refused_status(refused: Refused) -> Status {
         Refused::RequestIdReused => {
             (Code::AlreadyExists, R::RequestIdReused, "the request_id was used for another request: use a new one")
         }
+        Refused::TooManySessions => (
+            Code::FailedPrecondition,
+            R::TooManySessions,
+            "the account has as many sessions as it may have: sign out on another device first",
+        ),
         Refused::EmailTaken => (Code::AlreadyExists, R::EmailTaken, "an account with this e-mail address exists"),
         Refused::UsernameTaken => (Code::AlreadyExists, R::UsernameTaken, "an account with this user name exists"),
         Refused::SpiffeIdTaken => (Code::AlreadyExists, R::SpiffeIdTaken, "another service account has this SPIFFE id"),

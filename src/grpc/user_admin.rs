@@ -171,8 +171,11 @@ impl UserAdminService for Handlers {
 
     async fn remove_user_factors(
         &self,
-        _request: Request<v1::RemoveUserFactorsRequest>,
+        request: Request<v1::RemoveUserFactorsRequest>,
     ) -> Result<Response<v1::RemoveUserFactorsResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (warrant, context) = (warrant(&request)?, context(&request, &self.service)?);
+        let v1::RemoveUserFactorsRequest { user_id: id } = request.into_inner();
+        self.service.remove_user_factors(warrant, user_id(&id)?, &context).await?;
+        Ok(Response::new(v1::RemoveUserFactorsResponse {}))
     }
 }

@@ -9,8 +9,8 @@ use super::{Ambient, StartError, data_dir, hot_state, location, options, policy,
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
     crypto::{
-        HotSeal, IdentifierHasher, KeyedHasher, MasterKey, MessageSeal, PasswordPool, PoolConfig, RequestHasher,
-        ServiceSecrets, Vault, machine_date,
+        ChallengeSeal, FactorSeal, HotSeal, IdentifierHasher, KeyedHasher, MasterKey, MessageSeal, PasswordPool,
+        PoolConfig, RequestHasher, ServiceSecrets, Vault, machine_date,
     },
     domain::{
         audit::Actor,
@@ -198,6 +198,8 @@ impl Backstage {
             secrets: ServiceSecrets::new(&master),
             hasher: KeyedHasher::new(&master),
             seal: MessageSeal::new(Arc::clone(&master)),
+            factor_seal: FactorSeal::new(Arc::clone(&master)),
+            challenges: ChallengeSeal::new(Arc::clone(&master)),
             policy,
             clock,
             entropy,

@@ -7,9 +7,14 @@ use std::{
 };
 
 use crate::{
-    config::{Backend, Channel, Passwords, RegistrationMode, Settings},
+    config::{Backend, Channel, Passwords, RegistrationMode, Settings, Throttle},
     crypto::{Argon2Params, PoolConfig},
-    domain::{secret::SecretString, session::SessionPolicy, signing_key::RotationPolicy},
+    domain::{
+        secret::SecretString,
+        session::{SessionLimit, SessionPolicy},
+        signing_key::RotationPolicy,
+        throttle::{Rate, Steps, ThrottleLimits},
+    },
     service::Policy,
     state::{
         HotState,
@@ -17,6 +22,9 @@ use crate::{
     },
     store::{Location, Options},
 };
+
+/// Messages to one recipient at once: somebody who looks for a mail that does not come, and asks again.
+const RECIPIENT_BURST: u32 = 5;
 
 /// Where the settings say that the database is.
 pub(super) fn location(settings: &Settings) -> Location {
@@ -42,7 +50,20 @@ pub(super) fn options(settings: &Settings) -> Options {
 
 /// The operator's decisions, as far as the use cases need them.
 pub(super) fn policy(settings: &Settings) -> Policy {
-    let Settings { issuer, http, tokens, sessions, keys, registration, passwords, notify, .. } = settings;
+    let Settings {
+        issuer,
+        http,
+        tokens,
+        sessions,
+        login,
+        keys,
+        registration,
+        passwords,
+        factors,
+        notify,
+        throttle,
+        ..
+    } = settings;
     Policy {
         issuer: issuer.clone(),
         public_url: http.public_url.clone().map_or_else(OnceLock::new, OnceLock::from),
@@ -54,15 +75,34 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         token_permissions: tokens.permissions,
         client_id: tokens.client_id.clone(),
         sessions: SessionPolicy { idle: sessions.idle_timeout, absolute: sessions.absolute_timeout },
+        session_limit: SessionLimit { most: sessions.max_per_user, at_limit: sessions.at_limit },
         redelivery_window: sessions.redelivery_window,
         database_grace: sessions.database_grace,
         rotation: RotationPolicy { period: keys.rotation_period, lead: keys.publish_lead },
         registration_open: registration.mode == RegistrationMode::Open,
+        verified_email_required: registration.require_verified_email,
+        login_codes: login.codes.clone(),
         recent_authentication: sessions.recent_authentication,
+        totp_issuer: factors.totp_issuer.clone(),
         sends_email: notify.email != Channel::Off,
         sends_sms: notify.sms != Channel::Off,
+        throttle: throttle_limits(throttle),
         max_staleness: tokens.max_staleness,
         hash_wait: passwords.max_wait,
+    }
+}
+
+/// How the settings say that guesses and messages are limited.
+fn throttle_limits(throttle: &Throttle) -> ThrottleLimits {
+    let messages = throttle.messages_overall;
+    ThrottleLimits {
+        identifier: Steps::identifier(throttle.account_failures),
+        account: Steps::account(throttle.account_failures),
+        address: Rate::per_minute(throttle.address_failures),
+        overall: Rate::per_minute(throttle.overall_failures),
+        recipient: Rate::per_hour(throttle.messages_per_recipient, RECIPIENT_BURST),
+        // A tenth at once; the few that a small limit has, all.
+        messages: Rate::per_hour(messages, (messages / 10).max(100)),
     }
 }
 

@@ -146,6 +146,7 @@ impl Node {
         let call_policy = CallPolicy {
             max_deadline: settings.grpc.max_deadline,
             verification_open: on_loopback || settings.grpc.open_verification || has_client_ca(&settings),
+            trusted_proxies: settings.grpc.trusted_proxies.clone(),
         };
         let limits = Limits {
             max_concurrent_streams: settings.grpc.max_concurrent_streams,

@@ -22,6 +22,8 @@ const HEAD_INTERVAL: Duration = Duration::from_millis(500);
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How often the key schedule is looked at.
 const KEYS_INTERVAL: Duration = Duration::from_secs(30);
+/// How soon other nodes hear of failures.
+const FAILURES_INTERVAL: Duration = Duration::from_millis(100);
 /// How often what has expired is deleted.
 const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 /// How long a session that ended is remembered, so that its holder is told so rather than that it is unknown.
@@ -49,6 +51,7 @@ impl Background {
             background.spawn("head", service, Service::exchange_heads);
             background.spawn("push", service, Service::push_revocations);
             background.spawn("stream", service, Service::follow_stream);
+            background.spawn("throttle", service, Service::share_failures);
         }
         background
     }
@@ -142,6 +145,17 @@ impl Service {
         self.feed.follow_stream().await;
     }
 
+    async fn share_failures(self: Arc<Self>) {
+        let Some(parts) = &self.hot else { return };
+        loop {
+            self.buckets.counted().await;
+            if let Err(error) = self.buckets.share(&parts.hot, self.clock.now()).await {
+                tracing::trace!(%error, "failures not shared");
+            }
+            sleep(FAILURES_INTERVAL).await;
+        }
+    }
+
     async fn follow_keys(self: Arc<Self>) {
         let mut ticks = interval(KEYS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -174,6 +188,8 @@ impl Service {
                 let requests = self.store.purge_create_requests(self.clock.now().minus(REQUEST_RETENTION)).await?;
                 let secrets = self.store.purge_service_accounts().await?;
                 let imports = self.store.purge_imports(self.clock.now().minus(IMPORT_RETENTION)).await?;
+                let challenges = self.store.purge_challenges(self.clock.now()).await?;
+                tracing::debug!(challenges, "challenges forgotten");
                 Ok::<_, crate::store::StoreError>((entries, keys, sessions, requests, secrets, imports))
             };
             match purged.await {
@@ -181,6 +197,10 @@ impl Service {
                     tracing::debug!(entries, keys, sessions, requests, secrets, imports, "expired rows deleted");
                 }
                 Err(error) => tracing::warn!(%error, "expired rows not deleted this time"),
+            }
+            match self.store.purge_throttles().await {
+                Ok(counters) => tracing::debug!(counters, "counters that are over deleted"),
+                Err(error) => tracing::warn!(%error, "counters that are over not deleted this time"),
             }
         }
     }

@@ -140,6 +140,7 @@ impl ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Refused(Refused::TooManySessions) => Self::TooManySessions,
             StoreError::Refused(refused) => Self::Refused(refused),
             StoreError::Unavailable(cause) => Self::Unavailable { cause: cause.to_string() },
             StoreError::Corrupt { .. } | StoreError::Schema(_) | StoreError::Internal(_) => Self::internal(error),

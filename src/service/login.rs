@@ -1,40 +1,35 @@
-//! `Login`: checks a password and begins a session.
+//! `Login`: checks a password, then begins a session or asks for the second factor.
 
 use std::sync::Arc;
 
 use tracing::Instrument as _;
 
-use super::{IssuedTokens, RequestContext, Service, ServiceError};
+use super::{
+    RequestContext, Service, ServiceError,
+    begin_session::{Pending, SignInRequest, SignInStep},
+};
 use crate::{
     crypto::{Verdict, monotonic_now},
     domain::{
-        audience::{Audience, Scope},
         audit::{Act, Actor, AuditEvent, LoginFailure},
-        id::{SessionId, UserId},
+        challenge::FirstProof,
+        id::UserId,
         password::Password,
-        session::{DeviceInfo, Grant},
         user::{Credentials, Identifier, PhcString, UserState},
     },
-    store::port::NewSession,
     telemetry::LoginOutcome,
 };
 
 /// How often a sign-in starts over because the account changed while its password was checked.
 const TRIES: u32 = 2;
 
-/// A sign-in as it was asked for. Not `Debug`: people type passwords into the wrong field.
+/// A sign-in by password.
 #[derive(Clone)]
 pub struct LoginCommand {
-    /// What was typed; perhaps nobody's.
-    pub identifier: String,
+    /// What the caller wants.
+    pub wanted: SignInRequest,
     /// The password.
     pub password: Password,
-    /// The device.
-    pub device: DeviceInfo,
-    /// Whom the tokens are for.
-    pub audience: Vec<Audience>,
-    /// What they allow.
-    pub scope: Scope,
 }
 
 /// A password that was the right one.
@@ -42,16 +37,17 @@ struct Checked {
     user: UserId,
     hash: PhcString,
     outdated: bool,
+    second_factor: bool,
 }
 
 impl Service {
-    /// Signs a user in. Unknown, suspended and passwordless accounts and wrong passwords cost the same hash and get the same
-    /// answer.
+    /// Checks a password, and begins a session or asks for the second factor. Unknown, suspended and passwordless accounts and
+    /// wrong passwords cost the same hash and get the same answer.
     pub async fn login(
         self: &Arc<Self>,
         command: LoginCommand,
         context: &RequestContext,
-    ) -> Result<IssuedTokens, ServiceError> {
+    ) -> Result<SignInStep, ServiceError> {
         let result = self.try_login(command, context).await;
         self.metrics.login(LoginOutcome::of(&result));
         result
@@ -61,46 +57,117 @@ impl Service {
         self: &Arc<Self>,
         command: LoginCommand,
         context: &RequestContext,
-    ) -> Result<IssuedTokens, ServiceError> {
+    ) -> Result<SignInStep, ServiceError> {
         for _ in 0..TRIES {
-            let checked = self.check_password(&command, context).await?;
-            let session = self.new_session(&command, &checked)?;
-            let event = AuditEvent {
-                actor: Actor::User(checked.user),
-                subject: Some(checked.user.into()),
-                act: Act::LoggedIn { session: session.id },
-                origin: context.origin.clone(),
+            let (pending, checked) = self.check_password(&command, context).await?;
+            let step = if checked.second_factor {
+                self.challenge(&pending, &checked, context).await
+            } else {
+                self.begin(&pending, &checked, context).await
             };
-            if let Some(live) = self.store.create_session(session, self.policy.sessions, event).await? {
+            // Right so far, or nobody knows: a sign-in that is complete has been counted as such.
+            if !matches!(step, Ok(Some(SignInStep::SignedIn(_)))) {
+                self.forgive_quietly(pending.target()).await;
+            }
+            if let Some(step) = step? {
                 if checked.outdated {
                     tokio::spawn(Arc::clone(self).rehash(command.password, checked, context.clone()).in_current_span());
                 }
-                return self.issue(&live).await;
+                return Ok(step);
             }
         }
         Err(ServiceError::Conflict)
     }
 
-    async fn check_password(&self, command: &LoginCommand, context: &RequestContext) -> Result<Checked, ServiceError> {
+    /// `None`: the account has changed since its password was checked.
+    async fn begin(
+        &self,
+        pending: &Pending,
+        checked: &Checked,
+        context: &RequestContext,
+    ) -> Result<Option<SignInStep>, ServiceError> {
+        let owner = self.store.get_user(checked.user).await?;
+        let prepared = self.prepare_session(pending, checked.user, owner.as_ref(), None, Some(checked.hash.clone()))?;
+        let (session, new_secret) = prepared.into_parts();
+        let event = AuditEvent {
+            actor: Actor::User(checked.user),
+            subject: Some(checked.user.into()),
+            act: Act::LoggedIn { session: session.id },
+            origin: context.origin.clone(),
+        };
+        let Some(begun) = self.store.create_session(session, self.policy.sessions, event).await? else {
+            return Ok(None);
+        };
+        Ok(Some(SignInStep::SignedIn(Box::new(self.signed_in(pending, &begun, new_secret, owner.as_ref()).await?))))
+    }
+
+    /// The same for what is to be proved on top of the password.
+    async fn challenge(
+        &self,
+        pending: &Pending,
+        checked: &Checked,
+        context: &RequestContext,
+    ) -> Result<Option<SignInStep>, ServiceError> {
+        let (handle, new) = self.second_factor(Some(checked.user), pending, Some(checked.hash.clone()));
+        let event = AuditEvent {
+            actor: Actor::Anonymous,
+            subject: Some(checked.user.into()),
+            act: Act::ChallengeIssued,
+            origin: context.origin.clone(),
+        };
+        let opened = self.store.open_challenge(new, None, event).await?;
+        Ok(opened.map(|open| SignInStep::Challenged(handle.into_second_factor(open))))
+    }
+
+    async fn check_password(
+        self: &Arc<Self>,
+        command: &LoginCommand,
+        context: &RequestContext,
+    ) -> Result<(Pending, Checked), ServiceError> {
         // In a storm of logins most are sent away. None of them shall cost the database anything.
         self.passwords.check_room(self.hash_deadline(context))?;
-        let credentials = match Identifier::parse(&command.identifier) {
+        let credentials = match Identifier::parse(&command.wanted.identifier) {
             Some(identifier) => self.store.find_credentials(identifier).await?,
             None => None,
         };
         let stored = credentials.as_ref().and_then(|c| c.password_hash.clone());
         let user = credentials.as_ref().map(|c| c.user);
-        let verdict = self.verify_password(user, command.password.clone(), stored.clone(), context).await?;
+        let pending = self.pending(command.wanted.clone(), user, FirstProof::Password).await?;
+        // A refusal is counted by the metrics only: an attacker must not write a row with each guess that was not looked at.
+        self.admit(pending.target(), context).await?;
+        let verdict = match self.verify_password(user, command.password.clone(), stored.clone(), context).await {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                self.forgive_quietly(pending.target()).await;
+                return Err(error);
+            }
+        };
         let cause = match (&credentials, stored, verdict) {
             (None, ..) => LoginFailure::UnknownIdentifier,
             (Some(found), Some(hash), Verdict::Match { outdated }) => match found.state {
-                UserState::Active => return Ok(Checked { user: found.user, hash, outdated }),
+                UserState::Active if found.email_verified || !self.policy.verified_email_required => {
+                    let checked = Checked { user: found.user, hash, outdated, second_factor: found.totp_enrolled };
+                    return Ok((pending, checked));
+                }
+                UserState::Active => LoginFailure::EmailNotVerified,
                 UserState::Suspended => LoginFailure::Suspended,
             },
             (Some(_), ..) => LoginFailure::WrongPassword,
         };
-        self.store.record(self.failure(cause, credentials.as_ref(), command, context)).await?;
-        Err(ServiceError::InvalidCredentials)
+        let event = self.failure(cause, credentials.as_ref(), command, context);
+        let (this, context) = (Arc::clone(self), context.clone());
+        // In a task of its own: whoever hangs up when the answer is late must not escape the count.
+        let noting = async move {
+            this.store.record(event).await?;
+            if cause == LoginFailure::EmailNotVerified {
+                this.forgive_quietly(pending.target()).await;
+                return Err(ServiceError::EmailNotVerified);
+            }
+            // Also of somebody suspended who knows the password: that it is right must not show here either.
+            this.note_failure(pending.target(), &context).await?;
+            Err(ServiceError::InvalidCredentials)
+        };
+        tokio::spawn(noting.in_current_span()).await.map_err(ServiceError::internal).flatten()
     }
 
     fn failure(
@@ -111,7 +178,7 @@ impl Service {
         context: &RequestContext,
     ) -> AuditEvent {
         let identifier_hash =
-            credentials.is_none().then(|| self.identifiers.hash(&command.identifier.trim().to_lowercase()));
+            credentials.is_none().then(|| self.identifiers.hash(&command.wanted.identifier.trim().to_lowercase()));
         AuditEvent {
             actor: Actor::Anonymous,
             subject: credentials.map(|c| c.user.into()),
@@ -127,7 +194,7 @@ impl Service {
             Ok(new) => new,
             Err(error) => return tracing::debug!(%error, "password not rehashed this time"),
         };
-        let Checked { user, hash: old, outdated: _ } = checked;
+        let Checked { user, hash: old, outdated: _, second_factor: _ } = checked;
         let event = AuditEvent {
             actor: Actor::System,
             subject: Some(user.into()),
@@ -137,25 +204,5 @@ impl Service {
         if let Err(error) = self.store.rehash_password(user, old, new, event).await {
             tracing::warn!(%error, "password not rehashed this time");
         }
-    }
-
-    fn new_session(&self, command: &LoginCommand, checked: &Checked) -> Result<NewSession, ServiceError> {
-        let now = self.clock.now();
-        Ok(NewSession {
-            id: SessionId::new(now, &self.random()),
-            grant: Grant {
-                user: checked.user,
-                epoch: 0,
-                client_id: self.policy.client_id.clone(),
-                audience: command.audience.clone(),
-                scope: command.scope.clone(),
-                auth_time: now,
-                amr: vec!["pwd".to_owned()],
-                acr: "aal1".to_owned(),
-            },
-            checked_hash: checked.hash.clone(),
-            device: command.device.clone(),
-            key_id: self.keys.refresh_key_in_force(now)?,
-        })
     }
 }

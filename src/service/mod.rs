@@ -13,7 +13,10 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    crypto::{IdentifierHasher, KeyedHasher, MessageSeal, PasswordPool, RequestHasher, ServiceSecrets, monotonic_now},
+    crypto::{
+        ChallengeSeal, FactorSeal, IdentifierHasher, KeyedHasher, MessageSeal, PasswordPool, RequestHasher,
+        ServiceSecrets, monotonic_now,
+    },
     domain::{
         secret::{Entropy, random},
         time::Clock,
@@ -24,15 +27,19 @@ use crate::{
 };
 
 mod background;
+mod begin_session;
+mod challenge;
 mod change_password;
 mod context;
 mod error;
+mod factors;
 mod feed;
 mod get_account;
 mod hot;
 mod imports;
 mod keys;
 mod login;
+mod login_code;
 mod logout;
 mod messages;
 mod password_rules;
@@ -54,13 +61,17 @@ mod watch;
 
 pub use crate::crypto::import_hash;
 pub use background::Background;
+pub use begin_session::{SignInRequest, SignInStep, SignedIn};
+pub use challenge::{ChallengeResponse, IssuedChallenge};
 pub use context::{Principal, RequestContext};
 pub use error::ServiceError;
+pub use factors::TotpEnrolment;
 pub use feed::{Feed, Observer, Piece};
 pub use hot::Hot;
 pub use imports::{Import, ImportRow, Imported, MAX_ROWS};
 pub use keys::{KeyChain, KeyError, PublishedKey};
 pub use login::LoginCommand;
+pub use login_code::LoginCodeCommand;
 pub use policy::Policy;
 pub use register::{RegisterCommand, new_user};
 pub use roles::RoleList;
@@ -90,6 +101,8 @@ pub struct Service {
     secrets: ServiceSecrets,
     hasher: KeyedHasher,
     seal: MessageSeal,
+    factor_seal: FactorSeal,
+    challenges: ChallengeSeal,
     verifier: RememberingVerifier,
     policy: Policy,
     clock: Arc<dyn Clock>,
@@ -97,6 +110,7 @@ pub struct Service {
     metrics: Arc<Metrics>,
     imports: Arc<Semaphore>,
     watches: watch::Watches,
+    buckets: throttle::Buckets,
 }
 
 impl std::fmt::Debug for Service {
@@ -127,6 +141,10 @@ pub struct Parts {
     pub hasher: KeyedHasher,
     /// Seals messages in the outbox.
     pub seal: MessageSeal,
+    /// Seals the seeds of authenticator apps.
+    pub factor_seal: FactorSeal,
+    /// Seals sign-ins that wait for a code.
+    pub challenges: ChallengeSeal,
     /// The operator's decisions.
     pub policy: Policy,
     /// Tells the time.
@@ -154,6 +172,8 @@ impl Service {
             secrets,
             hasher,
             seal,
+            factor_seal,
+            challenges,
             policy,
             clock,
             entropy,
@@ -178,6 +198,8 @@ impl Service {
             secrets,
             hasher,
             seal,
+            factor_seal,
+            challenges,
             verifier,
             policy,
             clock,
@@ -185,6 +207,7 @@ impl Service {
             metrics,
             imports: Arc::new(Semaphore::new(imports::IMPORTS)),
             watches: watch::Watches::default(),
+            buckets: throttle::Buckets::default(),
         })
     }
 

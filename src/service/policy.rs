@@ -4,9 +4,11 @@ use std::{sync::OnceLock, time::Duration};
 
 use crate::domain::{
     audience::{Audience, Scope},
+    challenge::CodeChannel,
     field::FieldViolation,
-    session::SessionPolicy,
+    session::{SessionLimit, SessionPolicy},
     signing_key::{Algorithm, RotationPolicy},
+    throttle::ThrottleLimits,
 };
 
 /// The operator's decisions.
@@ -33,6 +35,8 @@ pub struct Policy {
     pub client_id: String,
     /// How long sessions live.
     pub sessions: SessionPolicy,
+    /// How many of them a user may have.
+    pub session_limit: SessionLimit,
     /// How long the previous refresh token is answered again.
     pub redelivery_window: Duration,
     /// How long hot records may speak for their rows while the database is away; zero: not at all.
@@ -41,14 +45,22 @@ pub struct Policy {
     pub rotation: RotationPolicy,
     /// Whether anybody may register.
     pub registration_open: bool,
+    /// Whether an account begins to exist only when its address is verified, and nobody signs in to one whose address is not.
+    pub verified_email_required: bool,
+    /// How codes to sign in with are sent.
+    pub login_codes: Vec<CodeChannel>,
     /// For how long a sign-in counts as recent.
     pub recent_authentication: Duration,
+    /// What authenticator apps show accounts under. Without a colon.
+    pub totp_issuer: String,
     /// Whether e-mail is sent.
     pub sends_email: bool,
     /// Whether SMS are sent.
     pub sends_sms: bool,
     /// Longest a call waits for a password to be hashed.
     pub hash_wait: Duration,
+    /// How guesses and messages are limited.
+    pub throttle: ThrottleLimits,
     /// How old the revocation list may be before `Verify` refuses to answer.
     pub max_staleness: Duration,
 }

@@ -61,8 +61,12 @@ impl Service {
         let ServiceTokenCommand { proof, audience, scope } = command;
         let now = self.clock.now();
         let token_id = TokenId::new(now, &self.random());
-        let known = self.store.admit_service(proof, token_id, context.origin.clone()).await?;
-        let known = known.ok_or(ServiceError::InvalidClient)?;
+        let client = self.admit_client(&proof, context).await?;
+        let Some(known) = self.store.admit_service(proof, token_id, context.origin.clone()).await? else {
+            self.note_client_failure(client, context).await?;
+            return Err(ServiceError::InvalidClient);
+        };
+        self.note_client_success(client).await?;
         if scope.limit().is_some_and(|limit| known.held.permissions.limited_to(&limit).is_empty()) {
             // A token without any of them would be taken for one that is not limited.
             let text = "names permissions, and the account's roles hold none of them";

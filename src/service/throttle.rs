@@ -1,9 +1,48 @@
 //! Slows whoever guesses: per account, per address and altogether, over all nodes.
+//!
+//! Whoever looks at something that can be guessed calls [`Service::admit`] before, and afterwards exactly one of
+//! [`Service::note_failure`] (it was wrong), [`Service::note_success`] (the sign-in is complete) and [`Service::forgive`] (nobody knows: an
+//! overload, an outage; or it was right, and another factor is to come). Whoever calls none of them, because the node dies, has failed.
+//!
+//! Three things are counted:
+//!
+//! - **At a target**, in the database, where no flush of Redis and no restart gives new guesses and all nodes count as one. To admit is to
+//!   count: one statement checks the wait and takes the attempt, so that of a hundred parallel guesses no more are looked at than
+//!   of a hundred one after the other. What stays is the failure; a success deletes the row. A right password so costs
+//!   two small transactions by primary key more, a tenth of a millisecond each, beside a hash that takes some twenty; a counter in memory would
+//!   cost less and give a flood at N nodes N times the guesses. It also means that of one account's right sign-ins at the very same moment
+//!   all but the first few are told to come again in a second.
+//! - **Per address**, failures a minute, and **altogether**: in the node's memory, and through Redis, where there is one, in that of the others
+//!   (see [`Buckets`]). These are checked before and counted after, so that what is under way when a limit is reached is finished. They cost
+//!   a right password nothing, and wait for nobody.
+//!
+//! What is counted is a keyed hash of what was typed, so unknown identifiers are counted exactly as known ones, and the tables name nobody.
+//! At a target's cap nothing is looked at until its owner is known by something else ([`Service::note_owner`]), or a month has been quiet.
+//! An account's e-mail address, its user name and its codes have counters of their own, whose caps make no more than 100 together
+//! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). A known device has one too, and no other limit applies to it: what strangers do does
+//! not lock its owner out.
+//!
+//! `RevokeToken`, `Logout`, `Refresh` and `Verify` count nothing: their secrets have 256 bits, or a signature, and are not to be guessed.
+
+mod buckets;
+mod clients;
+mod messages;
 
 use uuid::Uuid;
 
+pub(super) use self::buckets::Buckets;
+use self::buckets::Failures;
 use super::{RequestContext, Service, ServiceError};
-use crate::domain::id::UserId;
+use crate::{
+    crypto::Purpose,
+    domain::{
+        id::UserId,
+        throttle::{Steps, network_of},
+        user::{Identifier, User},
+    },
+    store::port::{Attempt, ThrottleKey},
+    telemetry::Throttled,
+};
 
 /// What an attempt is counted by.
 #[derive(Clone, Copy, Debug)]
@@ -16,34 +55,152 @@ pub(super) enum Target<'a> {
     Account(UserId),
 }
 
+impl Target<'_> {
+    /// Whether the limits of address and everybody apply: to all but a known device.
+    const fn is_among_strangers(self) -> bool {
+        match self {
+            Self::Identifier(_) | Self::Account(_) => true,
+            Self::Device(_) => false,
+        }
+    }
+}
+
 impl Service {
-    /// Whether an attempt may be made now.
+    /// Whether an attempt may be made now. If so, it counts as a failure until something better is known of it.
+    ///
+    /// # Errors
+    /// `TooManyAttempts`, by what was counted alone: whether the target exists has no part in it.
     pub(super) async fn admit(&self, target: Target<'_>, context: &RequestContext) -> Result<(), ServiceError> {
-        let _ = (target, context);
-        Ok(())
+        if target.is_among_strangers() {
+            self.admit_address(context)?;
+        }
+        match self.store.reserve_attempt(self.throttle_key(target), self.steps(target)).await? {
+            Attempt::Reserved => Ok(()),
+            Attempt::Wait(retry_after) => Err(self.throttled(Throttled::Account, retry_after)),
+        }
     }
 
-    /// Counts a failure.
+    /// Counts a failure. At the target it was counted when it was admitted; here it counts for its address and altogether.
+    #[expect(clippy::unused_async, reason = "part of an interface of which the rest asks the database")]
     pub(super) async fn note_failure(&self, target: Target<'_>, context: &RequestContext) -> Result<(), ServiceError> {
-        let _ = (target, context);
+        if target.is_among_strangers() {
+            self.count_address(context);
+        }
         Ok(())
     }
 
     /// Forgets the failures of a target whose owner has proved who they are, with every factor.
     pub(super) async fn note_success(&self, target: Target<'_>) -> Result<(), ServiceError> {
-        let _ = target;
+        Ok(self.store.forget_failures(vec![self.throttle_key(target)]).await?)
+    }
+
+    /// Gives back an attempt of which nobody knows whether it would have failed, or that was right and not complete. The failures before
+    /// it stay.
+    pub(super) async fn forgive(&self, target: Target<'_>) -> Result<(), ServiceError> {
+        Ok(self.store.give_back_attempt(self.throttle_key(target)).await?)
+    }
+
+    /// Forgets the failures at everything that an account is signed in with, because its owner is known by other means: a known device, a code
+    /// that was sent, a reset of the password, an administrator.
+    pub(super) async fn note_owner(&self, user: &User) -> Result<(), ServiceError> {
+        let mut keys = vec![self.identifier_key(user.email.key()), self.throttle_key(Target::Account(user.id))];
+        keys.extend(user.username.as_ref().map(|name| self.identifier_key(name.as_str())));
+        // In one order, so that no two wait for each other.
+        keys.sort_unstable();
+        Ok(self.store.forget_failures(keys).await?)
+    }
+
+    const fn steps(&self, target: Target<'_>) -> Steps {
+        match target {
+            Target::Identifier(_) => self.policy.throttle.identifier,
+            Target::Account(_) => self.policy.throttle.account,
+            Target::Device(_) => Steps::DEVICE,
+        }
+    }
+
+    fn throttle_key(&self, target: Target<'_>) -> ThrottleKey {
+        match target {
+            Target::Identifier(typed) => self.identifier_key(&normalised(typed)),
+            Target::Account(user) => self.hasher.hash(Purpose::Throttle, b"account", user.as_uuid().as_bytes()),
+            Target::Device(device) => self.hasher.hash(Purpose::Throttle, b"device", device.as_bytes()),
+        }
+    }
+
+    fn identifier_key(&self, normalised: &str) -> ThrottleKey {
+        self.hasher.hash(Purpose::Throttle, b"identifier", normalised.as_bytes())
+    }
+
+    /// Whether this address, and everybody, may fail once more.
+    fn admit_address(&self, context: &RequestContext) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        for failures in self.failures_of(context) {
+            if let Some(retry_after) = self.buckets.retry_after(failures, now) {
+                return Err(self.throttled(failures.what, retry_after));
+            }
+        }
         Ok(())
     }
 
-    /// Takes a message out of the budget of whoever asks with `asked_for` (an identifier as typed, an address, a number), and of
-    /// whom it goes to, if it goes to anybody. `false`: it is not to be sent, and that must not show.
-    pub(super) async fn spend_message(
-        &self,
-        asked_for: &str,
-        recipient: Option<&str>,
-        context: &RequestContext,
-    ) -> Result<bool, ServiceError> {
-        let _ = (asked_for, recipient, context);
-        Ok(true)
+    /// Counts a failure of this address, and of everybody.
+    fn count_address(&self, context: &RequestContext) {
+        let now = self.clock.now();
+        for failures in self.failures_of(context) {
+            self.buckets.spend(failures, now);
+        }
+    }
+
+    /// What limits the address of a call and everybody, where there is a limit.
+    fn failures_of(&self, context: &RequestContext) -> impl Iterator<Item = Failures> {
+        let limits = self.policy.throttle;
+        let network = network(context);
+        let address = limits.address.zip(network).map(|(rate, network)| Failures {
+            key: self.bucket_key(b"address", &network),
+            rate,
+            what: Throttled::Address,
+        });
+        let overall = limits.overall.map(|rate| Failures {
+            key: self.bucket_key(b"overall", b""),
+            rate,
+            what: Throttled::Overall,
+        });
+        address.into_iter().chain(overall)
+    }
+
+    fn bucket_key(&self, scope: &[u8], text: &[u8]) -> Uuid {
+        let [key @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
+            self.hasher.hash(Purpose::Throttle, scope, text);
+        Uuid::from_bytes(key)
+    }
+
+    fn throttled(&self, what: Throttled, retry_after: std::time::Duration) -> ServiceError {
+        self.metrics.throttled(what);
+        ServiceError::TooManyAttempts { retry_after }
+    }
+}
+
+/// What counts as the address of a call; `None` if it has none.
+fn network(context: &RequestContext) -> Option<[u8; 9]> {
+    context.origin.ip_address.parse().ok().map(network_of)
+}
+
+/// One text for all spellings of an identifier.
+fn normalised(typed: &str) -> String {
+    match Identifier::parse(typed) {
+        Some(Identifier::Email(email)) => email.key().to_owned(),
+        Some(Identifier::Username(name)) => name.as_str().to_owned(),
+        None => typed.trim().to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_identifier_are_one_target() {
+        assert_eq!(normalised(" Ada@Example.COM "), normalised("ada@example.com"));
+        assert_eq!(normalised("ADA"), normalised("ada "));
+        assert_eq!(normalised(" +49 ÄB "), "+49 äb");
+        assert_ne!(normalised("ada@example.com"), normalised("ada"));
     }
 }

@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::domain::{
     hot::{FeedHead, HotRecord},
     revocation::FeedEntry,
+    throttle::Spent,
 };
 
 /// A value that is kept in the hot state.
@@ -21,6 +22,10 @@ impl Packed for HotRecord {
 }
 
 impl Packed for FeedHead {
+    const FORMAT: u8 = 1;
+}
+
+impl Packed for Spent {
     const FORMAT: u8 = 1;
 }
 
@@ -102,6 +107,7 @@ mod tests {
         assert_eq!(hex, GOLDEN);
         let head = FeedHead { number: 1, time: at(2), records_since: at(3), beat: 4 };
         assert_eq!(pack(&head), [1, 2, 128, 146, 244, 1, 128, 155, 238, 2, 4]);
+        assert_eq!(pack(&Spent { until: at(2) }), [1, 128, 146, 244, 1]);
     }
 
     const GOLDEN: &str = "020a8080f28183898506040101100190000000007000800000000000000106036170700109766f7563687361666503\

@@ -14,6 +14,8 @@ pub enum HotKey {
     Session(SessionId),
     /// How far the feed with this incarnation goes.
     FeedHead(Uuid),
+    /// How far a rate is spent, by a keyed hash of what it limits.
+    Spent(Uuid),
 }
 
 /// How a compare-and-set ended.

@@ -67,6 +67,9 @@ pub enum Refused {
     /// The request id stands for another request.
     #[error("the request id was used for another request")]
     RequestIdReused,
+    /// The user has as many sessions as may be.
+    #[error("too many sessions")]
+    TooManySessions,
     /// Another account has the address.
     #[error("e-mail address taken")]
     EmailTaken,

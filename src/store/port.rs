@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::StoreError;
+use crate::crypto::KeyedHash;
 pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
     audience::Scope,
@@ -14,19 +15,27 @@ use crate::domain::{
     refresh::Family,
     revocation::FeedEntry,
     role::HeldRoles,
-    session::{DeviceInfo, EndReason, Grant, Session, SessionPolicy},
+    session::{DeviceInfo, EndReason, Grant, Session, SessionLimit, SessionPolicy},
     signing_key::{Algorithm, KeyLife, RotationPolicy},
     time::Timestamp,
     user::{Credentials, Identifier, PhcString, User},
 };
 
+mod challenges;
+mod factors;
 mod imports;
 mod outbox;
 mod refresh;
 mod roles;
 mod service_accounts;
+mod throttle;
 mod users;
 
+pub use self::challenges::{
+    Answer, Answered, BegunSession, ChallengeKind, ChallengeStore, FoundChallenge, NewChallenge, OpenChallenge, Proof,
+    RecoveryNews,
+};
+pub use self::factors::{FactorAct, FactorChange, FactorStore, NewTotp, TotpConfirmation, TotpFactor};
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
 pub use self::outbox::NewMessage;
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
@@ -34,20 +43,24 @@ pub use self::roles::{NewRole, RoleStore};
 pub use self::service_accounts::{
     KnownService, NewSecret, NewServiceAccount, ServiceAccountChange, ServiceAccountStore,
 };
+pub use self::throttle::{Attempt, MessageBudgets, Spending, ThrottleKey, ThrottleStore};
 pub use self::users::{UserAct, UserAddition, UserAdminStore, UserListing};
 
 /// The whole store.
 pub trait Store:
     UserStore
     + UserAdminStore
+    + FactorStore
     + WarrantStore
     + RoleStore
     + ServiceAccountStore
     + ImportStore
     + SessionStore
+    + ChallengeStore
     + KeyStore
     + FeedStore
     + AuditStore
+    + ThrottleStore
     + Debug
 {
 }
@@ -55,14 +68,17 @@ pub trait Store:
 impl<S> Store for S where
     S: UserStore
         + UserAdminStore
+        + FactorStore
         + WarrantStore
         + RoleStore
         + ServiceAccountStore
         + ImportStore
         + SessionStore
+        + ChallengeStore
         + KeyStore
         + FeedStore
         + AuditStore
+        + ThrottleStore
         + Debug
 {
 }
@@ -167,12 +183,31 @@ pub struct NewSession {
     pub id: SessionId,
     /// What sign-in fixes. Its epoch is taken from the account's row.
     pub grant: Grant,
-    /// The hash that the password was checked against: the account must still have it.
-    pub checked_hash: PhcString,
+    /// The hash that the password was checked against, if that is the proof: the account must still have it.
+    pub checked_hash: Option<PhcString>,
+    /// Whether a second factor was checked. If not, the account must have none.
+    pub second_factor: bool,
     /// Where it was.
     pub device: DeviceInfo,
+    /// The device, if it is known to be the user's.
+    pub known_device: Option<Uuid>,
+    /// What the device is known by from now on, if it is not.
+    pub new_device: NewDevice,
+    /// How many sessions the user may have.
+    pub limit: SessionLimit,
+    /// What the user is told if the device is not known, and not the very first.
+    pub news: Option<NewMessage>,
     /// The HMAC key of its first refresh token.
     pub key_id: i64,
+}
+
+/// A device to be known.
+#[derive(Clone, Copy, Debug)]
+pub struct NewDevice {
+    /// The id.
+    pub id: Uuid,
+    /// A keyed hash of the secret that the device keeps.
+    pub secret: KeyedHash,
 }
 
 /// A page of a user's live sessions, newest first.
@@ -191,13 +226,14 @@ pub struct SessionPage {
 /// Sessions and their refresh-token families.
 #[async_trait]
 pub trait SessionStore: Send + Sync + 'static {
-    /// Begins a session, if the account is still active and its password still the one that was checked. `None`: it is not.
+    /// Begins a session, if the account is still active, its password still the one that was checked, and no second factor
+    /// missing. `None`: it is not. Beyond the limit others end, or it is [`Refused`](super::Refused).
     async fn create_session(
         &self,
         new: NewSession,
         policy: SessionPolicy,
         event: AuditEvent,
-    ) -> Result<Option<LiveSession>, StoreError>;
+    ) -> Result<Option<BegunSession>, StoreError>;
 
     /// Decides a refresh on the locked row and stores the outcome. A replay ends the session and revokes its tokens, if its
     /// caller still waits.

@@ -29,6 +29,7 @@ catalog! {
     LOGINS = counter("vouchsafe.logins", "vouchsafe_logins_total", "{login}", "Logins by how they ended.");
     SERVICE_TOKENS = counter("vouchsafe.service_tokens", "vouchsafe_service_tokens_total", "{token}", "Requests of service accounts for a token by how they ended.");
     REGISTRATIONS = counter("vouchsafe.registrations", "vouchsafe_registrations_total", "{registration}", "Registrations by how they ended.");
+    THROTTLED = counter("vouchsafe.throttled", "vouchsafe_throttled_total", "{call}", "Calls refused, and messages not sent, because something was tried or asked for too often, by what.");
     REFRESHES = counter("vouchsafe.refreshes", "vouchsafe_refreshes_total", "{refresh}", "Refresh tokens of this issuer by what was decided about them, and by what it was decided.");
     REPLAYS = counter("vouchsafe.refresh.replays", "vouchsafe_refresh_replays_total", "{replay}", "Superseded refresh tokens that came back: a session was ended each time, because somebody may hold a stolen token.");
     VERIFICATIONS = counter("vouchsafe.verifications", "vouchsafe_verifications_total", "{verification}", "Access tokens by what was said of them, by Verify and at the service's own API.");

@@ -1,7 +1,10 @@
 //! The labels of our own metrics. Every value of a label is a variant, so that no caller can make up another and the number
 //! of series is fixed when the program is built.
 
-use crate::{service::ServiceError, verifier::Inactive};
+use crate::{
+    service::{ServiceError, SignInStep},
+    verifier::Inactive,
+};
 
 /// A label with a fixed set of values.
 pub trait Label: Copy + 'static {
@@ -49,6 +52,12 @@ labels! {
         Ok = "ok",
         /// Unknown account, wrong password or suspended: callers are not told which.
         InvalidCredentials = "invalid_credentials",
+        /// With a challenge: something more has to be proved.
+        Challenged = "challenged",
+        /// Wrong, expired or used: a code, or the challenge that it answers.
+        InvalidCode = "invalid_code",
+        /// Too many failures before; nothing was looked at.
+        Throttled = "throttled",
         /// Too many passwords to hash.
         Overloaded = "overloaded",
         /// Something it depends on was away, or the deadline passed.
@@ -81,10 +90,24 @@ labels! {
         Ok = "ok",
         /// Unknown account, wrong or ended secret, no certificate of its own: callers are not told which.
         InvalidClient = "invalid_client",
+        /// Refused before it was looked at, because it was wrong too often.
+        Throttled = "throttled",
         /// Something it depends on was away, or the deadline passed.
         Unavailable = "unavailable",
         /// Anything else, for instance a fault of ours.
         Failed = "failed",
+    }
+
+    /// What was tried or asked for too often.
+    Throttled("what") {
+        /// One account, known or not, or one service account.
+        Account = "account",
+        /// Anything, from one address.
+        Address = "address",
+        /// Anything, by everybody.
+        Overall = "overall",
+        /// Messages.
+        Messages = "messages",
     }
 
     /// How a registration ended.
@@ -163,11 +186,14 @@ labels! {
 }
 
 impl LoginOutcome {
-    /// The outcome of a sign-in.
-    pub fn of<T>(result: &Result<T, ServiceError>) -> Self {
+    /// The outcome of a step of a sign-in.
+    pub fn of(result: &Result<SignInStep, ServiceError>) -> Self {
         match result {
-            Ok(_) => Self::Ok,
+            Ok(SignInStep::SignedIn(_)) => Self::Ok,
+            Ok(SignInStep::Challenged(_)) => Self::Challenged,
             Err(ServiceError::InvalidCredentials) => Self::InvalidCredentials,
+            Err(ServiceError::CodeInvalid | ServiceError::ChallengeInvalid) => Self::InvalidCode,
+            Err(ServiceError::TooManyAttempts { .. }) => Self::Throttled,
             Err(ServiceError::Overloaded { .. }) => Self::Overloaded,
             Err(ServiceError::Unavailable { .. } | ServiceError::DeadlineExceeded) => Self::Unavailable,
             Err(_) => Self::Failed,
@@ -181,6 +207,7 @@ impl ServiceTokenOutcome {
         match result {
             Ok(_) => Self::Ok,
             Err(ServiceError::InvalidClient) => Self::InvalidClient,
+            Err(ServiceError::TooManyAttempts { .. }) => Self::Throttled,
             Err(ServiceError::Unavailable { .. } | ServiceError::DeadlineExceeded) => Self::Unavailable,
             Err(_) => Self::Failed,
         }

@@ -17,7 +17,8 @@ use super::{
     family::{Description, Family, Point, Value, float},
     instrument::{Counter, Counters, CountersBy, Histogram},
     label::{
-        LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, ServiceTokenOutcome, VerificationResult, WatchEnd,
+        LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, ServiceTokenOutcome, Throttled, VerificationResult,
+        WatchEnd,
     },
     process::Process,
 };
@@ -40,6 +41,7 @@ pub struct Metrics {
     logins: Counters<LoginOutcome>,
     service_tokens: Counters<ServiceTokenOutcome>,
     registrations: Counters<RegistrationOutcome>,
+    throttled: Counters<Throttled>,
     refreshes: CountersBy<RefreshRow, RefreshPath>,
     replays: Counter,
     verifications: Counters<VerificationResult>,
@@ -126,6 +128,7 @@ impl Metrics {
             logins: Counters::default(),
             service_tokens: Counters::default(),
             registrations: Counters::default(),
+            throttled: Counters::default(),
             refreshes: CountersBy::default(),
             replays: Counter::default(),
             verifications: Counters::default(),
@@ -174,6 +177,11 @@ impl Metrics {
         self.registrations.add(outcome);
     }
 
+    /// Something was refused because it was tried or asked for too often.
+    pub fn throttled(&self, what: Throttled) {
+        self.throttled.add(what);
+    }
+
     /// A refresh was decided. A replay is counted as one as well.
     pub fn refresh(&self, row: RefreshRow, path: RefreshPath) {
         self.refreshes.add(row, path);
@@ -219,6 +227,7 @@ impl Metrics {
             Family { about: catalog::LOGINS, points: self.logins.points() },
             Family { about: catalog::SERVICE_TOKENS, points: self.service_tokens.points() },
             Family { about: catalog::REGISTRATIONS, points: self.registrations.points() },
+            Family { about: catalog::THROTTLED, points: self.throttled.points() },
             Family { about: catalog::REFRESHES, points: self.refreshes.points() },
             one(catalog::REPLAYS, self.replays.value()),
             Family { about: catalog::VERIFICATIONS, points: self.verifications.points() },

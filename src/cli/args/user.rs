@@ -40,6 +40,10 @@ pub enum UserCommand {
     Delete(DeleteUser),
     /// Replace a user's password, and end all sessions
     SetPassword(SetPassword),
+    /// Take a user's second factor and recovery codes away, and end all sessions. Asks first
+    ///
+    /// For somebody who lost both: the next sign-in needs the password alone.
+    RemoveFactors(EndUser),
     /// List a user's live sessions
     Sessions(UserSessions),
     /// End a user's sessions: one, or all, for which it asks first
@@ -59,7 +63,7 @@ impl UserCommand {
             Self::Import(args) => &args.common,
             Self::Create(args) => &args.common,
             Self::Update(args) => &args.common,
-            Self::Suspend(args) => &args.common,
+            Self::Suspend(args) | Self::RemoveFactors(args) => &args.common,
             Self::Delete(args) => &args.common,
             Self::SetPassword(args) => &args.common,
             Self::Sessions(args) => &args.common,

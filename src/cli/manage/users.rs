@@ -35,6 +35,7 @@ pub(super) async fn run(desk: &Desk, command: UserCommand) -> Result<(), Failure
         UserCommand::Reactivate(args) => reactivate(desk, args).await,
         UserCommand::Delete(args) => delete(desk, args).await,
         UserCommand::SetPassword(args) => set_password(desk, args).await,
+        UserCommand::RemoveFactors(args) => remove_factors(desk, args).await,
         UserCommand::Sessions(args) => sessions(desk, args).await,
         UserCommand::RevokeSessions(args) => revoke_sessions(desk, args).await,
         UserCommand::AssignRole(args) => assign_role(desk, args).await,
@@ -218,6 +219,13 @@ async fn set_password(desk: &Desk, args: SetPassword) -> Result<(), Failure> {
     let request = v1::SetUserPasswordRequest { user_id: user_id.clone(), password };
     answer(desk.users().set_user_password(request)).await?;
     show::done(&format!("user {user_id} has another password, and no session any more"), desk.output)
+}
+
+async fn remove_factors(desk: &Desk, EndUser { user, confirm, common: _ }: EndUser) -> Result<(), Failure> {
+    let question = |user: &str| format!("Take the second factor of user {user} away and end all sessions?");
+    let Sure { id: user_id, etag: _ } = desk.sure_of(&user, confirm.yes, question).await?;
+    answer(desk.users().remove_user_factors(v1::RemoveUserFactorsRequest { user_id: user_id.clone() })).await?;
+    show::done(&format!("user {user_id} has no second factor, and no session any more"), desk.output)
 }
 
 async fn sessions(desk: &Desk, args: UserSessions) -> Result<(), Failure> {

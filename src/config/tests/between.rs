@@ -48,6 +48,14 @@ fn a_key_is_published_for_longer_than_a_server_goes_on_without_the_database() {
 }
 
 #[test]
+fn addresses_are_verified_only_where_mail_is_sent() {
+    let (required, off) = ("registration.require_verified_email=true", "notify.email=off");
+    assert_one(&Given::sets(&[required, off]).problems(), &["Set notify.email to a way", "nobody could register"]);
+    assert!(Given::sets(&[off]).load().is_ok());
+    assert!(Given::sets(&[required, "notify.email=log"]).load().is_ok());
+}
+
+#[test]
 fn tls_files_come_together() {
     for port in ["grpc", "http"] {
         for (given, missing) in [

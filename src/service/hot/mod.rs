@@ -210,6 +210,7 @@ fn place(key: HotKey) -> Vec<u8> {
     let (kind, id) = match key {
         HotKey::Session(session) => (b's', *session.as_uuid()),
         HotKey::FeedHead(incarnation) => (b'h', incarnation),
+        HotKey::Spent(hash) => (b'b', hash),
     };
     [&[kind], &id.as_bytes()[..]].concat()
 }

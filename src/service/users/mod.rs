@@ -43,6 +43,6 @@ impl Service {
 }
 
 /// An act of the bearer of the warrant on a user.
-fn act(warrant: Warrant, user: UserId, context: &RequestContext) -> UserAct {
+pub(super) fn act(warrant: Warrant, user: UserId, context: &RequestContext) -> UserAct {
     UserAct { warrant, user, origin: context.origin.clone() }
 }

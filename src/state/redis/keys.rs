@@ -10,6 +10,7 @@ pub(super) fn value(key: HotKey) -> String {
     match key {
         HotKey::Session(id) => format!("vouchsafe:s:{}", URL_SAFE_NO_PAD.encode(id.as_uuid().as_bytes())),
         HotKey::FeedHead(incarnation) => format!("vouchsafe:head:{}", incarnation.hyphenated()),
+        HotKey::Spent(hash) => format!("vouchsafe:spent:{}", URL_SAFE_NO_PAD.encode(hash.as_bytes())),
     }
 }
 
@@ -40,7 +41,7 @@ mod tests {
     fn keys_are_short_and_ours() {
         let id = Uuid::from_bytes([0xff; 16]);
         assert_eq!(value(HotKey::Session(SessionId::from_uuid(id))), format!("vouchsafe:s:{}w", "_".repeat(21)));
-        for key in [value(HotKey::FeedHead(id)), feed(id), probe(0)] {
+        for key in [value(HotKey::FeedHead(id)), value(HotKey::Spent(id)), feed(id), probe(0)] {
             assert!(key.starts_with("vouchsafe:") && !key.contains(['{', '}']), "{key}");
         }
     }

@@ -15,8 +15,11 @@ use crate::store::{
 };
 
 mod audit;
+mod challenges;
 mod create_requests;
+mod devices;
 mod doubt;
+mod factors;
 mod families;
 mod feed;
 mod imports;
@@ -30,6 +33,7 @@ mod rows;
 mod service_accounts;
 mod service_tokens;
 mod sessions;
+mod throttle;
 mod transaction;
 mod user_admin;
 mod user_creation;

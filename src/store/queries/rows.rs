@@ -94,7 +94,18 @@ pub(super) struct CredentialsRow {
     state: String,
     epoch: i64,
     password_hash: Option<String>,
+    email_verified: bool,
+    totp_enrolled: bool,
 }
+
+/// The columns of a user row `u` that a sign-in is checked against, read by name.
+macro_rules! credentials_columns {
+    () => {
+        "u.id, u.state, u.epoch, u.password_hash, u.email_verified_time IS NOT NULL AS email_verified, \
+         EXISTS (SELECT 1 FROM totp_factors t WHERE t.user_id = u.id AND t.confirm_time IS NOT NULL) AS totp_enrolled"
+    };
+}
+pub(super) use credentials_columns;
 
 impl TryFrom<CredentialsRow> for Credentials {
     type Error = StoreError;
@@ -105,6 +116,8 @@ impl TryFrom<CredentialsRow> for Credentials {
             state: user_state(&row.state)?,
             epoch: row.epoch,
             password_hash: row.password_hash.map(PhcString::new),
+            email_verified: row.email_verified,
+            totp_enrolled: row.totp_enrolled,
         })
     }
 }

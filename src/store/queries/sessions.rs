@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 use super::{
     Database, Db, Tx,
+    devices::Known,
     rows::{HeldRoleRow, SessionRow, held_roles, session_columns},
 };
 use crate::{
@@ -13,16 +15,21 @@ use crate::{
         id::{SessionId, UserId},
         refresh::Family,
         revocation::Revocation,
-        session::{EndReason, Grant, Session, SessionPolicy},
+        session::{AtLimit, EndReason, Grant, Session, SessionLimit, SessionPolicy},
         time::Timestamp,
+        user::PhcString,
     },
     store::{
-        StoreError,
+        Refused, StoreError,
         port::{
-            Change, LiveSession, NewSession, RefreshAttempt, RefreshOutcome, SessionPage, SessionRows, SessionStore,
+            BegunSession, Change, LiveSession, NewSession, RefreshAttempt, RefreshOutcome, SessionPage, SessionRows,
+            SessionStore,
         },
     },
 };
+
+/// How many sessions make room for one at most: where the limit was lowered, the rest give way to the next.
+const MAX_EVICTIONS: i64 = 100;
 
 #[async_trait]
 impl SessionStore for Database {
@@ -31,32 +38,20 @@ impl SessionStore for Database {
         new: NewSession,
         policy: SessionPolicy,
         event: AuditEvent,
-    ) -> Result<Option<LiveSession>, StoreError> {
+    ) -> Result<Option<BegunSession>, StoreError> {
         self.transaction("create_session", (new, policy, event), |tx, (new, policy, event)| {
             Box::pin(async move {
-                // A change of password or roles that is under way comes before or after this sign-in, never between its
-                // steps. Locked first and read by a second statement: one that waits for the lock would go on with the new
-                // epoch beside the roles as they were before.
-                sqlx::query(concat!("SELECT u.id FROM users u WHERE u.id = $1", for_update!()))
-                    .bind(new.grant.user)
-                    .execute(tx.conn())
-                    .await?;
-                let user: Option<(String, i64, Option<String>, Json<Vec<HeldRoleRow>>)> = sqlx::query_as(concat!(
-                    "SELECT u.state, u.epoch, u.password_hash, ",
-                    held_by_user!(),
-                    " FROM users u WHERE u.id = $1"
-                ))
-                .bind(new.grant.user)
-                .fetch_optional(tx.conn())
-                .await?;
-                let Some((state, epoch, hash, held)) = user else { return Ok(None) };
-                if state != "active" || hash.as_deref() != Some(new.checked_hash.expose()) {
+                let Some(user) = tx.lock_signing_in(Some(new.grant.user)).await? else { return Ok(None) };
+                let checked = new.checked_hash.as_ref().map(PhcString::expose);
+                if !user.is_active || checked.is_none() || user.password_hash.as_deref() != checked {
                     return Ok(None);
                 }
-                let session = begun(new, epoch, policy, tx.now());
-                insert(tx, &session).await?;
+                if user.totp_enrolled && !new.second_factor {
+                    return Ok(None);
+                }
+                let begun = tx.begin_session(new, user, policy, &event.origin).await?;
                 tx.audit(event).await?;
-                Ok(Some(LiveSession { session, held: held_roles(held) }))
+                Ok(Some(begun))
             })
         })
         .await
@@ -170,7 +165,116 @@ async fn purge_batch(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> 
     Ok(purged)
 }
 
+/// The account that somebody signs in to, locked.
+#[derive(sqlx::FromRow)]
+pub(super) struct SigningIn {
+    state: String,
+    #[sqlx(skip)]
+    pub(super) is_active: bool,
+    pub(super) epoch: i64,
+    pub(super) email_key: String,
+    pub(super) email_verified: bool,
+    pub(super) password_hash: Option<String>,
+    pub(super) totp_enrolled: bool,
+    held: Json<Vec<HeldRoleRow>>,
+}
+
 impl Tx {
+    /// Locks the account that somebody signs in to. A change of password or roles that is under way comes before or after this
+    /// sign-in, never between its steps. Locked first and read by a second statement: one that waits for the lock would go on
+    /// with the new epoch beside the roles as they were before. For nobody the same is done, and nobody is found.
+    pub(super) async fn lock_signing_in(&mut self, user: Option<UserId>) -> Result<Option<SigningIn>, StoreError> {
+        sqlx::query(concat!("SELECT u.id FROM users u WHERE u.id = $1", for_update!()))
+            .bind(user)
+            .execute(self.conn())
+            .await?;
+        let found: Option<SigningIn> = sqlx::query_as(concat!(
+            "SELECT u.state, u.epoch, u.email_key, u.email_verified_time IS NOT NULL AS email_verified, u.password_hash, \
+             EXISTS (SELECT 1 FROM totp_factors t WHERE t.user_id = u.id AND t.confirm_time IS NOT NULL) AS totp_enrolled, ",
+            held_by_user!(),
+            " AS held FROM users u WHERE u.id = $1"
+        ))
+        .bind(user)
+        .fetch_optional(self.conn())
+        .await?;
+        Ok(found.map(|user| SigningIn { is_active: user.state == "active", ..user }))
+    }
+
+    /// Begins a session of the account that is locked: its device is known from now on, its owner is told of one that was not,
+    /// and others end where there would be too many.
+    pub(super) async fn begin_session(
+        &mut self,
+        new: &NewSession,
+        user: SigningIn,
+        policy: &SessionPolicy,
+        origin: &Origin,
+    ) -> Result<BegunSession, StoreError> {
+        let owner = new.grant.user;
+        let (device, known) = match self.touch_device(owner, new.known_device).await? {
+            Some(device) => (device, Known::Already),
+            None => (new.new_device.id, self.add_device(owner, &new.new_device).await?),
+        };
+        self.make_room(owner, user.epoch, new.limit, policy, origin).await?;
+        let session = begun(new, user.epoch, policy, self.now());
+        insert(self, &session, device).await?;
+        if let (Known::New, Some(news)) = (known, &new.news) {
+            self.enqueue(news).await?;
+        }
+        let live = LiveSession { session, held: held_roles(user.held) };
+        Ok(BegunSession { live, device_known: known == Known::Already })
+    }
+
+    /// Sees to it that another session of the user, whose row is locked, is not one too many.
+    async fn make_room(
+        &mut self,
+        user: UserId,
+        epoch: i64,
+        limit: SessionLimit,
+        policy: &SessionPolicy,
+        origin: &Origin,
+    ) -> Result<(), StoreError> {
+        let (idle, now) = (self.now().minus(policy.idle), self.now());
+        let (live,): (i64,) = sqlx::query_as(
+            "SELECT COUNT(*) FROM sessions WHERE user_id = $1 AND epoch = $2 AND end_time IS NULL \
+             AND last_used_time > $3 AND absolute_expire_time > $4",
+        )
+        .bind(user)
+        .bind(epoch)
+        .bind(idle)
+        .bind(now)
+        .fetch_one(self.conn())
+        .await?;
+        let excess = live + 1 - i64::from(limit.most);
+        if excess <= 0 {
+            return Ok(());
+        }
+        if limit.at_limit == AtLimit::Refuse {
+            return Err(Refused::TooManySessions.into());
+        }
+        let mut oldest: Vec<(SessionId,)> = sqlx::query_as(
+            "SELECT id FROM sessions WHERE user_id = $1 AND epoch = $2 AND end_time IS NULL \
+             AND last_used_time > $3 AND absolute_expire_time > $4 ORDER BY last_used_time, id LIMIT $5",
+        )
+        .bind(user)
+        .bind(epoch)
+        .bind(idle)
+        .bind(now)
+        .bind(excess.min(MAX_EVICTIONS))
+        .fetch_all(self.conn())
+        .await?;
+        // In the order in which the write-behind locks them.
+        oldest.sort_unstable();
+        for (session,) in oldest {
+            let reason = EndReason::Evicted;
+            if self.end_session(session, reason).await?.is_some() {
+                let act = Act::SessionEnded { session, reason };
+                let subject = Some(user.into());
+                self.audit(&AuditEvent { actor: Actor::System, subject, act, origin: origin.clone() }).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Ends a session that has not ended yet and revokes its tokens. Whose it was, if it did.
     pub(super) async fn end_session(
         &mut self,
@@ -204,13 +308,13 @@ fn begun(new: &NewSession, epoch: i64, policy: &SessionPolicy, now: Timestamp) -
     }
 }
 
-async fn insert(tx: &mut Tx, session: &Session) -> Result<(), StoreError> {
+async fn insert(tx: &mut Tx, session: &Session, device_id: Uuid) -> Result<(), StoreError> {
     let Session { id, grant, device, create_time, last_used_time, absolute_expire_time, family } = session;
     sqlx::query(
         "INSERT INTO sessions (id, user_id, epoch, client_id, audience, scope, auth_time, amr, acr, device_name, \
          user_agent, ip_address, create_time, last_used_time, absolute_expire_time, generation, generation_time, \
-         refresh_key, late_streak, late_now) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+         refresh_key, late_streak, late_now, device_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
     )
     .bind(*id)
     .bind(grant.user)
@@ -232,6 +336,7 @@ async fn insert(tx: &mut Tx, session: &Session) -> Result<(), StoreError> {
     .bind(family.key_id)
     .bind(i64::from(family.late_streak))
     .bind(family.late_now)
+    .bind(device_id)
     .execute(tx.conn())
     .await?;
     Ok(())

@@ -5,7 +5,7 @@ use sqlx::types::Json;
 
 use super::{
     Database, Db, Tx,
-    rows::{CredentialsRow, UserRow, user_columns},
+    rows::{CredentialsRow, UserRow, credentials_columns, user_columns},
 };
 use crate::{
     domain::{
@@ -66,14 +66,18 @@ impl UserStore for Database {
         self.reading("find_credentials", &self.pools.read, identifier, |conn, identifier| {
             Box::pin(async move {
                 let query = match identifier {
-                    Identifier::Email(email) => {
-                        sqlx::query_as("SELECT id, state, epoch, password_hash FROM users WHERE email_key = $1")
-                            .bind(email.key())
-                    }
-                    Identifier::Username(name) => {
-                        sqlx::query_as("SELECT id, state, epoch, password_hash FROM users WHERE username = $1")
-                            .bind(name.as_str())
-                    }
+                    Identifier::Email(email) => sqlx::query_as(concat!(
+                        "SELECT ",
+                        credentials_columns!(),
+                        " FROM users u WHERE u.email_key = $1"
+                    ))
+                    .bind(email.key()),
+                    Identifier::Username(name) => sqlx::query_as(concat!(
+                        "SELECT ",
+                        credentials_columns!(),
+                        " FROM users u WHERE u.username = $1"
+                    ))
+                    .bind(name.as_str()),
                 };
                 credentials(query.fetch_optional(conn).await?)
             })
@@ -84,7 +88,8 @@ impl UserStore for Database {
     async fn get_credentials(&self, id: UserId) -> Result<Option<Credentials>, StoreError> {
         self.reading("get_credentials", &self.pools.read, id, |conn, id| {
             Box::pin(async move {
-                let query = sqlx::query_as("SELECT id, state, epoch, password_hash FROM users WHERE id = $1").bind(*id);
+                let query = sqlx::query_as(concat!("SELECT ", credentials_columns!(), " FROM users u WHERE u.id = $1"))
+                    .bind(*id);
                 credentials(query.fetch_optional(conn).await?)
             })
         })
@@ -156,13 +161,31 @@ impl Tx {
     /// Raises the user's epoch: every session and token with a smaller one is dead, except those of `spared`, whose row
     /// moves along. `false`: the user or the spared session is not alive, and the whole transaction is abandoned.
     pub(super) async fn raise_epoch(&mut self, user: UserId, spared: Option<SessionId>) -> Result<bool, StoreError> {
+        let Some(epoch) = self.move_epoch(user, spared).await? else { return Ok(false) };
+        self.revoke(Revocation::User { user, epoch, spared });
+        Ok(true)
+    }
+
+    /// The same, but the access tokens of the session that goes on are refused too: it is to get others, which say more.
+    pub(super) async fn raise_epoch_and_refuse_all(
+        &mut self,
+        user: UserId,
+        goes_on: SessionId,
+    ) -> Result<bool, StoreError> {
+        let Some(epoch) = self.move_epoch(user, Some(goes_on)).await? else { return Ok(false) };
+        self.revoke(Revocation::User { user, epoch, spared: None });
+        Ok(true)
+    }
+
+    /// The new epoch, in the rows of the user and of the spared session.
+    async fn move_epoch(&mut self, user: UserId, spared: Option<SessionId>) -> Result<Option<i64>, StoreError> {
         let raised: Option<(i64,)> = sqlx::query_as("UPDATE users SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch")
             .bind(user)
             .fetch_optional(self.conn())
             .await?;
         let Some((epoch,)) = raised else {
             self.abandon();
-            return Ok(false);
+            return Ok(None);
         };
         if let Some(session) = spared {
             let moved = sqlx::query(
@@ -175,11 +198,10 @@ impl Tx {
             .await?;
             if moved.rows_affected() == 0 {
                 self.abandon();
-                return Ok(false);
+                return Ok(None);
             }
         }
-        self.revoke(Revocation::User { user, epoch, spared });
-        Ok(true)
+        Ok(Some(epoch))
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) async fn a_session_begins_as_sign_in_fixed_it(w: Arc<World>) {
     w.store.create_user(user, Vec::new()).await.unwrap();
     let new = w.new_session(ada, w.hash_of(ada).await);
     let event = w.event(Some(ada), Act::LoggedIn { session: new.id });
-    let live = w.store.create_session(new.clone(), POLICY, event).await.unwrap().expect("active");
+    let live = w.store.create_session(new.clone(), POLICY, event).await.unwrap().expect("active").live;
 
     let now = w.clock.now();
     assert_eq!(live.held.names, ["admin"]);
@@ -201,9 +201,12 @@ pub(super) async fn a_session_is_forgotten_after_its_end(w: Arc<World>) {
 
 pub(super) async fn the_reason_of_an_end_is_kept(w: Arc<World>) {
     let ada = w.user("ada").await;
-    for (reason, word) in
-        [(EndReason::Logout, "logout"), (EndReason::Revoked, "revoked"), (EndReason::Replay, "replay")]
-    {
+    for (reason, word) in [
+        (EndReason::Logout, "logout"),
+        (EndReason::Revoked, "revoked"),
+        (EndReason::Replay, "replay"),
+        (EndReason::Evicted, "evicted"),
+    ] {
         let session = w.sign_in(ada).await;
         assert!(w.store.end_session(session, None, reason, origin()).await.unwrap());
         let id = w.database.id(session.as_uuid());

@@ -10,15 +10,15 @@ use vouchsafe::{
         id::{SessionId, Subject, UserId},
         refresh::Presented,
         secret::{Entropy as _, random},
-        session::{DeviceInfo, EndReason, Grant, SessionPolicy},
+        session::{AtLimit, DeviceInfo, EndReason, Grant, SessionLimit, SessionPolicy},
         time::Clock as _,
         user::{Attributes, Label, PhcString, User, UserState, Username},
     },
     store::{
         Surroundings, open,
         port::{
-            Caller, Change, CreateUser, LiveSession, NewSession, NewUser, RefreshAttempt, RefreshOutcome, SessionPage,
-            Store, Waiting,
+            Caller, Change, CreateUser, LiveSession, NewDevice, NewSession, NewUser, RefreshAttempt, RefreshOutcome,
+            SessionPage, Store, Waiting,
         },
     },
 };
@@ -225,12 +225,20 @@ impl World {
                 amr: vec!["pwd".into()],
                 acr: "1".into(),
             },
-            checked_hash: checked,
+            checked_hash: Some(checked),
+            second_factor: false,
             device: DeviceInfo {
                 name: Label::parse("Ada's laptop").unwrap(),
                 user_agent: Label::parse("ua").unwrap(),
                 ip_address: Label::parse("192.0.2.1").unwrap(),
             },
+            known_device: None,
+            new_device: NewDevice {
+                id: *SessionId::new(now, &random(&*self.entropy)).as_uuid(),
+                secret: random(&*self.entropy),
+            },
+            limit: SessionLimit { most: 100, at_limit: AtLimit::EvictOldest },
+            news: None,
             key_id: 1,
         }
     }
@@ -244,7 +252,7 @@ impl World {
     pub(super) async fn sign_in_with(&self, user: UserId, hash: &str) -> Option<LiveSession> {
         let new = self.new_session(user, PhcString::new(hash.into()));
         let event = self.event(Some(user), Act::LoggedIn { session: new.id });
-        self.store.create_session(new, POLICY, event).await.unwrap()
+        self.store.create_session(new, POLICY, event).await.unwrap().map(|begun| begun.live)
     }
 
     /// Begins a session of a user, a millisecond after the one before.

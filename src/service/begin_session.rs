@@ -1,0 +1,233 @@
+//! What every way to sign in has in common: what the caller wants, which device it is, and the session in the end.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{IssuedTokens, Service, ServiceError, challenge::IssuedChallenge, throttle::Target};
+use crate::{
+    crypto::{Purpose, keyed::mint},
+    domain::{
+        audience::{Audience, Scope},
+        challenge::{FirstProof, SecondProof, assurance},
+        id::{SessionId, UserId},
+        notice::Notice,
+        secret::SecretString,
+        session::{DeviceInfo, Grant},
+        user::{Label, PhcString, User},
+    },
+    store::port::{BegunSession, NewDevice, NewSession},
+};
+
+/// What begins the secret of a known device.
+const DEVICE_PREFIX: &str = "vds_";
+
+/// What a caller wants who signs in. Not `Debug`: people type passwords into the wrong field.
+#[derive(Clone)]
+pub struct SignInRequest {
+    /// What was typed; perhaps nobody's.
+    pub identifier: String,
+    /// The device.
+    pub device: DeviceInfo,
+    /// What the device got at an earlier sign-in, perhaps somebody else's.
+    pub device_secret: Option<SecretString>,
+    /// Whom the tokens are for.
+    pub audience: Vec<Audience>,
+    /// What they allow.
+    pub scope: Scope,
+}
+
+/// How a step of a sign-in ended.
+#[derive(Clone, Debug)]
+pub enum SignInStep {
+    /// The user is signed in.
+    SignedIn(Box<SignedIn>),
+    /// Something more has to be proved.
+    Challenged(IssuedChallenge),
+}
+
+/// A user who is signed in.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// The tokens.
+    pub tokens: IssuedTokens,
+    /// What the device is known by next time.
+    pub device_secret: SecretString,
+}
+
+/// A sign-in on its way: what the session will be. It waits with the challenge, sealed, and is not `Debug` for what it holds.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Pending {
+    /// The first proof.
+    pub(super) first: FirstProof,
+    /// What was typed, for the throttle.
+    identifier: String,
+    device_name: String,
+    user_agent: String,
+    ip_address: String,
+    /// The device, if it is known to be the account's, and its secret.
+    known_device: Option<(Uuid, String)>,
+    client_id: String,
+    audience: Vec<Audience>,
+    scope: Scope,
+    /// The key of the address that a code was mailed to.
+    pub(super) mailed_to: Option<String>,
+}
+
+impl Pending {
+    /// What failures of the first proof are counted by.
+    pub(super) fn target(&self) -> Target<'_> {
+        match &self.known_device {
+            Some((device, _)) => Target::Device(*device),
+            None => Target::Identifier(&self.identifier),
+        }
+    }
+
+    /// What goes on to the second factor: the address was proved by the code before.
+    pub(super) fn after_first_proof(&self) -> Self {
+        Self { mailed_to: None, ..self.clone() }
+    }
+
+    fn device(&self) -> DeviceInfo {
+        DeviceInfo {
+            name: Label::stored(self.device_name.clone()),
+            user_agent: Label::stored(self.user_agent.clone()),
+            ip_address: Label::stored(self.ip_address.clone()),
+        }
+    }
+}
+
+/// A session about to begin, and what its device is known by if it was not.
+pub(super) struct Prepared {
+    pub(super) session: NewSession,
+    new_secret: SecretString,
+}
+
+impl Service {
+    /// What a caller wants, with the device looked up. `account` is whose the identifier is; the same is done if it is nobody's.
+    pub(super) async fn pending(
+        &self,
+        wanted: SignInRequest,
+        account: Option<UserId>,
+        first: FirstProof,
+    ) -> Result<Pending, ServiceError> {
+        let SignInRequest { identifier, device, device_secret, audience, scope } = wanted;
+        let known_device = match device_secret {
+            Some(secret) => {
+                let hash = self.hasher.hash(Purpose::DeviceSecret, b"", secret.expose().as_bytes());
+                let nobody = UserId::from_uuid(Uuid::nil());
+                let found = self.store.find_known_device(account.unwrap_or(nobody), hash).await?;
+                found.map(|device| (device, secret.expose().to_owned()))
+            }
+            None => None,
+        };
+        Ok(Pending {
+            first,
+            identifier,
+            device_name: device.name.as_str().to_owned(),
+            user_agent: device.user_agent.as_str().to_owned(),
+            ip_address: device.ip_address.as_str().to_owned(),
+            known_device,
+            client_id: self.policy.client_id.clone(),
+            audience,
+            scope,
+            mailed_to: None,
+        })
+    }
+
+    /// The session that `pending` becomes, proved by the password with the hash `checked` or by what the store checks. Without
+    /// `owner` nobody is told of it.
+    pub(super) fn prepare_session(
+        &self,
+        pending: &Pending,
+        account: UserId,
+        owner: Option<&User>,
+        second: Option<SecondProof>,
+        checked: Option<PhcString>,
+    ) -> Result<Prepared, ServiceError> {
+        let now = self.clock.now();
+        let (amr, acr) = assurance(pending.first, second);
+        let new_secret = mint(DEVICE_PREFIX, &*self.entropy);
+        let notice = || Notice::NewDevice {
+            device: pending.device_name.clone(),
+            ip_address: pending.ip_address.clone(),
+            time: now,
+        };
+        let session = NewSession {
+            id: SessionId::new(now, &self.random()),
+            grant: Grant {
+                user: account,
+                epoch: 0,
+                client_id: pending.client_id.clone(),
+                audience: pending.audience.clone(),
+                scope: pending.scope.clone(),
+                auth_time: now,
+                amr,
+                acr,
+            },
+            checked_hash: checked,
+            second_factor: second.is_some(),
+            device: pending.device(),
+            known_device: pending.known_device.as_ref().map(|(device, _)| *device),
+            new_device: NewDevice {
+                id: *SessionId::new(now, &self.random()).as_uuid(),
+                secret: self.hasher.hash(Purpose::DeviceSecret, b"", new_secret.expose().as_bytes()),
+            },
+            limit: self.policy.session_limit,
+            news: owner.filter(|_| pending.known_device.is_none()).and_then(|owner| self.news(owner, notice())),
+            key_id: self.keys.refresh_key_in_force(now)?,
+        };
+        Ok(Prepared { session, new_secret })
+    }
+
+    /// The answer to a complete sign-in. Only now, with every factor proved, are failures forgotten.
+    pub(super) async fn signed_in(
+        &self,
+        pending: &Pending,
+        begun: &BegunSession,
+        new_secret: SecretString,
+        owner: Option<&User>,
+    ) -> Result<SignedIn, ServiceError> {
+        let account = begun.live.session.grant.user;
+        self.forget_failures(pending, account, owner).await;
+        let device_secret = match &pending.known_device {
+            Some((_, secret)) if begun.device_known => SecretString::new(secret.clone()),
+            Some(_) | None => new_secret,
+        };
+        Ok(SignedIn { tokens: self.issue(&begun.live).await?, device_secret })
+    }
+
+    /// The session has begun: that its failures are not forgotten is no reason to refuse it.
+    async fn forget_failures(&self, pending: &Pending, account: UserId, owner: Option<&User>) {
+        let forgotten = async {
+            self.note_success(Target::Identifier(&pending.identifier)).await?;
+            self.note_success(Target::Account(account)).await?;
+            if let Some((device, _)) = &pending.known_device {
+                self.note_success(Target::Device(*device)).await?;
+            }
+            // Whoever has the device, or reads the mail, is the owner, however often others guessed at the other name.
+            match owner {
+                Some(owner) if pending.known_device.is_some() || pending.first != FirstProof::Password => {
+                    self.note_owner(owner).await
+                }
+                Some(_) | None => Ok(()),
+            }
+        };
+        if let Err(error) = forgotten.await {
+            tracing::warn!(%error, "failures not forgotten after a sign-in");
+        }
+    }
+
+    /// Gives back an attempt of which nobody can say that it failed.
+    pub(super) async fn forgive_quietly(&self, target: Target<'_>) {
+        if let Err(error) = self.forgive(target).await {
+            tracing::warn!(%error, "an attempt counts as a failure that was none");
+        }
+    }
+}
+
+impl Prepared {
+    /// Taken apart.
+    pub(super) fn into_parts(self) -> (NewSession, SecretString) {
+        (self.session, self.new_secret)
+    }
+}

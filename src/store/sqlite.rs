@@ -168,7 +168,6 @@ pub(super) fn migrator() -> Migrator {
         (2, "administration", include_str!("../../migrations/sqlite/0002_administration.sql")),
         (3, "revoked_keys", include_str!("../../migrations/sqlite/0003_revoked_keys.sql")),
         (4, "people", include_str!("../../migrations/sqlite/0004_people.sql")),
-        (4, "people", include_str!("../../migrations/sqlite/0004_people.sql")),
     ])
 }
 

@@ -24,16 +24,16 @@ const fn secs(seconds: u64) -> Duration {
 }
 
 impl World {
-    async fn attempt(&self) -> vouchsafe::store::port::Attempt {
+    async fn try_once(&self) -> vouchsafe::store::port::Attempt {
         self.store.reserve_attempt(KEY, STEPS).await.unwrap()
     }
 
     /// Makes so many attempts that are let through, as soon as each is.
     async fn fail(&self, times: u32) {
         for _ in 0..times {
-            if let Wait(wait) = self.attempt().await {
+            if let Wait(wait) = self.try_once().await {
                 self.wait(wait);
-                assert_eq!(self.attempt().await, Reserved);
+                assert_eq!(self.try_once().await, Reserved);
             }
         }
     }
@@ -45,14 +45,14 @@ impl World {
 
 pub(super) async fn a_few_attempts_are_free_and_then_each_waits_longer(w: Arc<World>) {
     for _ in 0..5 {
-        assert_eq!(w.attempt().await, Reserved);
+        assert_eq!(w.try_once().await, Reserved);
     }
     for wait in [1, 2, 4, 8] {
-        assert_eq!(w.attempt().await, Wait(secs(wait)));
+        assert_eq!(w.try_once().await, Wait(secs(wait)));
         w.wait(secs(wait) - Duration::from_millis(1));
-        assert_eq!(w.attempt().await, Wait(Duration::from_millis(1)), "asking does not prolong it");
+        assert_eq!(w.try_once().await, Wait(Duration::from_millis(1)), "asking does not prolong it");
         w.wait(Duration::from_millis(1));
-        assert_eq!(w.attempt().await, Reserved);
+        assert_eq!(w.try_once().await, Reserved);
     }
     assert_eq!(w.failures().await, 9);
     assert_eq!(w.store.reserve_attempt([8; 32], STEPS).await.unwrap(), Reserved, "another target");
@@ -61,16 +61,16 @@ pub(super) async fn a_few_attempts_are_free_and_then_each_waits_longer(w: Arc<Wo
 pub(super) async fn at_the_cap_nothing_is_looked_at_until_it_is_forgotten_or_long_ago(w: Arc<World>) {
     w.fail(10).await;
     for _ in 0..29 {
-        assert_eq!(w.attempt().await, Wait(LONGEST_WAIT));
+        assert_eq!(w.try_once().await, Wait(LONGEST_WAIT));
         w.wait(DAY);
     }
     w.store.forget_failures(vec![[8; 32], KEY]).await.unwrap();
     w.fail(10).await;
     w.wait(QUIET - secs(1));
-    assert_eq!(w.attempt().await, Wait(secs(1)));
+    assert_eq!(w.try_once().await, Wait(secs(1)));
     w.wait(secs(1));
     w.fail(5).await;
-    assert_eq!((w.attempt().await, w.failures().await), (Wait(secs(1)), 5), "it begins anew");
+    assert_eq!((w.try_once().await, w.failures().await), (Wait(secs(1)), 5), "it begins anew");
 
     // A lower cap holds for those who were below the old one.
     let (lower, rows) = (Steps::identifier(5), "UPDATE throttles SET failures = 8");
@@ -100,7 +100,7 @@ pub(super) async fn of_100_attempts_at_once_on_two_nodes_only_the_free_ones_are_
 
 pub(super) async fn an_attempt_that_is_given_back_is_free_again(w: Arc<World>) {
     for _ in 0..20 {
-        assert_eq!(w.attempt().await, Reserved);
+        assert_eq!(w.try_once().await, Reserved);
         w.store.give_back_attempt(KEY).await.unwrap();
     }
     w.fail(4).await;
@@ -109,7 +109,7 @@ pub(super) async fn an_attempt_that_is_given_back_is_free_again(w: Arc<World>) {
     w.store.forget_failures(vec![KEY]).await.unwrap();
     w.store.give_back_attempt(KEY).await.unwrap();
     w.fail(5).await;
-    assert_eq!(w.attempt().await, Wait(secs(1)), "no credit");
+    assert_eq!(w.try_once().await, Wait(secs(1)), "no credit");
 }
 
 pub(super) async fn what_is_counted_without_a_reservation_waits_too(w: Arc<World>) {
@@ -136,12 +136,12 @@ pub(super) async fn a_clock_set_back_gives_no_attempt_and_no_wait_of_years(w: Ar
     w.fail(8).await;
     w.clock.set(right);
     // Eight seconds from now on, not from then.
-    assert_eq!(w.attempt().await, Wait(secs(8)));
+    assert_eq!(w.try_once().await, Wait(secs(8)));
     w.wait(secs(7));
-    assert_eq!(w.attempt().await, Wait(secs(1)));
+    assert_eq!(w.try_once().await, Wait(secs(1)));
     w.wait(secs(1));
-    assert_eq!(w.attempt().await, Reserved);
-    assert_eq!((w.attempt().await, w.failures().await), (Wait(secs(16)), 9));
+    assert_eq!(w.try_once().await, Reserved);
+    assert_eq!((w.try_once().await, w.failures().await), (Wait(secs(16)), 9));
 
     let (budgets, rate) = (budgets(1, 1), Rate::per_hour(10, 5));
     w.wait(1_000 * DAY);

@@ -16,7 +16,7 @@ on_both_databases!(
 );
 
 mod shared {
-    use super::{on_shared_forms, of_100_guesses_at_once_at_two_nodes_the_free_ones_are_looked_at};
+    use super::{of_100_guesses_at_once_at_two_nodes_the_free_ones_are_looked_at, on_shared_forms};
     on_shared_forms!(of_100_guesses_at_once_at_two_nodes_the_free_ones_are_looked_at);
 }
 
@@ -34,7 +34,7 @@ async fn known_and_unknown_are_answered_alike_at_each_count(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
     let node = at(&clock, TestNode::builder(backend).await).set("throttle.account_failures=10").start().await;
     node.register("ada@example.com").await;
-    let identifiers = ["ada@example.com", "nobody@example.com", "nobody", "no body", "@", ""];
+    let identifiers = ["ada@example.com", "nobody@example.com", "nobody", "no body", "@"];
     let mut answers = Vec::new();
     for identifier in identifiers {
         let mut said = Vec::new();

@@ -142,9 +142,10 @@ impl Rate {
         Spent { until: Timestamp::from_micros(wanted.min(self.furthest(now))) }
     }
 
-    /// From where on is spent.
+    /// From where on is spent. More than can have been says that the clock was set back: then everything is, and no more.
     fn base(self, spent: Spent, now: Timestamp) -> i64 {
-        spent.until.as_micros().clamp(now.as_micros(), self.furthest(now))
+        let (until, now_micros) = (spent.until.as_micros(), now.as_micros());
+        if until > self.furthest(now) { now_micros + self.ahead } else { until.max(now_micros) }
     }
 
     fn furthest(self, now: Timestamp) -> i64 {

@@ -1,12 +1,17 @@
 //! Redis loses what it knew: killed, emptied, or back with an old memory (FAULTS 1 and 2, R4).
 
+use std::time::Duration;
+
 use vouchsafe::pb::v1::TokenPair;
 
 use super::{
     load::{Kind, Load},
-    world::World,
+    world::{World, ends},
 };
-use crate::support::reason;
+use crate::{
+    process::harness::until,
+    support::{Guess, guess_of, reason},
+};
 
 /// What was so before.
 struct Before {
@@ -119,5 +124,47 @@ async fn what_was_revoked_or_superseded_before_redis_lost_its_memory_stays_so() 
     world.redis.kill();
     world.redis.launch().await;
     nothing_is_lost(&world, before).await;
+    world.remove().await;
+}
+
+/// Guesses at passwords are counted where no flush reaches (FAULTS 2, R4): with Redis emptied, killed and back with an old memory, at
+/// either node, an attack goes on where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_that_lost_its_memory_gives_no_new_guesses() {
+    let mut world = World::with(&[("throttle.address_failures", "1000"), ("throttle.overall_failures", "1000")]).await;
+    world.join("ada@example.com").await;
+    let guess = async |world: &World, node: usize, email: &str| {
+        let tried = ends(world.nodes[node].client.login_with(email, "a wrong password of some length")).await;
+        guess_of(&tried.expect_err("a wrong password"))
+    };
+    for email in ["ada@example.com", "nobody@example.com"] {
+        for number in 0..5 {
+            assert_eq!(guess(&world, number % 2, email).await, Guess::Wrong);
+        }
+    }
+    until("Redis has heard of it", async || {
+        let keys: Vec<String> = world.redis.ask(&["KEYS", "vouchsafe:spent:*"]).await.unwrap();
+        (!keys.is_empty()).then_some(())
+    })
+    .await;
+    // Further on, where the waits are longer than any of this takes: 512 seconds.
+    assert_eq!(world.place.database.execute("UPDATE throttles SET failures = 14 WHERE failures = 5").await, 2);
+    for fault in ["none", "flushed", "killed", "back"] {
+        match fault {
+            "flushed" => world.redis.ask::<()>(&["FLUSHALL"]).await.unwrap(),
+            "killed" => world.redis.kill(),
+            "back" => world.redis.launch().await,
+            _ => {}
+        }
+        for email in ["ada@example.com", "nobody@example.com"] {
+            for node in [0, 1] {
+                let answer = guess(&world, node, email).await;
+                assert!(matches!(answer, Guess::Wait(wait) if wait > Duration::from_mins(1)), "{fault}: {answer:?}");
+            }
+        }
+    }
+    assert_eq!(world.place.database.integer("SELECT count(*) FROM audit_events WHERE act = 'login.failed'").await, 10);
+    // Whoever has the password of another account signs in meanwhile.
+    world.nodes[1].client.join("bob@example.com").await;
     world.remove().await;
 }

@@ -74,6 +74,9 @@ impl Place {
             ("passwords.iterations", "1"),
             ("log.format", "json"),
             ("shutdown.pause", "0s"),
+            // All tests call from one address.
+            ("throttle.address_failures", "0"),
+            ("throttle.overall_failures", "0"),
         ] {
             new = new.set(key, value);
         }

@@ -94,6 +94,7 @@ pub(super) async fn sessions_and_heads_do_not_meet(world: &World) {
     let session = HotKey::Session(vouchsafe::domain::id::SessionId::from_uuid(id));
     assert_eq!(set(hot, session, None, b"a").await, Swap::Done);
     assert_eq!(set(hot, HotKey::FeedHead(id), None, b"b").await, Swap::Done);
+    assert_eq!(set(hot, HotKey::Spent(id), None, b"c").await, Swap::Done);
     assert_eq!(hot.get(session).await.unwrap().as_deref(), Some(b"a".as_slice()));
 }
 

@@ -17,6 +17,7 @@ mod roles;
 mod schema;
 mod service_accounts;
 mod sessions;
+mod throttle;
 mod user_admin;
 mod world;
 
@@ -211,6 +212,19 @@ suite! {
         ending_the_other_sessions_from_one_that_is_not_alive_changes_nothing
         a_session_is_forgotten_after_its_end
         the_reason_of_an_end_is_kept
+    }
+    throttle {
+        a_few_attempts_are_free_and_then_each_waits_longer
+        at_the_cap_nothing_is_looked_at_until_it_is_forgotten_or_long_ago
+        of_100_attempts_at_once_on_two_nodes_only_the_free_ones_are_let_through
+        an_attempt_that_is_given_back_is_free_again
+        what_is_counted_without_a_reservation_waits_too
+        a_clock_set_back_gives_no_attempt_and_no_wait_of_years
+        counters_that_are_over_are_deleted_and_no_others
+        a_budget_is_spent_and_fills_again
+        of_50_messages_at_once_on_two_nodes_the_burst_is_sent
+        a_recipient_s_own_budget_shows_nowhere_else
+        what_is_refused_is_not_spent
     }
     user_admin {
         whoever_lacks_the_permission_changes_nothing

@@ -8,6 +8,7 @@ pub(crate) mod outbox;
 mod people;
 mod surroundings;
 mod template;
+mod throttle;
 pub(crate) mod wire;
 
 pub(crate) use collector::{Collector, attribute, histogram, number};
@@ -19,3 +20,4 @@ pub(crate) use node::{
 pub(crate) use people::role_of;
 pub(crate) use surroundings::{ManualClock, RecordingObserver, RecordingVault, TestEntropy};
 pub(crate) use template::OPTIONS;
+pub(crate) use throttle::{Guess, forwarded, guess_of};

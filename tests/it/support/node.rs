@@ -76,6 +76,9 @@ impl TestNodeBuilder {
             "passwords.memory_kib=8",
             "passwords.iterations=1",
             "shutdown.pause=0s",
+            // All tests call from one address, and some share a Redis.
+            "throttle.address_failures=0",
+            "throttle.overall_failures=0",
         ]
         .map(str::to_owned)
         .to_vec();

@@ -1,0 +1,4 @@
+//! The life of a person's account, as its owner and those who are not its owner meet it.
+
+mod guessing;
+mod throttle;

@@ -1,0 +1,194 @@
+//! Limits on what comes from one address and altogether, where a call came from, and service accounts with wrong secrets.
+
+use std::{sync::Arc, time::Duration};
+
+use vouchsafe::pb::v1;
+
+use crate::{
+    rpc::{
+        on_both_databases, on_forms,
+        service_accounts::{administrator, create},
+    },
+    support::{
+        Backend, Guess, ManualClock, PASSWORD, TestDatabase, TestNode, forwarded, guess_of, login_request, until, wire,
+    },
+};
+
+on_both_databases!(
+    a_client_that_is_wrong_too_often_waits_where_it_is,
+    an_address_that_fails_too_often_waits_whatever_it_asks_for,
+    when_all_fail_too_often_all_wait,
+    the_address_is_what_trusted_proxies_say_and_nobody_else,
+);
+
+mod shared {
+    use super::{on_forms, what_fails_at_one_node_counts_at_the_other};
+    on_forms!([redis Redis cluster Cluster] [what_fails_at_one_node_counts_at_the_other]);
+}
+
+/// A client that does not exist; another one for each number.
+fn nobody(number: u32) -> String {
+    format!("svc_01900000-0000-7000-8000-{number:012}")
+}
+
+/// Says that proxies on this machine are to be believed, so that a test can be whoever it likes.
+const BEHIND_PROXY: &str = "grpc.trusted_proxies=127.0.0.0/8";
+
+async fn a_client_that_is_wrong_too_often_waits_where_it_is(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::builder(backend).await.clock(Arc::clone(&clock) as _).set(BEHIND_PROXY);
+    let node = node.set("throttle.address_failures=0").start().await;
+    let root = administrator(&node).await;
+    let (account, secret) = create(&node, &root, &[]).await;
+    let (known, unknown) = (account.client_id.as_str(), nobody(1));
+    let (here, elsewhere) = ("203.0.113.1", "203.0.113.2");
+    for id in [known, &unknown] {
+        for _ in 0..20 {
+            assert_eq!(node.guess_client(id, here).await, Guess::Wrong);
+        }
+        assert_eq!(node.guess_client(id, here).await, Guess::Wait(Duration::from_secs(1)), "{id}");
+    }
+    let refused = node.ask_as_client(known, &secret, here).await.unwrap_err();
+    assert_eq!(guess_of(&refused), Guess::Wait(Duration::from_secs(1)), "not looked at");
+    assert_eq!(node.events("act = 'service_token.refused'").await, 40, "nor written down");
+    // Whoever knows its id does not keep a service from its tokens.
+    node.ask_as_client(known, &secret, elsewhere).await.unwrap();
+
+    clock.advance(Duration::from_secs(1));
+    node.catch_up().await;
+    assert_eq!(node.guess_client(known, here).await, Guess::Wrong);
+    assert_eq!(node.guess_client(known, here).await, Guess::Wait(Duration::from_secs(2)));
+    clock.advance(Duration::from_secs(2));
+    node.catch_up().await;
+    node.ask_as_client(known, &secret, here).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(node.guess_client(known, here).await, Guess::Wrong, "it begins anew");
+    }
+    let scrape = wire::get(node.http, "/metrics").await.1;
+    for line in [
+        "vouchsafe_throttled_total{what=\"account\"} 4",
+        "vouchsafe_throttled_total{what=\"address\"} 0",
+        "vouchsafe_service_tokens_total{outcome=\"throttled\"} 4",
+        "vouchsafe_service_tokens_total{outcome=\"invalid_client\"} 61",
+    ] {
+        assert!(scrape.lines().any(|l| l == line), "{line} in {scrape}");
+    }
+    node.remove().await;
+}
+
+async fn an_address_that_fails_too_often_waits_whatever_it_asks_for(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::builder(backend).await.clock(Arc::clone(&clock) as _).set(BEHIND_PROXY);
+    let node = node.set("throttle.address_failures=6").start().await;
+    let root = administrator(&node).await;
+    let (account, secret) = create(&node, &root, &[]).await;
+    let ten = Guess::Wait(Duration::from_secs(10));
+    for (addresses, others) in [
+        (["192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1"], ["192.0.2.2", "2001:db8::1"]),
+        (
+            ["2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2:ffff:ffff:ffff:ffff"],
+            ["2001:db8:1:3::1", "2001:db8::1"],
+        ),
+    ] {
+        for number in 0..6 {
+            let from = addresses[number as usize % 3];
+            assert_eq!(node.guess_client(&nobody(number), from).await, Guess::Wrong, "{from}");
+        }
+        for from in addresses {
+            assert_eq!(node.guess_client(&nobody(7), from).await, ten, "{from}");
+            let refused = node.ask_as_client(&account.client_id, &secret, from).await.unwrap_err();
+            assert_eq!(guess_of(&refused), ten, "{from}");
+        }
+        for from in others {
+            node.ask_as_client(&account.client_id, &secret, from).await.unwrap();
+        }
+    }
+    // What was refused does not prolong it, and what succeeds does not count.
+    clock.advance(Duration::from_secs(10));
+    node.catch_up().await;
+    for _ in 0..20 {
+        node.ask_as_client(&account.client_id, &secret, "192.0.2.1").await.unwrap();
+    }
+    assert_eq!(node.guess_client(&nobody(1), "192.0.2.1").await, Guess::Wrong);
+    assert_eq!(node.guess_client(&nobody(1), "192.0.2.1").await, ten);
+    node.remove().await;
+}
+
+async fn when_all_fail_too_often_all_wait(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::builder(backend).await.clock(Arc::clone(&clock) as _).set(BEHIND_PROXY);
+    let node = node.set("throttle.overall_failures=60").start().await;
+    for number in 0..60 {
+        assert_eq!(node.guess_client(&nobody(number), &format!("192.0.2.{number}")).await, Guess::Wrong);
+    }
+    assert_eq!(node.guess_client(&nobody(99), "192.0.2.99").await, Guess::Wait(Duration::from_secs(1)));
+    let scrape = wire::get(node.http, "/metrics").await.1;
+    assert!(scrape.lines().any(|line| line == "vouchsafe_throttled_total{what=\"overall\"} 1"), "{scrape}");
+    // Set back, it makes nobody wait for what it was wrong by.
+    clock.set(vouchsafe::domain::time::Timestamp::from_seconds(1_700_000_000));
+    assert_eq!(node.guess_client(&nobody(99), "192.0.2.99").await, Guess::Wait(Duration::from_secs(1)));
+    node.remove().await;
+}
+
+async fn the_address_is_what_trusted_proxies_say_and_nobody_else(backend: Backend) {
+    let seen = async |node: &TestNode, header: &[&str]| {
+        let mut request = forwarded("", login_request("ada@example.com", PASSWORD));
+        for value in header {
+            request.metadata_mut().append("x-forwarded-for", value.parse().unwrap());
+        }
+        let answer = node.auth().await.login(request).await.unwrap().into_inner();
+        let Some(v1::login_response::Outcome::Tokens(tokens)) = answer.outcome else { panic!("{answer:?}") };
+        node.sessions(&tokens.access_token).await.swap_remove(0).ip_address
+    };
+    let database = Arc::new(TestDatabase::migrated(backend).await);
+    let node = TestNode::on(Arc::clone(&database)).start().await;
+    node.register("ada@example.com").await;
+    for header in [&["203.0.113.9"][..], &["203.0.113.9", "127.0.0.1"], &["127.0.0.1, 10.0.0.1"], &["?"]] {
+        assert_eq!(seen(&node, header).await, "127.0.0.1", "nobody is trusted: {header:?}");
+    }
+    node.stop().await;
+    let node = TestNode::on(database).set("grpc.trusted_proxies=127.0.0.1,fd00::/8").start().await;
+    for (header, client) in [
+        (&[][..], "127.0.0.1"),
+        (&["203.0.113.9"], "203.0.113.9"),
+        (&["6.6.6.6, 203.0.113.9"], "203.0.113.9"),
+        (&["6.6.6.6", "203.0.113.9, fd00::5", "fd00::6"], "203.0.113.9"),
+        (&["fd00::7"], "fd00::7"),
+        (&["2001:db8::1"], "2001:db8::1"),
+        (&["203.0.113.9, garbage, fd00::6"], "fd00::6"),
+        (&["garbage"], "127.0.0.1"),
+    ] {
+        assert_eq!(seen(&node, header).await, client, "{header:?}");
+    }
+    node.remove().await;
+}
+
+/// At a clock that stands still, so that nothing is over meanwhile.
+async fn what_fails_at_one_node_counts_at_the_other(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let database = Arc::new(TestDatabase::migrated(backend).await);
+    let start = async || {
+        let node = TestNode::on(Arc::clone(&database)).clock(Arc::clone(&clock) as _).set(BEHIND_PROXY);
+        node.set("throttle.address_failures=20").start().await
+    };
+    let (a, b) = (start().await, start().await);
+    let root = administrator(&a).await;
+    let (account, secret) = create(&a, &root, &[]).await;
+    // All tests share this Redis, with one master key: an address of this test's own.
+    let host = database.texts("SELECT CAST(incarnation AS TEXT) FROM feed_head").await.swap_remove(0);
+    let from = format!("2001:db8:{}:{}::1", &host[..4], &host[4..8]);
+    for number in 0..20 {
+        assert_eq!(a.guess_client(&nobody(number), &from).await, Guess::Wrong);
+    }
+    assert!(matches!(a.guess_client(&nobody(20), &from).await, Guess::Wait(_)));
+    // The other node hears of it when it counts something itself.
+    assert_eq!(b.guess_client(&nobody(30), &from).await, Guess::Wrong);
+    // What succeeds counts nothing, so that the wait comes from the other node alone.
+    let refuses = async || match b.ask_as_client(&account.client_id, &secret, &from).await {
+        Ok(_) => false,
+        Err(refused) => matches!(guess_of(&refused), Guess::Wait(_)),
+    };
+    until("the other node refuses too", refuses).await;
+    a.stop().await;
+    b.remove().await;
+}

@@ -13,10 +13,11 @@ use crate::{
         user::{Label, User, UserState},
     },
     pb::v1,
-    service::{Consistency, IssuedTokens, LoginCommand, Policy, PublishedKey, RegisterCommand, ServiceError},
+    service::{Consistency, IssuedTokens, LoginCommand, Policy, PublishedKey, ServiceError},
 };
 
 mod attributes;
+pub(super) mod people;
 pub(super) mod service_accounts;
 pub(super) mod user_lists;
 pub(super) mod users;
@@ -29,11 +30,6 @@ pub(super) use crate::verifier::wire::{claims, inactive_reason, timestamp};
 const MAX_IDENTIFIER: usize = 1024;
 
 pub(super) mod role;
-
-pub(super) fn register(request: v1::RegisterRequest) -> Result<RegisterCommand, FieldViolations> {
-    let v1::RegisterRequest { email, username, password, display_name, passwordless: _, locale: _ } = request;
-    RegisterCommand::parse(&email, &username, &password, &display_name)
-}
 
 pub(super) fn login(request: v1::LoginRequest, origin: &Origin, policy: &Policy) -> Result<LoginCommand, ServiceError> {
     let v1::LoginRequest { identifier, password, device, audience, scope } = request;

@@ -174,6 +174,8 @@ impl Service {
                 let requests = self.store.purge_create_requests(self.clock.now().minus(REQUEST_RETENTION)).await?;
                 let secrets = self.store.purge_service_accounts().await?;
                 let imports = self.store.purge_imports(self.clock.now().minus(IMPORT_RETENTION)).await?;
+                let people = self.store.purge_people().await?;
+                tracing::debug!(people, "expired registrations, changes and codes deleted");
                 Ok::<_, crate::store::StoreError>((entries, keys, sessions, requests, secrets, imports))
             };
             match purged.await {

@@ -22,6 +22,7 @@ use crate::domain::{
 
 mod imports;
 mod outbox;
+mod people;
 mod refresh;
 mod roles;
 mod service_accounts;
@@ -29,6 +30,10 @@ mod users;
 
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
 pub use self::outbox::NewMessage;
+pub use self::people::{
+    EmailOutcome, EmailProof, MailedCode, Mailing, NewEmailChange, NewMailedCode, NewPhoneChange, NewRegistration,
+    PasswordReset, PeopleStore, PhoneOutcome, PhoneProof, WaitingRegistration,
+};
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
 pub use self::roles::{NewRole, RoleStore};
 pub use self::service_accounts::{
@@ -39,6 +44,7 @@ pub use self::users::{UserAct, UserAddition, UserAdminStore, UserListing};
 /// The whole store.
 pub trait Store:
     UserStore
+    + PeopleStore
     + UserAdminStore
     + WarrantStore
     + RoleStore
@@ -54,6 +60,7 @@ pub trait Store:
 
 impl<S> Store for S where
     S: UserStore
+        + PeopleStore
         + UserAdminStore
         + WarrantStore
         + RoleStore

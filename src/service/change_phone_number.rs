@@ -85,19 +85,25 @@ impl Service {
         code: &SecretString,
         context: &RequestContext,
     ) -> Result<(), ServiceError> {
-        self.admit(Target::Account(caller.user), context).await?;
+        // What is guessed at is counted in the row of the verification. Apart from the account's own count: a proof that somebody
+        // has a phone must not take failures at its second factor back.
+        let target = Target::Identifier(handle.expose());
+        self.admit(target, context).await?;
         let user = self.store.get_user(caller.user).await?.ok_or(ServiceError::AccessTokenInvalid)?;
-        let handle = self.handle_hash(handle);
-        let code = self.phone_code_hash(&handle, code);
+        let hash = self.handle_hash(handle);
+        let code = self.phone_code_hash(&hash, code);
         let news = self.news(&user, Notice::PhoneChanged);
-        let proof = PhoneProof { handle, user: user.id, code, news, origin: context.origin.clone() };
+        let proof = PhoneProof { handle: hash, user: user.id, code, news, origin: context.origin.clone() };
         match self.store.verify_phone(proof).await? {
-            PhoneOutcome::Changed => Ok(()),
+            PhoneOutcome::Changed => self.note_success(target).await,
             PhoneOutcome::WrongCode => {
-                self.note_failure(Target::Account(user.id), context).await?;
+                self.note_failure(target, context).await?;
                 Err(ServiceError::CodeInvalid)
             }
-            PhoneOutcome::Gone => Err(ServiceError::ChallengeInvalid),
+            PhoneOutcome::Gone => {
+                self.note_failure(target, context).await?;
+                Err(ServiceError::ChallengeInvalid)
+            }
         }
     }
 

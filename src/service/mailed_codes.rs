@@ -86,6 +86,11 @@ impl Service {
         self.admit(Target::Identifier(code.expose()), context).await
     }
 
+    /// Forgets that a code was looked at: it was good.
+    pub(super) async fn accepted_code(&self, code: &SecretString) -> Result<(), ServiceError> {
+        self.note_success(Target::Identifier(code.expose())).await
+    }
+
     /// Counts a code that was not good. The refusal is for the caller.
     pub(super) async fn refused_code(
         &self,

@@ -101,8 +101,6 @@ impl Service {
             // Nobody could sign in to it.
             self.needs_mail()?;
         }
-        let counted = registering(&command.email);
-        self.admit(Target::Identifier(&counted), context).await?;
         let (typed, key) = (command.email.as_typed(), command.email.key());
         let mailed = self.policy.sends_email && self.spend_message(typed, Some(key), context).await?;
         let hash = match &command.password {
@@ -179,14 +177,19 @@ impl Service {
 
     async fn create_at_once(&self, new: NewUser, mailed: bool, context: &RequestContext) -> Result<User, ServiceError> {
         let user = new.user.clone();
+        let counted = registering(&user.email);
+        self.admit(Target::Identifier(&counted), context).await?;
         let mailing = mailed.then(|| self.verification(Mailbox::of(&user)));
         let event = asked(Act::Registered, Some(user.id), context);
-        match self.store.register_user(new, mailing, event).await? {
+        let created = self.store.register_user(new, mailing, event).await?;
+        // Whoever tries addresses one after the other to see which are taken is slowed like one who guesses passwords.
+        match created {
+            CreateUser::EmailTaken => self.note_failure(Target::Identifier(&counted), context).await?,
+            CreateUser::Created | CreateUser::UsernameTaken => self.note_success(Target::Identifier(&counted)).await?,
+        }
+        match created {
             CreateUser::Created => Ok(user),
-            CreateUser::EmailTaken => {
-                self.note_failure(Target::Identifier(&registering(&user.email)), context).await?;
-                Err(ServiceError::EmailTaken)
-            }
+            CreateUser::EmailTaken => Err(ServiceError::EmailTaken),
             CreateUser::UsernameTaken => Err(ServiceError::UsernameTaken),
         }
     }

@@ -48,6 +48,8 @@ impl Service {
             self.store.record(asked(Act::CodeRefused, None, context)).await?;
             return Err(self.refused_code(code, context).await?);
         };
+        // Whatever may be wrong with the password, it is no guess at a code.
+        self.accepted_code(code).await?;
         let name = user.username.as_ref().map_or("", Username::as_str);
         let words: Vec<&str> =
             [user.email.key(), name, user.display_name.as_str()].into_iter().filter(|word| !word.is_empty()).collect();

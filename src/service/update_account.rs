@@ -2,12 +2,8 @@
 
 use super::{Principal, RequestContext, Service, ServiceError};
 use crate::{
-    domain::{
-        notice::{Notice, Recipient},
-        user::User,
-        users::UserChange,
-    },
-    store::{Refused, StoreError},
+    domain::{notice::Notice, user::User, users::UserChange},
+    store::{Refused, StoreError, port::NewMessage},
 };
 
 impl Service {
@@ -27,10 +23,7 @@ impl Service {
     pub async fn delete_account(&self, caller: Principal, context: &RequestContext) -> Result<(), ServiceError> {
         let user = self.recently_proved(caller).await?;
         // About nobody: it would go with the account.
-        let farewell = self.news(&user, Notice::AccountDeleted).map(|news| {
-            let to = Recipient::Email(user.email.clone());
-            self.message(None, to, user.locale.clone(), Notice::AccountDeleted, news.expire_time)
-        });
+        let farewell = self.news(&user, Notice::AccountDeleted).map(|news| NewMessage { user: None, ..news });
         let deleted = self.store.delete_account(user.id, farewell, context.origin.clone()).await;
         deleted.map_err(gone)
     }

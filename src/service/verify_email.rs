@@ -45,7 +45,11 @@ impl Service {
         let owner = changing.and_then(|code| code.user);
         let news = owner.and_then(|user| self.news(&user, Notice::EmailChanged));
         let proof = EmailProof { code: hash, news, origin: context.origin.clone() };
-        match self.store.verify_email(proof).await? {
+        let outcome = self.store.verify_email(proof).await?;
+        if outcome != EmailOutcome::Refused {
+            self.accepted_code(code).await?;
+        }
+        match outcome {
             EmailOutcome::Verified | EmailOutcome::Registered | EmailOutcome::Changed => Ok(false),
             EmailOutcome::AwaitingOther => Ok(true),
             EmailOutcome::EmailTaken => Err(ServiceError::EmailTaken),

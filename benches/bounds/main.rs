@@ -28,7 +28,17 @@ use report::{Bound, Report};
 
 /// What can be asked for.
 const PARTS: [&str; 11] = [
-    "embedded", "verify", "refresh", "sqlite", "login", "storm", "memory", "sidecar", "revocation", "enumeration", "users",
+    "embedded",
+    "verify",
+    "refresh",
+    "sqlite",
+    "login",
+    "storm",
+    "memory",
+    "sidecar",
+    "revocation",
+    "enumeration",
+    "users",
 ];
 
 fn main() {

@@ -27,9 +27,14 @@ pub(super) async fn create(settings: Settings, args: CreateAdmin) -> Result<Exit
     let hash = hash_password(&settings, password.clone(), &ambient).await?;
     let now = ambient.clock.now();
     let id = UserId::new(now, &random(&*ambient.entropy));
-    let command =
-        RegisterCommand { email: email.clone(), username, password, display_name: display_name.unwrap_or_default() };
-    let new = new_user(id, &command, hash, vec![ADMIN_ROLE.to_owned()], now);
+    let command = RegisterCommand {
+        email: email.clone(),
+        username,
+        password: Some(password),
+        display_name: display_name.unwrap_or_default(),
+        locale: None,
+    };
+    let new = new_user(id, &command, Some(hash), vec![ADMIN_ROLE.to_owned()], now);
     let event = |act| AuditEvent { actor: Actor::Operator, subject: Some(id.into()), act, origin: Origin::default() };
     let events = vec![event(Act::Registered), event(Act::RoleAssigned { role: ADMIN_ROLE.to_owned() })];
     let created = store.create_user(new, events).await?;

@@ -27,6 +27,8 @@ pub mod hot;
 #[cfg(feature = "server")]
 pub mod locale;
 #[cfg(feature = "server")]
+pub mod mailed_code;
+#[cfg(feature = "server")]
 pub mod notice;
 #[cfg(feature = "server")]
 pub mod password;

@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Handlers,
     call::{context, principal},
-    convert::{self, factors},
+    convert::{self, factors, people},
 };
 use crate::{pb::v1, pb::v1::account_service_server::AccountService, service::ServiceError};
 
@@ -67,30 +67,42 @@ impl AccountService for Handlers {
 
     async fn update_account(
         &self,
-        _request: Request<v1::UpdateAccountRequest>,
+        request: Request<v1::UpdateAccountRequest>,
     ) -> Result<Response<v1::UpdateAccountResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
+        let (expected, change) = people::update_account(request.into_inner()).map_err(ServiceError::from)?;
+        let user = self.service.update_account(caller, expected, change, &context).await?;
+        Ok(Response::new(v1::UpdateAccountResponse { user: Some(convert::user(user)) }))
     }
 
     async fn change_email(
         &self,
-        _request: Request<v1::ChangeEmailRequest>,
+        request: Request<v1::ChangeEmailRequest>,
     ) -> Result<Response<v1::ChangeEmailResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
+        let new_email = people::change_email(request.get_ref()).map_err(ServiceError::from)?;
+        self.service.change_email(caller, new_email, &context).await?;
+        Ok(Response::new(v1::ChangeEmailResponse {}))
     }
 
     async fn change_phone_number(
         &self,
-        _request: Request<v1::ChangePhoneNumberRequest>,
+        request: Request<v1::ChangePhoneNumberRequest>,
     ) -> Result<Response<v1::ChangePhoneNumberResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
+        let number = people::change_phone_number(request.get_ref()).map_err(ServiceError::from)?;
+        let begun = self.service.change_phone_number(caller, number, &context).await?;
+        Ok(Response::new(people::phone_verification(begun)))
     }
 
     async fn verify_phone_number(
         &self,
-        _request: Request<v1::VerifyPhoneNumberRequest>,
+        request: Request<v1::VerifyPhoneNumberRequest>,
     ) -> Result<Response<v1::VerifyPhoneNumberResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
+        let (handle, code) = people::verify_phone_number(request.into_inner()).map_err(ServiceError::from)?;
+        self.service.verify_phone_number(caller, &handle, &code, &context).await?;
+        Ok(Response::new(v1::VerifyPhoneNumberResponse {}))
     }
 
     async fn enroll_totp(
@@ -133,8 +145,10 @@ impl AccountService for Handlers {
 
     async fn delete_account(
         &self,
-        _request: Request<v1::DeleteAccountRequest>,
+        request: Request<v1::DeleteAccountRequest>,
     ) -> Result<Response<v1::DeleteAccountResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
+        self.service.delete_account(caller, &context).await?;
+        Ok(Response::new(v1::DeleteAccountResponse {}))
     }
 }

@@ -2,15 +2,19 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, Peer, call::context, convert};
+use super::{
+    Handlers, Peer,
+    call::context,
+    convert::{self, people},
+};
 use crate::{pb::v1, pb::v1::auth_service_server::AuthService, service::ServiceError, tls};
 
 #[tonic::async_trait]
 impl AuthService for Handlers {
     async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<v1::RegisterResponse>, Status> {
         let context = context(&request, &self.service)?;
-        let command = convert::register(request.into_inner()).map_err(ServiceError::from)?;
-        let user = self.service.register(command, &context).await?;
+        let fields = people::register(request.into_inner());
+        let user = self.service.register(fields, &context).await?;
         Ok(Response::new(v1::RegisterResponse { user: Some(convert::user(user)) }))
     }
 
@@ -99,29 +103,41 @@ impl AuthService for Handlers {
 
     async fn send_email_verification(
         &self,
-        _request: Request<v1::SendEmailVerificationRequest>,
+        request: Request<v1::SendEmailVerificationRequest>,
     ) -> Result<Response<v1::SendEmailVerificationResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let context = context(&request, &self.service)?;
+        let email = people::send_email_verification(request.get_ref()).map_err(ServiceError::from)?;
+        self.service.send_email_verification(email, &context).await?;
+        Ok(Response::new(v1::SendEmailVerificationResponse {}))
     }
 
     async fn verify_email(
         &self,
-        _request: Request<v1::VerifyEmailRequest>,
+        request: Request<v1::VerifyEmailRequest>,
     ) -> Result<Response<v1::VerifyEmailResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let context = context(&request, &self.service)?;
+        let code = people::verify_email(request.into_inner()).map_err(ServiceError::from)?;
+        let awaiting_other_address = self.service.verify_email(&code, &context).await?;
+        Ok(Response::new(v1::VerifyEmailResponse { awaiting_other_address }))
     }
 
     async fn request_password_reset(
         &self,
-        _request: Request<v1::RequestPasswordResetRequest>,
+        request: Request<v1::RequestPasswordResetRequest>,
     ) -> Result<Response<v1::RequestPasswordResetResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let context = context(&request, &self.service)?;
+        let identifier = people::request_password_reset(request.into_inner()).map_err(ServiceError::from)?;
+        self.service.request_password_reset(&identifier, &context).await?;
+        Ok(Response::new(v1::RequestPasswordResetResponse {}))
     }
 
     async fn reset_password(
         &self,
-        _request: Request<v1::ResetPasswordRequest>,
+        request: Request<v1::ResetPasswordRequest>,
     ) -> Result<Response<v1::ResetPasswordResponse>, Status> {
-        Err(Status::unimplemented("not built yet"))
+        let context = context(&request, &self.service)?;
+        let (code, password) = people::reset_password(request.into_inner()).map_err(ServiceError::from)?;
+        self.service.reset_password(&code, password, &context).await?;
+        Ok(Response::new(v1::ResetPasswordResponse {}))
     }
 }

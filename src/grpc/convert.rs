@@ -12,11 +12,12 @@ use crate::{
         user::{User, UserState},
     },
     pb::v1,
-    service::{Consistency, IssuedTokens, PublishedKey, RegisterCommand, ServiceError},
+    service::{Consistency, IssuedTokens, PublishedKey, ServiceError},
 };
 
 mod attributes;
 pub(super) mod factors;
+pub(super) mod people;
 pub(super) mod service_accounts;
 pub(super) mod sign_in;
 pub(super) mod user_lists;
@@ -27,11 +28,6 @@ pub(super) use self::attributes::{attributes, structure};
 pub(super) use crate::verifier::wire::{claims, inactive_reason, timestamp};
 
 pub(super) mod role;
-
-pub(super) fn register(request: v1::RegisterRequest) -> Result<RegisterCommand, FieldViolations> {
-    let v1::RegisterRequest { email, username, password, display_name, passwordless: _, locale: _ } = request;
-    RegisterCommand::parse(&email, &username, &password, &display_name)
-}
 
 /// A token, which must not be empty. What else is wrong with it shows when it is checked.
 pub(super) fn token(field: &'static str, text: String) -> Result<SecretString, FieldViolation> {

@@ -190,6 +190,8 @@ impl Service {
                 let imports = self.store.purge_imports(self.clock.now().minus(IMPORT_RETENTION)).await?;
                 let challenges = self.store.purge_challenges(self.clock.now()).await?;
                 tracing::debug!(challenges, "challenges forgotten");
+                let people = self.store.purge_people().await?;
+                tracing::debug!(people, "expired registrations, changes and codes deleted");
                 Ok::<_, crate::store::StoreError>((entries, keys, sessions, requests, secrets, imports))
             };
             match purged.await {

@@ -25,6 +25,7 @@ mod challenges;
 mod factors;
 mod imports;
 mod outbox;
+mod people;
 mod refresh;
 mod roles;
 mod service_accounts;
@@ -38,6 +39,10 @@ pub use self::challenges::{
 pub use self::factors::{FactorAct, FactorChange, FactorStore, NewTotp, TotpConfirmation, TotpFactor};
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
 pub use self::outbox::NewMessage;
+pub use self::people::{
+    EmailOutcome, EmailProof, MailedCode, Mailing, NewEmailChange, NewMailedCode, NewPhoneChange, NewRegistration,
+    PasswordReset, PeopleStore, PhoneOutcome, PhoneProof, WaitingRegistration,
+};
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
 pub use self::roles::{NewRole, RoleStore};
 pub use self::service_accounts::{
@@ -49,6 +54,7 @@ pub use self::users::{UserAct, UserAddition, UserAdminStore, UserListing};
 /// The whole store.
 pub trait Store:
     UserStore
+    + PeopleStore
     + UserAdminStore
     + FactorStore
     + WarrantStore
@@ -67,6 +73,7 @@ pub trait Store:
 
 impl<S> Store for S where
     S: UserStore
+        + PeopleStore
         + UserAdminStore
         + FactorStore
         + WarrantStore

@@ -38,7 +38,7 @@ fn parse_user_id(field: &'static str, text: &str) -> Result<UserId, FieldViolati
 }
 
 /// The revision that an etag stands for; none for an empty one. What never was an etag is no user's: their revisions begin at 1.
-fn expected_revision(text: &str) -> Option<i64> {
+pub(super) fn expected_revision(text: &str) -> Option<i64> {
     if text.is_empty() {
         return None;
     }
@@ -217,7 +217,7 @@ fn change(user: v1::User, paths: &[String], violations: &mut FieldViolations) ->
 }
 
 /// What an empty text says is not there.
-fn optional<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, E> {
+pub(super) fn optional<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, E> {
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 

@@ -67,7 +67,10 @@ impl UserAdminStore for Database {
             Box::pin(async move {
                 let (user, _) = tx.user_to_act_on(act).await?;
                 check_revision(&user, *expected)?;
-                tx.update_user(act, &user, change).await?;
+                let fields = tx.write_change(&user, change).await?;
+                if !fields.is_empty() {
+                    tx.audit_act(act, Act::UserUpdated { fields }).await?;
+                }
                 tx.user(user.id).await
             })
         })
@@ -170,7 +173,7 @@ impl UserAdminStore for Database {
 }
 
 /// Refuses if the user has changed since its revision was read.
-fn check_revision(user: &User, expected: Option<i64>) -> Result<(), StoreError> {
+pub(super) fn check_revision(user: &User, expected: Option<i64>) -> Result<(), StoreError> {
     match expected {
         Some(revision) if revision != user.revision => Err(Refused::EtagMismatch.into()),
         Some(_) | None => Ok(()),
@@ -196,11 +199,12 @@ impl Tx {
         row.map(User::try_from).transpose()?.ok_or_else(|| Refused::NoUser.into())
     }
 
-    async fn update_user(&mut self, act: &UserAct, user: &User, change: &UserChange) -> Result<(), StoreError> {
+    /// Writes what differs. The names of the fields that do.
+    pub(super) async fn write_change(&mut self, user: &User, change: &UserChange) -> Result<Vec<String>, StoreError> {
         let now = self.now();
         let (changed, fields) = change.apply(user, now);
         if fields.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let update = sqlx::query(
             "UPDATE users SET email = $1, email_key = $2, email_verified_time = $3, username = $4, display_name = $5, \
@@ -217,8 +221,7 @@ impl Tx {
         .bind(changed.phone_number.as_ref().map(PhoneNumber::as_str))
         .bind(changed.locale.as_ref().map(Locale::as_str));
         update.execute(self.conn()).await.map_err(what_is_taken)?;
-        let fields = fields.into_iter().map(str::to_owned).collect();
-        self.audit_act(act, Act::UserUpdated { fields }).await
+        Ok(fields.into_iter().map(str::to_owned).collect())
     }
 
     async fn set_state(&mut self, user: &User, state: UserState) -> Result<(), StoreError> {
@@ -234,7 +237,7 @@ impl Tx {
 
     /// Deletes a user with everything that is kept of the user alone. What the audit trail has that is personal cannot be
     /// read any more.
-    async fn erase(&mut self, user: &User) -> Result<(), StoreError> {
+    pub(super) async fn erase(&mut self, user: &User) -> Result<(), StoreError> {
         self.lock_sessions_of(user.id).await?;
         self.revoke(Revocation::User { user: user.id, epoch: user.epoch + 1, spared: None });
         sqlx::query("DELETE FROM users WHERE id = $1").bind(user.id).execute(self.conn()).await?;
@@ -244,7 +247,7 @@ impl Tx {
 }
 
 /// Which unique key is in the way, if that is what went wrong. Postgres names the constraint, SQLite the column.
-fn what_is_taken(error: sqlx::Error) -> StoreError {
+pub(super) fn what_is_taken(error: sqlx::Error) -> StoreError {
     match error.as_database_error() {
         Some(cause) if cause.is_unique_violation() => {
             let key = cause.constraint().unwrap_or(cause.message());

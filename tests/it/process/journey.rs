@@ -146,7 +146,9 @@ async fn an_account_without_a_password_lives_by_codes(backend: Backend) {
 
     // A first password.
     account(&server, &tokens, "ChangePassword", &json!({"newPassword": PASSWORD})).await;
-    assert!(call(&server, &auth("Login"), &json!({"identifier": EMAIL, "password": PASSWORD})).await["tokens"].is_object());
+    assert!(
+        call(&server, &auth("Login"), &json!({"identifier": EMAIL, "password": PASSWORD})).await["tokens"].is_object()
+    );
     server.kill().await;
     place.remove().await;
 }

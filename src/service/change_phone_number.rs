@@ -1,0 +1,118 @@
+//! `ChangePhoneNumber` and `VerifyPhoneNumber`.
+
+use std::time::Duration;
+
+use super::{Principal, RequestContext, Service, ServiceError, throttle::Target};
+use crate::{
+    crypto::{
+        Purpose,
+        keyed::{mint, mint_digits},
+    },
+    domain::{
+        mailed_code::CodeHash,
+        notice::{Notice, Recipient},
+        phone::PhoneNumber,
+        secret::SecretString,
+        time::Timestamp,
+        user::User,
+    },
+    store::port::{Change, NewPhoneChange, PhoneOutcome, PhoneProof},
+};
+
+/// For how long a code that is sent to a phone is good (NIST SP 800-63B-4 section 3.1.3.2: at most 10 minutes).
+const LIFETIME: Duration = Duration::from_mins(10);
+
+/// A change of phone number that waits for its code.
+#[derive(Debug)]
+pub struct PhoneVerification {
+    /// What it is called by.
+    pub handle: SecretString,
+    /// When its code is no longer good.
+    pub expire_time: Timestamp,
+}
+
+impl Service {
+    /// Sends a code to the new number, or removes the one there is at once.
+    pub async fn change_phone_number(
+        &self,
+        caller: Principal,
+        number: Option<PhoneNumber>,
+        context: &RequestContext,
+    ) -> Result<Option<PhoneVerification>, ServiceError> {
+        let user = self.recently_proved(caller).await?;
+        let Some(number) = number else {
+            let news = self.news(&user, Notice::PhoneChanged);
+            return match self.store.remove_phone(user.id, news, context.origin.clone()).await? {
+                Change::Done => Ok(None),
+                Change::Conflict => Err(ServiceError::AccessTokenInvalid),
+            };
+        };
+        if !self.policy.sends_sms {
+            return Err(ServiceError::DeliveryUnavailable);
+        }
+        self.send_to_phone(user, number, context).await.map(Some)
+    }
+
+    async fn send_to_phone(
+        &self,
+        user: User,
+        number: PhoneNumber,
+        context: &RequestContext,
+    ) -> Result<PhoneVerification, ServiceError> {
+        let sent = self.spend_message(number.as_str(), Some(number.as_str()), context).await?;
+        let (handle, code) = (mint("vch_", &*self.entropy), mint_digits(&*self.entropy));
+        let expire_time = self.clock.now().plus(LIFETIME);
+        let (to, notice) = if sent {
+            (Recipient::Sms(number.clone()), Notice::VerifyPhone { code: code.expose().to_owned() })
+        } else {
+            (Recipient::Nobody, Notice::Nothing)
+        };
+        let message = self.message(Some(user.id), to, user.locale.clone(), notice, expire_time);
+        let hash = self.handle_hash(&handle);
+        let code = self.phone_code_hash(&hash, &code);
+        let change = NewPhoneChange { handle: hash, user, number, code, message, expire_time };
+        match self.store.begin_phone_change(change).await? {
+            Change::Done => Ok(PhoneVerification { handle, expire_time }),
+            Change::Conflict => Err(ServiceError::Conflict),
+        }
+    }
+
+    /// Makes the change with the code that was sent.
+    pub async fn verify_phone_number(
+        &self,
+        caller: Principal,
+        handle: &SecretString,
+        code: &SecretString,
+        context: &RequestContext,
+    ) -> Result<(), ServiceError> {
+        // What is guessed at is counted in the row of the verification. Apart from the account's own count: a proof that somebody
+        // has a phone must not take failures at its second factor back.
+        let target = Target::Identifier(handle.expose());
+        self.admit(target, context).await?;
+        let user = self.store.get_user(caller.user).await?.ok_or(ServiceError::AccessTokenInvalid)?;
+        let hash = self.handle_hash(handle);
+        let code = self.phone_code_hash(&hash, code);
+        let news = self.news(&user, Notice::PhoneChanged);
+        let proof = PhoneProof { handle: hash, user: user.id, code, news, origin: context.origin.clone() };
+        match self.store.verify_phone(proof).await? {
+            PhoneOutcome::Changed => self.note_success(target).await,
+            PhoneOutcome::WrongCode => {
+                self.note_failure(target, context).await?;
+                Err(ServiceError::CodeInvalid)
+            }
+            PhoneOutcome::Gone => {
+                self.note_failure(target, context).await?;
+                Err(ServiceError::ChallengeInvalid)
+            }
+        }
+    }
+
+    fn handle_hash(&self, handle: &SecretString) -> CodeHash {
+        self.hasher.hash(Purpose::Challenge, b"", handle.expose().as_bytes())
+    }
+
+    /// A code is short, so what is stored of it depends on what it answers.
+    fn phone_code_hash(&self, handle: &CodeHash, code: &SecretString) -> CodeHash {
+        self.hasher.hash(Purpose::OneTimeCode, handle, code.expose().as_bytes())
+    }
+}

@@ -1,0 +1,86 @@
+//! `RequestPasswordReset` and `ResetPassword`: a new password for whoever reads the account's mail.
+
+use super::{
+    RequestContext, Service, ServiceError,
+    mailed_codes::{Mailbox, asked},
+    password_rules::ChosenFor,
+    throttle::Target,
+};
+use crate::{
+    domain::{
+        audit::Act,
+        mailed_code::{CodeHash, CodePurpose},
+        notice::Notice,
+        password::Password,
+        secret::SecretString,
+        user::{Identifier, User, UserState, Username},
+    },
+    store::port::PasswordReset,
+};
+
+impl Service {
+    /// Mails a code to the owner of an account, if there is one who may sign in.
+    pub async fn request_password_reset(&self, identifier: &str, context: &RequestContext) -> Result<(), ServiceError> {
+        self.needs_mail()?;
+        let user = match Identifier::parse(identifier) {
+            Some(identifier) => self.store.find_user(identifier).await?,
+            None => None,
+        };
+        let to = Mailbox::of_active(user.as_ref());
+        let sent = self.spend_message(identifier, to.key(), context).await?;
+        let to = if sent { to } else { Mailbox::default() };
+        let event = asked(Act::PasswordResetRequested, user.map(|user| user.id), context);
+        let mailing = self.mailing(CodePurpose::Reset, to, |code| Notice::ResetPassword { code });
+        Ok(self.store.send_code(mailing, event).await?)
+    }
+
+    /// Sets a new password. The code is used up in the transaction that stores the hash, and not before: a password that will
+    /// not do, or a server that has no time to hash it, leaves it good.
+    pub async fn reset_password(
+        &self,
+        code: &SecretString,
+        password: Password,
+        context: &RequestContext,
+    ) -> Result<(), ServiceError> {
+        self.admit_code(code, context).await?;
+        let hash = self.code_hash(CodePurpose::Reset, code.expose());
+        let Some(user) = self.owner_of(hash).await? else {
+            self.store.record(asked(Act::CodeRefused, None, context)).await?;
+            return Err(self.refused_code(code, context).await?);
+        };
+        // Whatever may be wrong with the password, it is no guess at a code.
+        self.accepted_code(code).await?;
+        let name = user.username.as_ref().map_or("", Username::as_str);
+        let words: Vec<&str> =
+            [user.email.key(), name, user.display_name.as_str()].into_iter().filter(|word| !word.is_empty()).collect();
+        let (field, second_factor) = ("new_password", user.totp_enrolled);
+        let chosen_for = ChosenFor { field, user: Some(user.id), words: &words, second_factor };
+        self.check_chosen(&password, chosen_for, context).await?;
+        let password = self.passwords.hash(password, self.random(), self.hash_deadline(context)).await?;
+        let news = self.news(&user, Notice::PasswordChanged);
+        let reset = PasswordReset { code: hash, password, news, origin: context.origin.clone() };
+        if !self.store.reset_password(reset).await? {
+            return Err(self.refused_code(code, context).await?);
+        }
+        self.forget_failures(&user).await
+    }
+
+    /// Whose password a code may set, as far as can be seen before it is used.
+    async fn owner_of(&self, code: CodeHash) -> Result<Option<User>, ServiceError> {
+        let Some(code) = self.store.find_code(code).await? else { return Ok(None) };
+        let live = code.purpose == CodePurpose::Reset && code.expire_time > self.clock.now();
+        let bound = |user: &User| {
+            user.state == UserState::Active && user.epoch == code.epoch && user.email.key() == code.email_key
+        };
+        Ok(code.user.filter(|user| live && bound(user)))
+    }
+
+    /// Whoever set a new password may use it at once, however often the old one was guessed at.
+    async fn forget_failures(&self, user: &User) -> Result<(), ServiceError> {
+        self.note_success(Target::Identifier(user.email.key())).await?;
+        if let Some(name) = &user.username {
+            self.note_success(Target::Identifier(name.as_str())).await?;
+        }
+        self.note_success(Target::Account(user.id)).await
+    }
+}

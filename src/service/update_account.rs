@@ -1,0 +1,38 @@
+//! `UpdateAccount` and `DeleteAccount`.
+
+use super::{Principal, RequestContext, Service, ServiceError};
+use crate::{
+    domain::{notice::Notice, user::User, users::UserChange},
+    store::{Refused, StoreError, port::NewMessage},
+};
+
+impl Service {
+    /// Changes what is known of the caller, if the account's revision is the one expected.
+    pub async fn update_account(
+        &self,
+        caller: Principal,
+        expected: Option<i64>,
+        change: UserChange,
+        context: &RequestContext,
+    ) -> Result<User, ServiceError> {
+        let updated = self.store.update_account(caller.user, expected, change, context.origin.clone()).await;
+        updated.map_err(gone)
+    }
+
+    /// Deletes the caller's account for good.
+    pub async fn delete_account(&self, caller: Principal, context: &RequestContext) -> Result<(), ServiceError> {
+        let user = self.recently_proved(caller).await?;
+        // About nobody: it would go with the account.
+        let farewell = self.news(&user, Notice::AccountDeleted).map(|news| NewMessage { user: None, ..news });
+        let deleted = self.store.delete_account(user.id, farewell, context.origin.clone()).await;
+        deleted.map_err(gone)
+    }
+}
+
+/// A token of an account that is gone, or suspended, is no longer accepted.
+fn gone(error: StoreError) -> ServiceError {
+    match error {
+        StoreError::Refused(Refused::NoUser) => ServiceError::AccessTokenInvalid,
+        other => other.into(),
+    }
+}

@@ -1,0 +1,50 @@
+//! What people change of their own accounts, down to deleting them.
+
+use super::{Tx, user_admin::check_revision};
+use crate::{
+    domain::{
+        audit::{Act, Origin},
+        id::UserId,
+        user::User,
+        users::UserChange,
+    },
+    store::{Refused, StoreError, port::NewMessage},
+};
+
+impl Tx {
+    pub(super) async fn update_account(
+        &mut self,
+        id: UserId,
+        expected: Option<i64>,
+        change: &UserChange,
+        origin: &Origin,
+    ) -> Result<User, StoreError> {
+        let Some(user) = self.hold_active_user(id).await? else { return Err(Refused::NoUser.into()) };
+        check_revision(&user, expected)?;
+        let fields = self.write_change(&user, change).await?;
+        if fields.is_empty() {
+            return Ok(user);
+        }
+        let name = change.username.as_ref().and_then(Option::as_ref);
+        if name != user.username.as_ref() && self.is_reserved(name).await? {
+            return Err(Refused::UsernameTaken.into());
+        }
+        self.audit_own(id, Act::AccountUpdated { fields }, origin).await?;
+        self.user(id).await
+    }
+
+    pub(super) async fn delete_account(
+        &mut self,
+        id: UserId,
+        farewell: Option<&NewMessage>,
+        origin: &Origin,
+    ) -> Result<(), StoreError> {
+        let Some(user) = self.hold_active_user(id).await? else { return Err(Refused::NoUser.into()) };
+        self.keep_an_administrator(&user).await?;
+        self.erase(&user).await?;
+        if let Some(farewell) = farewell {
+            self.enqueue(farewell).await?;
+        }
+        self.audit_own(id, Act::AccountDeleted, origin).await
+    }
+}

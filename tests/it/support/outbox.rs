@@ -79,7 +79,8 @@ pub(crate) async fn outbox_messages(database: &TestDatabase) -> Vec<Message> {
 /// The newest code that was sent to an address or a number.
 pub(crate) async fn outbox_code(database: &TestDatabase, to: &str) -> String {
     let messages = outbox_messages(database).await;
-    let code = messages.iter().rev().filter(|message| outbox_is_to(message, to)).find_map(|m| outbox_code_in(&m.notice));
+    let code =
+        messages.iter().rev().filter(|message| outbox_is_to(message, to)).find_map(|m| outbox_code_in(&m.notice));
     code.unwrap_or_else(|| panic!("no code was sent there"))
 }
 

@@ -1,0 +1,3 @@
+//! How people get in, stay in, and get back in.
+
+mod factors;

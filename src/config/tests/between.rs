@@ -244,6 +244,18 @@ fn keys_are_found_at_the_issuer_or_where_the_port_is_bound() {
 }
 
 #[test]
+fn apps_show_the_issuers_host_unless_they_are_told_otherwise() {
+    let totp_issuer = |sets: &[&str]| Given::sets(sets).load().unwrap().factors.totp_issuer;
+    assert_eq!(totp_issuer(&["issuer=https://id.example:8443/base"]), "id.example");
+    assert_eq!(totp_issuer(&["issuer=https://id.example", "factors.totp_issuer=Example Ltd."]), "Example Ltd.");
+    // Nothing that a colon is in, nor what is no host.
+    assert_eq!(totp_issuer(&["issuer=http://[::1]:50052"]), "Vouchsafe");
+    assert_eq!(totp_issuer(&["issuer=urn:example:id", "http.public_url=https://h"]), "Vouchsafe");
+    let long = format!("issuer=https://{}.example", "a".repeat(60));
+    assert_eq!(totp_issuer(&[&long]), "Vouchsafe", "too long to be shown");
+}
+
+#[test]
 fn secrets_are_shown_nowhere() {
     let settings = Given::sets(&[POSTGRES, ISSUER, MASTER_KEY]).load().unwrap();
     let dump = settings.redacted_dump();

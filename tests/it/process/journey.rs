@@ -67,7 +67,7 @@ async fn refusal(server: &Server, rpc: &str, request: &Value) -> String {
 
 /// What an authenticator app shows `steps` steps from now.
 async fn app(uri: &str, steps: i32) -> String {
-    finish(python("totp.py", &[uri, &steps.to_string()]), "").await.ok().trim().to_owned()
+    finish(python("totp.py", &["shows", uri, &steps.to_string()]), "").await.ok().trim().to_owned()
 }
 
 async fn an_account_from_its_registration_over_a_lost_phone_to_its_end(backend: Backend) {

@@ -13,6 +13,7 @@ use tokio::{
 };
 use tonic::{Request, Status, transport::Channel};
 use vouchsafe::{
+    crypto::machine_date,
     pb::v1::{
         self, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
         service_account_admin_service_client::ServiceAccountAdminServiceClient,
@@ -23,7 +24,8 @@ use vouchsafe::{
 
 use super::on_both_databases;
 use crate::support::{
-    Backend, Collector, MASTER_KEY, TestDatabase, TestNode, bearer, login_request, reason, surely_later, wire::get,
+    Backend, Collector, MASTER_KEY, TestDatabase, TestNode, bearer, factors_codes, login_request, reason, surely_later,
+    wire::get,
 };
 
 on_both_databases!(no_secret_is_written_down_anywhere);
@@ -121,6 +123,8 @@ struct Caller {
     account: AccountServiceClient<Channel>,
     services: ServiceAccountAdminServiceClient<Channel>,
     tokens: Vec<v1::TokenPair>,
+    /// What else was given out.
+    secrets: Vec<String>,
 }
 
 impl Caller {
@@ -256,6 +260,34 @@ impl Caller {
         }
     }
 
+    /// A second factor, as it is meant and as it is not, for an account of its own.
+    async fn factor_it(&mut self) {
+        let email = "canary.factors@example.com";
+        self.register(email, PASSWORD).await.unwrap();
+        let tokens = self.login(email, PASSWORD).await.unwrap();
+        let access = &tokens.access_token;
+        for qr_code_format in [1, 2] {
+            let asked = bearer(access, v1::EnrollTotpRequest { qr_code_format });
+            let enrolment = self.account.enroll_totp(asked).await.unwrap().into_inner();
+            let code = factors_codes(&enrolment.secret, &[machine_date().as_seconds()]).await.swap_remove(0);
+            self.secrets.extend([enrolment.secret, enrolment.otpauth_uri]);
+            for code in [GARBAGE, NEW_PASSWORD, access] {
+                let wrong = bearer(access, v1::ConfirmTotpRequest { code: code.to_owned() });
+                assert_eq!(reason(&self.account.confirm_totp(wrong).await.unwrap_err()), "CODE_INVALID");
+            }
+            if qr_code_format == 2 {
+                let right = bearer(access, v1::ConfirmTotpRequest { code });
+                let confirmed = self.account.confirm_totp(right).await.unwrap().into_inner();
+                self.secrets.extend(confirmed.recovery_codes);
+            }
+        }
+        let access = self.refresh(&tokens.refresh_token).await.unwrap().access_token;
+        let more = bearer(&access, v1::GenerateRecoveryCodesRequest {});
+        let more = self.account.generate_recovery_codes(more).await.unwrap().into_inner();
+        self.secrets.extend(more.recovery_codes);
+        assert_eq!(self.secrets.len(), 4 + 20);
+    }
+
     /// Every RPC as it is not.
     async fn misuse_it(&mut self) {
         self.register(EMAIL, PASSWORD).await.unwrap_err();
@@ -330,15 +362,16 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     let channel = process.connect().await;
     let (auth, account) = (AuthServiceClient::new(channel.clone()), AccountServiceClient::new(channel.clone()));
     let services = ServiceAccountAdminServiceClient::new(channel.clone());
-    let mut caller = Caller { auth, account, services, tokens: Vec::new() };
+    let mut caller = Caller { auth, account, services, tokens: Vec::new(), secrets: Vec::new() };
     caller.use_it().await;
     caller.serve_it(&database).await;
     caller.manage_users(UserAdminServiceClient::new(channel)).await;
+    caller.factor_it().await;
     caller.misuse_it().await;
     let hash = database.texts("SELECT password_hash FROM users").await.swap_remove(0);
     assert!(hash.starts_with("$argon2id$"));
     caller.break_it(&database).await;
-    let tokens = std::mem::take(&mut caller.tokens);
+    let (tokens, given) = (std::mem::take(&mut caller.tokens), std::mem::take(&mut caller.secrets));
     drop(caller);
     let (status, scrape) = get(process.http, "/metrics").await;
     assert_eq!(status, 200);
@@ -353,6 +386,7 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     let mut secrets: Vec<String> =
         [PASSWORD, NEW_PASSWORD, WRONG_PASSWORD, TYPED, GARBAGE, MASTER_KEY].map(String::from).into();
     secrets.push("canary-password".into());
+    secrets.extend(given);
     secrets.extend(tokens.iter().flat_map(|t| [parts(&t.access_token), parts(&t.refresh_token)].concat()));
     assert!(secrets.len() > 30, "the tokens are among them");
     // The header of every token is the same and no secret.
@@ -407,6 +441,8 @@ async fn assert_nothing_is_stored(database: &TestDatabase, secrets: &[String]) {
         "service_accounts",
         "service_account_secrets",
         "create_requests",
+        "totp_factors",
+        "recovery_codes",
     ] {
         let dump = database.dump(table).await;
         assert!(!dump.is_empty(), "{table}");

@@ -63,6 +63,7 @@ async fn what_cannot_be_undone_is_not_done_without_a_terminal(backend: Backend) 
     for command in [
         &["user", "delete", "root@example.com"][..],
         &["user", "suspend", "root@example.com"],
+        &["user", "remove-factors", "root@example.com"],
         &["user", "revoke-sessions", "root@example.com"],
         &["role", "delete", "admin"],
         &["service-account", "delete", client_id],

@@ -72,6 +72,7 @@ async fn users_live(world: World) {
 
     change(&world, &ada).await;
     roles(&world, id).await;
+    factors(&world, id).await;
     bar(&world, id).await;
 
     assert_eq!(world.json(&["user", "delete", "ada@example.com", "--yes"]).await, json!({}));
@@ -127,6 +128,34 @@ async fn roles(world: &World, id: &str) {
     let renewed = world.client.refresh(&tokens.refresh_token).await.unwrap();
     assert_eq!(world.client.claims(&renewed.access_token).await.roles, ["support"]);
     world.refused(&["user", "assign-role", id, "nonsense"], "ROLE_NOT_FOUND").await;
+}
+
+/// An app that nobody has, and a recovery code of it.
+async fn factors(world: &World, id: &str) {
+    let tokens = world.client.login("ada").await.unwrap();
+    let database = &world.place.database;
+    let (user, bytes) = (database.id(&id.parse().unwrap()), database.bytes("00"));
+    for row in [
+        format!(
+            "totp_factors (user_id, id, seed_sealed, create_time, confirm_time, last_step) VALUES ({user}, {user}, {bytes}, 0, 0, 0)"
+        ),
+        format!("recovery_codes (user_id, code_hash, create_time) VALUES ({user}, {bytes}, 0)"),
+    ] {
+        database.execute(&format!("INSERT INTO {row}")).await;
+    }
+    assert_eq!(world.json(&["user", "remove-factors", "ada", "--yes"]).await, json!({}));
+    for table in ["totp_factors", "recovery_codes"] {
+        assert_eq!(database.integer(&format!("SELECT COUNT(*) FROM {table}")).await, 0);
+    }
+    until("the token is refused", async || {
+        let answer = world.client.check(&tokens.access_token, Consistency::Local).await.unwrap();
+        (!answer.active).then_some(())
+    })
+    .await;
+    let session = world.client.login("ada").await.unwrap();
+    assert_eq!(world.json(&["user", "remove-factors", id, "--yes"]).await, json!({}), "once is enough");
+    world.client.refresh(&session.refresh_token).await.unwrap();
+    world.refused(&["user", "remove-factors", "nobody", "--yes"], "USER_NOT_FOUND").await;
 }
 
 async fn bar(world: &World, id: &str) {

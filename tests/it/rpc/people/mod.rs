@@ -1,4 +1,5 @@
 //! The life of a person's account, as its owner and those who are not its owner meet it.
 
+mod factors;
 mod guessing;
 mod throttle;

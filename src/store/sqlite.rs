@@ -167,6 +167,7 @@ pub(super) fn migrator() -> Migrator {
         (1, "initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
         (2, "administration", include_str!("../../migrations/sqlite/0002_administration.sql")),
         (3, "revoked_keys", include_str!("../../migrations/sqlite/0003_revoked_keys.sql")),
+        (4, "people", include_str!("../../migrations/sqlite/0004_people.sql")),
     ])
 }
 

@@ -190,7 +190,19 @@ fn key_entries(keys: &Keys) -> Vec<(&'static str, Value)> {
 }
 
 fn password_entries(passwords: &Passwords) -> Vec<(&'static str, Value)> {
-    let Passwords { memory_kib, iterations, parallelism, threads, queue, niceness, max_wait } = passwords;
+    let Passwords {
+        memory_kib,
+        iterations,
+        parallelism,
+        threads,
+        queue,
+        niceness,
+        max_wait,
+        min_strength,
+        history,
+        breached_file,
+    } = passwords;
+    let breached_file = breached_file.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
     vec![
         ("passwords.memory_kib", number(*memory_kib)),
         ("passwords.iterations", number(*iterations)),
@@ -199,5 +211,8 @@ fn password_entries(passwords: &Passwords) -> Vec<(&'static str, Value)> {
         ("passwords.queue", count(*queue)),
         ("passwords.niceness", number(*niceness)),
         ("passwords.max_wait", span(*max_wait)),
+        ("passwords.min_strength", number(*min_strength)),
+        ("passwords.history", number(*history)),
+        ("passwords.breached_file", text(&breached_file)),
     ]
 }

@@ -22,6 +22,9 @@ pub const MIN_CHARS_WITH_SECOND_FACTOR: usize = 8;
 /// The highest demand on strength there is.
 pub const MAX_STRENGTH: u8 = 4;
 
+/// The most former passwords of a user that are kept.
+pub const MAX_HISTORY: u32 = 24;
+
 /// Why a password must not be chosen. The text is for whoever chose it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Weakness {

@@ -6,11 +6,13 @@ use std::{
     thread,
 };
 
+use super::StartError;
 use crate::{
+    breached::Filter,
     config::{Backend, Channel, Passwords, RegistrationMode, Settings},
     crypto::{Argon2Params, PoolConfig},
     domain::{secret::SecretString, session::SessionPolicy, signing_key::RotationPolicy},
-    service::Policy,
+    service::{PasswordRules, Policy, RuleOptions},
     state::{
         HotState,
         redis::{self, OpenError},
@@ -64,6 +66,20 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         max_staleness: tokens.max_staleness,
         hash_wait: passwords.max_wait,
     }
+}
+
+/// The rules of passwords that the settings name.
+///
+/// # Errors
+/// If the list of known passwords cannot be used.
+pub fn password_rules(settings: &Settings) -> Result<PasswordRules, StartError> {
+    let Passwords { min_strength, history, breached_file, .. } = &settings.passwords;
+    let breached = breached_file
+        .as_ref()
+        .map(|path| Filter::open(path).map_err(|problem| StartError::Breached { path: path.clone(), problem }));
+    let (min_strength, history, breached) = (*min_strength, *history, breached.transpose()?);
+    let options = RuleOptions { min_strength, history, issuer: &settings.issuer, breached };
+    PasswordRules::new(options).map_err(StartError::Thread)
 }
 
 /// How the settings say that passwords are hashed.

@@ -61,6 +61,7 @@ pub use hot::Hot;
 pub use imports::{Import, ImportRow, Imported, MAX_ROWS};
 pub use keys::{KeyChain, KeyError, PublishedKey};
 pub use login::LoginCommand;
+pub use password_rules::{ChosenFor, PasswordRules, RuleOptions};
 pub use policy::Policy;
 pub use register::{RegisterCommand, new_user};
 pub use roles::RoleList;
@@ -85,6 +86,7 @@ pub struct Service {
     feed: Arc<Feed>,
     hot: Option<HotRefresh>,
     passwords: PasswordPool,
+    rules: PasswordRules,
     identifiers: IdentifierHasher,
     requests: RequestHasher,
     secrets: ServiceSecrets,
@@ -117,6 +119,8 @@ pub struct Parts {
     pub hot: Option<Arc<Hot>>,
     /// The hashing threads.
     pub passwords: PasswordPool,
+    /// Which passwords may be chosen.
+    pub rules: PasswordRules,
     /// Hides identifiers that belong to nobody.
     pub identifiers: IdentifierHasher,
     /// Recognises requests that are sent again.
@@ -149,6 +153,7 @@ impl Service {
             feed,
             hot,
             passwords,
+            rules,
             identifiers,
             requests,
             secrets,
@@ -173,6 +178,7 @@ impl Service {
             feed,
             hot,
             passwords,
+            rules,
             identifiers,
             requests,
             secrets,

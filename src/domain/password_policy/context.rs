@@ -112,7 +112,10 @@ mod tests {
         assert_eq!(words(&["ada", "", "Ada K. Lovelace"]), ["adaklovelace", "lovelace"], "short ones do not count");
         assert_eq!(words(&["Ünal Çelik"]), ["ünalçelik", "çelik", "ünal"]);
         let host = |issuer| ContextWords::of_issuer(issuer).0;
-        assert_eq!(host("https://login.Acme-Tools.com:8443/id?x"), ["acmetools", "vouchsafe", "login", "tools", "acme"]);
+        assert_eq!(
+            host("https://login.Acme-Tools.com:8443/id?x"),
+            ["acmetools", "vouchsafe", "login", "tools", "acme"]
+        );
         assert_eq!(host("http://localhost:50052"), ["localhost", "vouchsafe"]);
         assert_eq!(host("urn:acme:identity"), ["urnacmeidentity", "vouchsafe", "identity", "acme"]);
     }
@@ -121,9 +124,13 @@ mod tests {
     fn a_password_must_be_more_than_context() {
         let words = ContextWords::of(["ada.lovelace@example.com", "countess", "Augusta Ada King"])
             .and(&ContextWords::of_issuer("https://id.acme.test"));
-        for made_of in
-            ["adalovelace12345", "lovelace-countess", "my name lovelace", "countesscountess1", "ada.lovelace@example.com"]
-        {
+        for made_of in [
+            "adalovelace12345",
+            "lovelace-countess",
+            "my name lovelace",
+            "countesscountess1",
+            "ada.lovelace@example.com",
+        ] {
             assert!(words.make_up(made_of, 15), "{made_of}");
         }
         for other in [

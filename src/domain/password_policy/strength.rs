@@ -141,8 +141,11 @@ mod tests {
     /// The work is bounded by what goes in: the characters, and the kinds of those that have several readings.
     #[test]
     fn no_password_makes_much_work() {
-        for shape in [DISGUISES, "a", "🦀", "1928374650", "p@55w0rd1!7+$|", "kJ8#x!qP0zL$mW3@vT7&nB5^cR1*hF9(yD2)gS6_aE4+uI"] {
-            let text: String = shape.chars().cycle().take(1024 / shape.chars().map(char::len_utf8).max().unwrap()).collect();
+        for shape in
+            [DISGUISES, "a", "🦀", "1928374650", "p@55w0rd1!7+$|", "kJ8#x!qP0zL$mW3@vT7&nB5^cR1*hF9(yD2)gS6_aE4+uI"]
+        {
+            let text: String =
+                shape.chars().cycle().take(1024 / shape.chars().map(char::len_utf8).max().unwrap()).collect();
             let fed = fed(&text);
             assert_eq!(fed.chars().count(), 64, "{shape}");
             let kinds: BTreeSet<char> = fed.chars().filter(|c| DISGUISES.contains(*c)).collect();

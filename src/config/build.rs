@@ -273,7 +273,7 @@ fn passwords(r: &mut Reader) -> Option<Passwords> {
         .read("passwords.max_wait", |raw| value::duration(raw, &(Duration::from_millis(100)..=Duration::from_mins(5))));
     let min_strength = r.read("passwords.min_strength", |raw| value::number(raw, &(0..=MAX_STRENGTH)));
     let history = r.read("passwords.history", |raw| value::number(raw, &(0..=MAX_HISTORY)));
-    let breached_file = r.read("passwords.breached_file", |raw| value::any_text(raw, "the path of a file"))?;
+    let breached_filter = r.read("passwords.breached_filter", |raw| value::any_text(raw, "the path of a file"))?;
     let (memory_kib, parallelism) = (memory_kib?, parallelism?);
     // RFC 9106 §3.1.
     if memory_kib < 8 * parallelism {
@@ -290,7 +290,7 @@ fn passwords(r: &mut Reader) -> Option<Passwords> {
         max_wait: max_wait?,
         min_strength: min_strength?,
         history: history?,
-        breached_file: (!breached_file.is_empty()).then(|| PathBuf::from(breached_file)),
+        breached_filter: (!breached_filter.is_empty()).then(|| PathBuf::from(breached_filter)),
     })
 }
 

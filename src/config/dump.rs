@@ -200,9 +200,10 @@ fn password_entries(passwords: &Passwords) -> Vec<(&'static str, Value)> {
         max_wait,
         min_strength,
         history,
-        breached_file,
+        breached_filter,
     } = passwords;
-    let breached_file = breached_file.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
+    let breached_filter =
+        breached_filter.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
     vec![
         ("passwords.memory_kib", number(*memory_kib)),
         ("passwords.iterations", number(*iterations)),
@@ -213,6 +214,6 @@ fn password_entries(passwords: &Passwords) -> Vec<(&'static str, Value)> {
         ("passwords.max_wait", span(*max_wait)),
         ("passwords.min_strength", number(*min_strength)),
         ("passwords.history", number(*history)),
-        ("passwords.breached_file", text(&breached_file)),
+        ("passwords.breached_filter", text(&breached_filter)),
     ]
 }

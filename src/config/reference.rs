@@ -99,7 +99,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("passwords.max_wait", "5s", "Longest a call waits for its password to be hashed before it is answered RESOURCE_EXHAUSTED, 100ms to 5m."),
     fixed("passwords.min_strength", "3", "How hard a new password must be to guess, 0 (not asked) to 4, as zxcvbn counts; one less beside a second factor. Whatever it is, a password needs 15 characters, 8 beside a second factor, and must be neither common nor made of the user's names (docs/PASSWORDS.md)."),
     fixed("passwords.history", "3", "How many former passwords of a user are kept, as hashes, and refused as a new one, 0 to 24. The present one is always refused."),
-    fixed("passwords.breached_file", "", "File of `vouchsafe passwords build-filter` with passwords that were stolen somewhere, which are refused as new ones. Read anew at each start. Empty: none."),
+    fixed("passwords.breached_filter", "", "File of `vouchsafe passwords build-filter` with passwords that were stolen somewhere, which are refused as new ones. Read anew at each start. Empty: none."),
 
     depends("notify.email", "`log` on SQLite, `off` on Postgres", "How e-mail is sent: `log` (written to the log with its codes: to try things out), `smtp`, `webhook`, or `off`."),
     depends("notify.sms", "`log` on SQLite, `off` on Postgres", "How SMS are sent: `log`, `webhook`, or `off`."),

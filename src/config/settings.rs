@@ -259,7 +259,7 @@ pub struct Passwords {
     /// How many former ones are refused, 0 to 24.
     pub history: u32,
     /// The file with those that are known to others.
-    pub breached_file: Option<PathBuf>,
+    pub breached_filter: Option<PathBuf>,
 }
 
 /// Messages to people.

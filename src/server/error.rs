@@ -33,7 +33,7 @@ pub enum StartError {
     #[error(transparent)]
     Passwords(#[from] PoolError),
     /// The list of passwords that are known to others.
-    #[error("passwords.breached_file={} {problem}", path.display())]
+    #[error("passwords.breached_filter={} {problem}", path.display())]
     Breached {
         /// The file.
         path: std::path::PathBuf,

@@ -73,8 +73,8 @@ pub(super) fn policy(settings: &Settings) -> Policy {
 /// # Errors
 /// If the list of known passwords cannot be used.
 pub fn password_rules(settings: &Settings) -> Result<PasswordRules, StartError> {
-    let Passwords { min_strength, history, breached_file, .. } = &settings.passwords;
-    let breached = breached_file
+    let Passwords { min_strength, history, breached_filter, .. } = &settings.passwords;
+    let breached = breached_filter
         .as_ref()
         .map(|path| Filter::open(path).map_err(|problem| StartError::Breached { path: path.clone(), problem }));
     let (min_strength, history, breached) = (*min_strength, *history, breached.transpose()?);

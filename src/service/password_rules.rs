@@ -114,7 +114,7 @@ impl PasswordRules {
                 .try_fold(false, |found, form| Ok::<_, io::Error>(found || filter.look_up(form.expose())?.found))
         });
         Ok(found.await?.unwrap_or_else(|error| {
-            tracing::error!(%error, "passwords.breached_file cannot be read: a password was accepted without it");
+            tracing::error!(%error, "passwords.breached_filter cannot be read: a password was accepted without it");
             false
         }))
     }

@@ -9,7 +9,7 @@ use clap::{Subcommand, ValueHint};
 pub enum PasswordsCommand {
     /// Make a filter of passwords that were stolen somewhere
     ///
-    /// Reads a list and writes the file that the setting passwords.breached_file names. The list is that of Have I Been Pwned,
+    /// Reads a list and writes the file that the setting passwords.breached_filter names. The list is that of Have I Been Pwned,
     /// SHA1:COUNT in each line, or, with --plain, a password in each line. Sorted or not; takes at most about 130 MiB of memory,
     /// and for a list that is not sorted twice the filter's size on disk.
     BuildFilter(BuildFilter),

@@ -60,7 +60,7 @@ const EXAMPLES: &[(&str, &str, &[&str])] = &[
     ("passwords.max_wait", "1s", &[]),
     ("passwords.min_strength", "4", &[]),
     ("passwords.history", "10", &[]),
-    ("passwords.breached_file", "/srv/known.filter", &[]),
+    ("passwords.breached_filter", "/srv/known.filter", &[]),
     ("notify.email", "webhook", &[]),
     ("notify.sms", "off", &[]),
     ("log.format", "json", &[]),

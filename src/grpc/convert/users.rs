@@ -104,7 +104,8 @@ fn secret(password: &str, hash: &str) -> Result<NewSecret, FieldViolation> {
     match (password.is_empty(), hash.is_empty()) {
         (true, true) => Ok(NewSecret::None),
         (false, true) => {
-            let password = Password::presented(password).map_err(|error| FieldViolation::new("password", error))?;
+            // It will be the only factor, so that its length is told together with whatever else is wrong.
+            let password = Password::chosen(password).map_err(|error| FieldViolation::new("password", error))?;
             Ok(NewSecret::Password(password))
         }
         (true, false) => {

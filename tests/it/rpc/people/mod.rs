@@ -1,0 +1,3 @@
+//! The account life cycle: passwords, verification, codes, second factors.
+
+mod passwords;

@@ -104,10 +104,12 @@ CREATE TABLE recovery_codes (
 CREATE TABLE password_history (
     user_id BLOB NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     password_hash TEXT NOT NULL,
+    -- The user's revision that it was replaced at: the order of these, whatever clocks say.
+    revision INTEGER NOT NULL,
     -- When it was replaced.
-    replace_time INTEGER NOT NULL
+    replace_time INTEGER NOT NULL,
+    PRIMARY KEY (user_id, revision)
 ) STRICT;
-CREATE INDEX password_history_by_user ON password_history (user_id, replace_time);
 
 -- Devices that were signed in on.
 CREATE TABLE known_devices (

@@ -16,11 +16,13 @@ use crate::{
 };
 
 mod manage;
+mod passwords;
 mod role;
 mod service_account;
 mod user;
 
 pub use manage::{ConfirmArgs, EtagArgs, ListArgs, ManageArgs, ServerArgs};
+pub use passwords::{BuildFilter, PasswordsCommand};
 pub use role::{CreateRole, DeleteRole, ListRoles, OneRole, RoleChanges, RoleCommand, UpdateRole};
 pub use service_account::{
     CreateServiceAccount, DeleteServiceAccount, ListServiceAccounts, OneServiceAccount, RotateSecret,
@@ -118,6 +120,12 @@ pub enum Command {
         /// Settings flags after the command.
         #[command(flatten)]
         settings: SettingsArgs,
+    },
+    /// Prepare what passwords are checked against
+    Passwords {
+        /// Which.
+        #[command(subcommand)]
+        command: PasswordsCommand,
     },
     /// Manage users, on the database or through a server
     User {
@@ -400,7 +408,7 @@ impl Command {
             Self::User { command, settings } => vec![settings, &command.common().settings],
             Self::Role { command, settings } => vec![settings, &command.common().settings],
             Self::ServiceAccount { command, settings } => vec![settings, &command.common().settings],
-            Self::Token { .. } | Self::Sidecar(_) | Self::Completions { .. } => Vec::new(),
+            Self::Passwords { .. } | Self::Token { .. } | Self::Sidecar(_) | Self::Completions { .. } => Vec::new(),
         }
     }
 }
@@ -491,10 +499,19 @@ mod tests {
             "config reference",
             "keys list --output json",
             "completions fish",
+            "passwords build-filter --input i --output o --min-count 2",
+            "passwords build-filter --input - --output o --plain",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
-        for line in ["", "serve extra", "keys list --output xml", "config", "serve --port 1"] {
+        for line in [
+            "",
+            "serve extra",
+            "keys list --output xml",
+            "config",
+            "serve --port 1",
+            "passwords build-filter --input i --output o --plain --min-count 2",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
         assert_eq!(parse("--version").err().unwrap().kind(), ErrorKind::DisplayVersion);

@@ -6,7 +6,7 @@ use std::{fmt::Display, io::Write, process::ExitCode, sync::Arc};
 use crate::{
     config::{self, Settings, Sources},
     crypto::{SystemEntropy, machine_date},
-    server::{Ambient, DatabaseClock, check_master_key},
+    server::{Ambient, DatabaseClock, check_master_key, password_rules},
     tls::Ports,
 };
 
@@ -17,11 +17,12 @@ mod healthcheck;
 mod keys;
 mod manage;
 mod password;
+mod passwords;
 mod serve;
 mod text;
 mod token;
 
-use args::{AdminCommand, Args, Command, ConfigCommand, KeysCommand, SettingsArgs, TokenCommand};
+use args::{AdminCommand, Args, Command, ConfigCommand, KeysCommand, PasswordsCommand, SettingsArgs, TokenCommand};
 
 /// What a command failed with: a text that says what to do.
 #[derive(Debug)]
@@ -66,6 +67,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
             // A server would refuse to start.
             Ports::load(&settings)?;
             check_master_key(&settings)?;
+            password_rules(&settings)?;
             print(settings.redacted_dump().trim_end())
         }
         Command::Config { command: ConfigCommand::Reference, .. } => print(config::markdown_table().trim_end()),
@@ -73,6 +75,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
         Command::Keys { command: KeysCommand::List { output, .. }, .. } => block_on(keys::list(settings()?, output)),
         Command::Keys { command: KeysCommand::Rotate { .. }, .. } => block_on(keys::rotate(settings()?)),
         Command::Keys { command: KeysCommand::Revoke(revoke), .. } => block_on(keys::revoke(settings()?, revoke)),
+        Command::Passwords { command: PasswordsCommand::BuildFilter(build) } => passwords::build_filter(&build),
         Command::User { command, .. } => block_on(manage::user(command, settings)),
         Command::Role { command, .. } => block_on(manage::role(command, settings)),
         Command::ServiceAccount { command, .. } => block_on(manage::service_account(command, settings)),

@@ -17,6 +17,7 @@ use crate::{
     domain::{
         audience::{Audience, OWN_AUDIENCE},
         challenge::CodeChannel,
+        password_policy::{MAX_HISTORY, MAX_STRENGTH},
         secret::SecretString,
         session::AtLimit,
         throttle::Steps,
@@ -298,6 +299,9 @@ fn passwords(r: &mut Reader) -> Option<Passwords> {
     let niceness = r.read("passwords.niceness", |raw| value::number(raw, &(0..=19)));
     let max_wait = r
         .read("passwords.max_wait", |raw| value::duration(raw, &(Duration::from_millis(100)..=Duration::from_mins(5))));
+    let min_strength = r.read("passwords.min_strength", |raw| value::number(raw, &(0..=MAX_STRENGTH)));
+    let history = r.read("passwords.history", |raw| value::number(raw, &(0..=MAX_HISTORY)));
+    let breached_filter = r.read("passwords.breached_filter", |raw| value::any_text(raw, "the path of a file"))?;
     let (memory_kib, parallelism) = (memory_kib?, parallelism?);
     // RFC 9106 §3.1.
     if memory_kib < 8 * parallelism {
@@ -312,6 +316,9 @@ fn passwords(r: &mut Reader) -> Option<Passwords> {
         queue: queue?,
         niceness: niceness?,
         max_wait: max_wait?,
+        min_strength: min_strength?,
+        history: history?,
+        breached_filter: (!breached_filter.is_empty()).then(|| PathBuf::from(breached_filter)),
     })
 }
 

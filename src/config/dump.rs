@@ -216,7 +216,20 @@ fn key_entries(keys: &Keys) -> Vec<(&'static str, Value)> {
 }
 
 fn password_entries(passwords: &Passwords) -> Vec<(&'static str, Value)> {
-    let Passwords { memory_kib, iterations, parallelism, threads, queue, niceness, max_wait } = passwords;
+    let Passwords {
+        memory_kib,
+        iterations,
+        parallelism,
+        threads,
+        queue,
+        niceness,
+        max_wait,
+        min_strength,
+        history,
+        breached_filter,
+    } = passwords;
+    let breached_filter =
+        breached_filter.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
     vec![
         ("passwords.memory_kib", number(*memory_kib)),
         ("passwords.iterations", number(*iterations)),
@@ -225,6 +238,9 @@ fn password_entries(passwords: &Passwords) -> Vec<(&'static str, Value)> {
         ("passwords.queue", count(*queue)),
         ("passwords.niceness", number(*niceness)),
         ("passwords.max_wait", span(*max_wait)),
+        ("passwords.min_strength", number(*min_strength)),
+        ("passwords.history", number(*history)),
+        ("passwords.breached_filter", text(&breached_filter)),
     ]
 }
 

@@ -103,6 +103,9 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("passwords.queue", "256", "How many calls may wait for a hashing thread before further ones are answered RESOURCE_EXHAUSTED, 1 to 100000."),
     fixed("passwords.niceness", "5", "Niceness of the hashing threads, 0 to 19, so that a login storm does not slow down everything else."),
     fixed("passwords.max_wait", "5s", "Longest a call waits for its password to be hashed before it is answered RESOURCE_EXHAUSTED, 100ms to 5m."),
+    fixed("passwords.min_strength", "3", "How hard a new password must be to guess, 0 (not asked) to 4, as zxcvbn counts; one less beside a second factor. Whatever it is, a password needs 15 characters, 8 beside a second factor, and must be neither common nor made of the user's names (docs/PASSWORDS.md)."),
+    fixed("passwords.history", "3", "How many former passwords of a user are kept, as hashes, and refused as a new one, 0 to 24. The present one is always refused."),
+    fixed("passwords.breached_filter", "", "File of `vouchsafe passwords build-filter` with passwords that were stolen somewhere, which are refused as new ones. Read anew at each start. Empty: none."),
 
     depends("factors.totp_issuer", "the host of `issuer`, `Vouchsafe` if that has none", "What authenticator apps show accounts of this server under, 1 to 64 characters without a colon."),
 

@@ -262,7 +262,7 @@ impl RegistrationMode {
     }
 }
 
-/// Password hashing: argon2id on a few threads of its own.
+/// Passwords: argon2id on a few threads of its own, and which may be chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passwords {
     /// Memory in KiB; at least 8 for each lane.
@@ -279,6 +279,12 @@ pub struct Passwords {
     pub niceness: u8,
     /// Longest a call waits for its hash.
     pub max_wait: Duration,
+    /// How hard a new one must be to guess, 0 to 4.
+    pub min_strength: u8,
+    /// How many former ones are refused, 0 to 24.
+    pub history: u32,
+    /// The file with those that are known to others.
+    pub breached_filter: Option<PathBuf>,
 }
 
 /// Second factors.

@@ -33,6 +33,8 @@ pub mod notice;
 #[cfg(feature = "server")]
 pub mod password;
 #[cfg(feature = "server")]
+pub mod password_policy;
+#[cfg(feature = "server")]
 pub mod phone;
 #[cfg(feature = "server")]
 pub mod refresh;

@@ -61,6 +61,11 @@ impl Password {
         self.text.as_bytes()
     }
 
+    /// The text to be judged, in NFC.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The password byte for byte as it was sent, if that differs: what a system hashed that does not normalise.
     pub fn as_typed(&self) -> Option<Self> {
         self.typed.clone().map(|text| Self { text, typed: None })

@@ -59,11 +59,18 @@ fn parse_consistency(number: i32) -> Result<Consistency, &'static str> {
     }
 }
 
-pub(super) fn change_password(request: v1::ChangePasswordRequest) -> Result<(Password, Password), FieldViolations> {
+/// The password in force, if one was sent, and the one to be. Which may be chosen is decided where more is known.
+pub(super) fn change_password(
+    request: v1::ChangePasswordRequest,
+) -> Result<(Option<Password>, Password), FieldViolations> {
     let v1::ChangePasswordRequest { current_password, new_password } = request;
     let mut violations = FieldViolations::new();
-    let current = violations.check("current_password", Password::presented(&current_password));
-    let new = violations.check("new_password", Password::chosen(&new_password));
+    let current = if current_password.is_empty() {
+        Some(None)
+    } else {
+        violations.check("current_password", Password::presented(&current_password)).map(Some)
+    };
+    let new = violations.check("new_password", Password::presented(&new_password));
     match (current, new) {
         (Some(current), Some(new)) => Ok((current, new)),
         _ => Err(violations),

@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Ambient, StartError, data_dir, hot_state, location, options, policy, pool_config};
+use super::{Ambient, StartError, data_dir, hot_state, location, options, password_rules, policy, pool_config};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
     crypto::{
@@ -17,7 +17,7 @@ use crate::{
         secret::{Entropy, SecretString},
     },
     grpc,
-    service::{Feed, Hot, KeyChain, KeyError, Observer, Parts, Policy, PublishedKey, Service},
+    service::{Feed, Hot, KeyChain, KeyError, Observer, Parts, PasswordRules, Policy, PublishedKey, Service},
     state::HotState,
     store::{
         self, Surroundings,
@@ -93,6 +93,7 @@ impl OpenStore {
             entropy: Arc::clone(&ambient.entropy),
             vault: Arc::new(Vault::new(Arc::clone(&master), Arc::clone(&ambient.entropy))),
             observer: Arc::clone(&observer) as Arc<_>,
+            kept_passwords: settings.passwords.history,
         };
         let store = store::open(&location(settings), &options(settings), around).await?;
         let metrics = Arc::new(Metrics::new(grpc::paths(), machine_date()));
@@ -136,7 +137,7 @@ impl OpenStore {
         let keys = Arc::new(self.open_keys().await?);
         let Self { store, feed, hot, policy, master, ambient, metrics } = self;
         let one_at_a_time = PoolConfig { threads: 1, queue: 1, niceness: 0, ..pool_config(settings) };
-        let passwords = PasswordPool::start(one_at_a_time)?;
+        let passwords = (PasswordPool::start(one_at_a_time)?, password_rules(settings)?);
         let service =
             Backstage { store, keys, feed, hot, policy, metrics, master }.into_service(passwords, &ambient)?;
         Ok(Arc::new(service))
@@ -183,8 +184,12 @@ impl Backstage {
         Ok(Self { store, keys, feed, hot, policy, metrics, master })
     }
 
-    /// The use cases on it, with these hashing threads.
-    pub(super) fn into_service(self, passwords: PasswordPool, ambient: &Ambient) -> Result<Service, PolicyError> {
+    /// The use cases on it, with these hashing threads and rules for passwords.
+    pub(super) fn into_service(
+        self,
+        (passwords, rules): (PasswordPool, PasswordRules),
+        ambient: &Ambient,
+    ) -> Result<Service, PolicyError> {
         let Self { store, keys, feed, hot, policy, metrics, master } = self;
         let Ambient { clock, entropy } = ambient.clone();
         Service::new(Parts {
@@ -193,6 +198,7 @@ impl Backstage {
             feed,
             hot,
             passwords,
+            rules,
             identifiers: IdentifierHasher::new(&master),
             requests: RequestHasher::new(&master),
             secrets: ServiceSecrets::new(&master),

@@ -2,6 +2,7 @@
 
 use super::DataDirError;
 use crate::{
+    breached::FilterError,
     crypto::{HashError, MasterKeyError, PoolError},
     service::KeyError,
     state::redis::OpenError,
@@ -31,6 +32,17 @@ pub enum StartError {
     /// The hashing threads.
     #[error(transparent)]
     Passwords(#[from] PoolError),
+    /// The list of passwords that are known to others.
+    #[error("passwords.breached_filter={} {problem}", path.display())]
+    Breached {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        problem: FilterError,
+    },
+    /// The thread of the password rules.
+    #[error("cannot start a thread for the rules of passwords: {0}")]
+    Thread(std::io::Error),
     /// A hash for the command line.
     #[error("the password was not hashed: {0}")]
     Hash(HashError),

@@ -6,7 +6,9 @@ use std::{
     thread,
 };
 
+use super::StartError;
 use crate::{
+    breached::Filter,
     config::{Backend, Channel, Passwords, RegistrationMode, Settings, Throttle},
     crypto::{Argon2Params, PoolConfig},
     domain::{
@@ -15,7 +17,7 @@ use crate::{
         signing_key::RotationPolicy,
         throttle::{Rate, Steps, ThrottleLimits},
     },
-    service::Policy,
+    service::{PasswordRules, Policy, RuleOptions},
     state::{
         HotState,
         redis::{self, OpenError},
@@ -104,6 +106,20 @@ fn throttle_limits(throttle: &Throttle) -> ThrottleLimits {
         // A tenth at once; the few that a small limit has, all.
         messages: Rate::per_hour(messages, (messages / 10).max(100)),
     }
+}
+
+/// The rules of passwords that the settings name.
+///
+/// # Errors
+/// If the list of known passwords cannot be used.
+pub fn password_rules(settings: &Settings) -> Result<PasswordRules, StartError> {
+    let Passwords { min_strength, history, breached_filter, .. } = &settings.passwords;
+    let breached = breached_filter
+        .as_ref()
+        .map(|path| Filter::open(path).map_err(|problem| StartError::Breached { path: path.clone(), problem }));
+    let (min_strength, history, breached) = (*min_strength, *history, breached.transpose()?);
+    let options = RuleOptions { min_strength, history, issuer: &settings.issuer, breached };
+    PasswordRules::new(options).map_err(StartError::Thread)
 }
 
 /// How the settings say that passwords are hashed.

@@ -30,6 +30,7 @@ pub use backstage::{Backstage, OpenStore};
 pub use clock::DatabaseClock;
 pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;
+pub use from_settings::password_rules;
 use from_settings::{cheap_passwords, hot_state, location, options, policy, pool_config};
 
 /// Where the time and the random bytes of a node come from.
@@ -118,10 +119,11 @@ impl Node {
             }
             Backend::Postgres { .. } => None,
         };
+        let rules = password_rules(&settings)?;
         let backstage = Backstage::open(&settings, &ambient).await?;
         let passwords =
             PasswordPool::start_observed(pool_config(&settings), &(Arc::clone(&backstage.metrics) as Arc<_>))?;
-        let service = Arc::new(backstage.into_service(passwords, &ambient)?);
+        let service = Arc::new(backstage.into_service((passwords, rules), &ambient)?);
         Ok(Self { service, ambient, settings, tls, _lock: lock })
     }
 

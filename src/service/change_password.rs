@@ -1,34 +1,85 @@
-//! `ChangePassword`: replaces the caller's password and ends the other sessions.
+//! `ChangePassword`: replaces the caller's password, or sets the first one, and ends the other sessions.
 
-use super::{Principal, RequestContext, Service, ServiceError, sessions::own_act};
+use super::{ChosenFor, Principal, RequestContext, Service, ServiceError, sessions::own_act, throttle::Target};
 use crate::{
     crypto::Verdict,
-    domain::{audit::Act, password::Password},
-    store::port::Change,
+    domain::{
+        audit::Act,
+        field::FieldViolation,
+        notice::Notice,
+        password::{Password, PasswordError},
+        user::{Credentials, User, Username},
+    },
+    store::port::{Change, PasswordChange},
 };
 
+/// Where the password in force is asked for.
+const CURRENT: &str = "current_password";
+
 impl Service {
-    /// Replaces the password if `current` is the one in force.
+    /// Replaces the password if `current` is the one in force. `None` is that of an account without a password. The account's
+    /// second factor must have been used, and an account without a password needs a recent sign-in.
     pub async fn change_password(
         &self,
         caller: Principal,
-        current: Password,
+        current: Option<Password>,
         new: Password,
         context: &RequestContext,
     ) -> Result<(), ServiceError> {
         let Some(found) = self.store.get_credentials(caller.user).await? else {
             return Err(ServiceError::AccessTokenInvalid);
         };
-        let verdict = self.verify_password(Some(caller.user), current, found.password_hash, context).await?;
-        if verdict == Verdict::Mismatch {
-            self.store.record(own_act(caller, Act::ReauthenticationFailed, context)).await?;
-            return Err(ServiceError::InvalidCredentials);
+        let mut user = self.store.get_user(caller.user).await?.ok_or(ServiceError::AccessTokenInvalid)?;
+        if user.totp_enrolled || found.password_hash.is_none() {
+            user = self.recently_proved(caller).await?;
         }
-        let hash = self.passwords.hash(new, self.random(), self.hash_deadline(context)).await?;
-        let event = own_act(caller, Act::PasswordChanged, context);
-        match self.store.change_password(caller.user, found.epoch, hash, caller.session, event).await? {
+        let epoch = found.epoch;
+        self.prove_current(caller, current, found, context).await?;
+        let words = words_of(&user);
+        let chosen_for =
+            ChosenFor { field: "new_password", user: Some(user.id), words: &words, second_factor: user.totp_enrolled };
+        // Not before the current one was proved: it tells whether a password is one of the account's.
+        self.check_chosen(&new, chosen_for, context).await?;
+        let change = PasswordChange {
+            user: user.id,
+            epoch,
+            hash: self.passwords.hash(new, self.random(), self.hash_deadline(context)).await?,
+            spared: caller.session,
+            event: own_act(caller, Act::PasswordChanged, context),
+            news: self.news(&user, Notice::PasswordChanged),
+        };
+        match self.store.change_password(change).await? {
             Change::Done => Ok(()),
             Change::Conflict => Err(ServiceError::Conflict),
         }
     }
+
+    async fn prove_current(
+        &self,
+        caller: Principal,
+        current: Option<Password>,
+        found: Credentials,
+        context: &RequestContext,
+    ) -> Result<(), ServiceError> {
+        let current = match (current, &found.password_hash) {
+            (None, None) => return Ok(()),
+            (None, Some(_)) => return Err(FieldViolation::new(CURRENT, PasswordError::Empty).into()),
+            (Some(current), _) => current,
+        };
+        let target = Target::Account(caller.user);
+        self.admit(target, context).await?;
+        match self.verify_password(Some(caller.user), current, found.password_hash, context).await? {
+            Verdict::Match { .. } => self.note_success(target).await,
+            Verdict::Mismatch => {
+                self.note_failure(target, context).await?;
+                self.store.record(own_act(caller, Act::ReauthenticationFailed, context)).await?;
+                Err(ServiceError::InvalidCredentials)
+            }
+        }
+    }
+}
+
+/// What is known of a user, for a rule that no password is made of it.
+pub(super) fn words_of(user: &User) -> [&str; 3] {
+    [user.email.as_typed(), user.username.as_ref().map_or("", Username::as_str), user.display_name.as_str()]
 }

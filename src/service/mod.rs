@@ -79,6 +79,7 @@ pub use imports::{Import, ImportRow, Imported, MAX_ROWS};
 pub use keys::{KeyChain, KeyError, PublishedKey};
 pub use login::LoginCommand;
 pub use login_code::LoginCodeCommand;
+pub use password_rules::{ChosenFor, PasswordRules, RuleOptions};
 pub use policy::Policy;
 pub use register::{RegisterCommand, RegisterFields, new_user};
 pub use roles::RoleList;
@@ -103,6 +104,7 @@ pub struct Service {
     feed: Arc<Feed>,
     hot: Option<HotRefresh>,
     passwords: PasswordPool,
+    rules: PasswordRules,
     identifiers: IdentifierHasher,
     requests: RequestHasher,
     secrets: ServiceSecrets,
@@ -138,6 +140,8 @@ pub struct Parts {
     pub hot: Option<Arc<Hot>>,
     /// The hashing threads.
     pub passwords: PasswordPool,
+    /// Which passwords may be chosen.
+    pub rules: PasswordRules,
     /// Hides identifiers that belong to nobody.
     pub identifiers: IdentifierHasher,
     /// Recognises requests that are sent again.
@@ -174,6 +178,7 @@ impl Service {
             feed,
             hot,
             passwords,
+            rules,
             identifiers,
             requests,
             secrets,
@@ -200,6 +205,7 @@ impl Service {
             feed,
             hot,
             passwords,
+            rules,
             identifiers,
             requests,
             secrets,

@@ -51,6 +51,8 @@ pub struct Surroundings {
     pub vault: Arc<dyn PersonalDataVault>,
     /// Hears of revocations right after their commit.
     pub observer: Arc<dyn CommitObserver>,
+    /// How many former passwords of a user are kept.
+    pub kept_passwords: u32,
 }
 
 impl std::fmt::Debug for Surroundings {

@@ -125,6 +125,23 @@ pub enum Change {
     Conflict,
 }
 
+/// A password to be replaced by its owner.
+#[derive(Clone, Debug)]
+pub struct PasswordChange {
+    /// Whose.
+    pub user: UserId,
+    /// The user's epoch when the password in force was checked.
+    pub epoch: i64,
+    /// The hash of the new one.
+    pub hash: PhcString,
+    /// The session that goes on.
+    pub spared: SessionId,
+    /// What is recorded.
+    pub event: AuditEvent,
+    /// What the owner is told.
+    pub news: Option<NewMessage>,
+}
+
 /// A creation that may be asked for again.
 #[derive(Clone, Debug)]
 pub struct CreateRequest {
@@ -162,16 +179,12 @@ pub trait UserStore: Send + Sync + 'static {
     /// The same for a user who is signed in.
     async fn get_credentials(&self, id: UserId) -> Result<Option<Credentials>, StoreError>;
 
-    /// Replaces the password, if the epoch is still `epoch`: raises the epoch so that every session dies except `spared`,
-    /// revokes their tokens, and records the event.
-    async fn change_password(
-        &self,
-        user: UserId,
-        epoch: i64,
-        hash: PhcString,
-        spared: SessionId,
-        event: AuditEvent,
-    ) -> Result<Change, StoreError>;
+    /// The hash of the present password, if there is one, and of the last `history` before it, the latest first.
+    async fn password_hashes(&self, user: UserId, history: u32) -> Result<Vec<PhcString>, StoreError>;
+
+    /// Replaces the password, if the epoch is still the one named: raises the epoch so that every session dies except the one
+    /// that is spared, revokes their tokens, forgets the devices of all but that one, records the event and sends the news.
+    async fn change_password(&self, change: PasswordChange) -> Result<Change, StoreError>;
 
     /// Replaces the hash of an unchanged password, if it is still `old`.
     async fn rehash_password(

@@ -104,6 +104,7 @@ fn secret(password: &str, hash: &str) -> Result<NewSecret, FieldViolation> {
     match (password.is_empty(), hash.is_empty()) {
         (true, true) => Ok(NewSecret::None),
         (false, true) => {
+            // It will be the only factor, so that its length is told together with whatever else is wrong.
             let password = Password::chosen(password).map_err(|error| FieldViolation::new("password", error))?;
             Ok(NewSecret::Password(password))
         }
@@ -232,7 +233,7 @@ pub(in crate::grpc) fn set_user_password(
     let v1::SetUserPasswordRequest { user_id: id, password } = request;
     let mut violations = FieldViolations::new();
     let user = violations.note(user_id(&id));
-    let password = violations.check("password", Password::chosen(&password));
+    let password = violations.check("password", Password::presented(&password));
     match (user, password) {
         (Some(user), Some(password)) => Ok((user, password)),
         _ => Err(violations),

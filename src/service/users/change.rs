@@ -4,12 +4,13 @@ use super::act;
 use crate::{
     domain::{
         id::UserId,
+        notice::Notice,
         password::Password,
         user::{User, UserState},
         users::UserChange,
         warrant::Warrant,
     },
-    service::{RequestContext, Service, ServiceError},
+    service::{ChosenFor, RequestContext, Service, ServiceError, change_password::words_of},
 };
 
 impl Service {
@@ -64,8 +65,16 @@ impl Service {
         password: Password,
         context: &RequestContext,
     ) -> Result<(), ServiceError> {
+        let act = act(warrant, user, context);
+        // Whether a password is one of the user's is for nobody to hear who may not set it.
+        let (user, hashes) = self.store.passwords_to_act_on(act.clone(), self.password_history()).await?;
+        let (words, field) = (words_of(&user), "password");
+        let chosen_for = ChosenFor { field, user: None, words: &words, second_factor: user.totp_enrolled };
+        self.check_chosen(&password, chosen_for, context).await?;
+        self.refuse_known(&password, field, hashes, context).await?;
         let hash = self.passwords.hash(password, self.random(), self.hash_deadline(context)).await?;
-        Ok(self.store.set_user_password(act(warrant, user, context), hash).await?)
+        let news = self.news(&user, Notice::PasswordChanged);
+        Ok(self.store.set_user_password(act, hash, news).await?)
     }
 
     /// Gives a user a role.

@@ -13,7 +13,7 @@ use crate::{
         user::{Attributes, Label, PhcString, User, UserState, Username},
         warrant::Warrant,
     },
-    service::{RequestContext, Service, ServiceError},
+    service::{ChosenFor, RequestContext, Service, ServiceError},
     store::port::{CreateRequest, NewUser, UserAddition},
 };
 
@@ -102,6 +102,10 @@ impl Service {
         let fingerprint = self.requests.hash(&command.canonical()?);
         let hash = match &command.secret {
             NewSecret::Password(password) => {
+                let name = command.username.as_ref().map_or("", Username::as_str);
+                let words = [command.email.as_typed(), name, command.display_name.as_str()];
+                let chosen_for = ChosenFor { field: "password", user: None, words: &words, second_factor: false };
+                self.check_chosen(password, chosen_for, context).await?;
                 Some(self.passwords.hash(password.clone(), self.random(), self.hash_deadline(context)).await?)
             }
             NewSecret::Hash(hash) => Some(hash.clone()),

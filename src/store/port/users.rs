@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{CreateRequest, NewUser};
+use super::{CreateRequest, NewMessage, NewUser};
 use crate::{
     domain::{
         audit::Origin,
@@ -73,8 +73,17 @@ pub trait UserAdminStore: Send + Sync + 'static {
     /// Bars a user from signing in and ends all sessions, or lets the user in again.
     async fn set_user_state(&self, act: UserAct, state: UserState) -> Result<User, StoreError>;
 
-    /// Replaces a user's password and ends all sessions.
-    async fn set_user_password(&self, act: UserAct, hash: PhcString) -> Result<(), StoreError>;
+    /// The user whose password is to be set, if whoever acts may set it; the hashes of the present password and of the last
+    /// `history` before it. Changes nothing.
+    async fn passwords_to_act_on(&self, act: UserAct, history: u32) -> Result<(User, Vec<PhcString>), StoreError>;
+
+    /// Replaces a user's password, ends all sessions, forgets all devices, and sends the news.
+    async fn set_user_password(
+        &self,
+        act: UserAct,
+        hash: PhcString,
+        news: Option<NewMessage>,
+    ) -> Result<(), StoreError>;
 
     /// Ends a live session of the user, or all of them.
     async fn end_user_sessions(&self, act: UserAct, session: Option<SessionId>) -> Result<(), StoreError>;

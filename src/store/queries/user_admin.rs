@@ -5,6 +5,7 @@ use sqlx::types::Json;
 
 use super::{
     Database, Db, Tx,
+    passwords::password_hashes,
     rows::{UserRow, user_columns},
     user_listing::listed,
 };
@@ -22,7 +23,7 @@ use crate::{
     },
     store::{
         Refused, StoreError,
-        port::{UserAct, UserAddition, UserAdminStore, UserListing},
+        port::{NewMessage, UserAct, UserAddition, UserAdminStore, UserListing},
     },
 };
 
@@ -117,21 +118,32 @@ impl UserAdminStore for Database {
         .await
     }
 
-    async fn set_user_password(&self, act: UserAct, hash: PhcString) -> Result<(), StoreError> {
-        self.transaction("set_user_password", (act, hash), |tx, (act, hash)| {
+    async fn passwords_to_act_on(&self, act: UserAct, history: u32) -> Result<(User, Vec<PhcString>), StoreError> {
+        self.transaction("passwords_to_act_on", (act, history), |tx, (act, history)| {
             Box::pin(async move {
                 let (user, _) = tx.user_to_act_on(act).await?;
-                let now = tx.now();
-                sqlx::query(
-                    "UPDATE users SET password_hash = $1, password_time = $2, update_time = $2, revision = revision + 1 \
-                     WHERE id = $3",
-                )
-                .bind(hash.expose())
-                .bind(now)
-                .bind(user.id)
-                .execute(tx.conn())
-                .await?;
+                let hashes = password_hashes(tx.conn(), user.id, *history).await?;
+                Ok((user, hashes))
+            })
+        })
+        .await
+    }
+
+    async fn set_user_password(
+        &self,
+        act: UserAct,
+        hash: PhcString,
+        news: Option<NewMessage>,
+    ) -> Result<(), StoreError> {
+        self.transaction("set_user_password", (act, hash, news), |tx, (act, hash, news)| {
+            Box::pin(async move {
+                let (user, _) = tx.user_to_act_on(act).await?;
+                tx.replace_password(user.id, hash).await?;
+                tx.forget_devices(user.id, None).await?;
                 tx.raise_epoch(user.id, None).await?;
+                if let Some(news) = news {
+                    tx.enqueue(news).await?;
+                }
                 tx.audit_act(act, Act::PasswordSet).await
             })
         })

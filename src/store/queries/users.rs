@@ -5,6 +5,7 @@ use sqlx::types::Json;
 
 use super::{
     Database, Db, Tx,
+    passwords::password_hashes,
     rows::{CredentialsRow, UserRow, credentials_columns, user_columns},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     },
     store::{
         StoreError,
-        port::{Change, CreateUser, NewUser, UserStore},
+        port::{Change, CreateUser, NewUser, PasswordChange, UserStore},
     },
 };
 
@@ -96,39 +97,15 @@ impl UserStore for Database {
         .await
     }
 
-    async fn change_password(
-        &self,
-        user: UserId,
-        epoch: i64,
-        hash: PhcString,
-        spared: SessionId,
-        event: AuditEvent,
-    ) -> Result<Change, StoreError> {
-        self.transaction(
-            "change_password",
-            (user, epoch, hash, spared, event),
-            |tx, (user, epoch, hash, spared, event)| {
-                Box::pin(async move {
-                    let now = tx.now();
-                    let changed = sqlx::query(
-                        "UPDATE users SET password_hash = $1, password_time = $2, update_time = $2, revision = revision + 1 \
-                     WHERE id = $3 AND epoch = $4 AND state = 'active'",
-                    )
-                    .bind(hash.expose())
-                    .bind(now)
-                    .bind(*user)
-                    .bind(*epoch)
-                    .execute(tx.conn())
-                    .await?;
-                    if changed.rows_affected() == 0 || !tx.raise_epoch(*user, Some(*spared)).await? {
-                        return Ok(Change::Conflict);
-                    }
-                    tx.audit(event).await?;
-                    Ok(Change::Done)
-                })
-            },
-        )
+    async fn password_hashes(&self, user: UserId, history: u32) -> Result<Vec<PhcString>, StoreError> {
+        self.reading("password_hashes", &self.pools.read, (user, history), |conn, (user, history)| {
+            Box::pin(password_hashes(conn, *user, *history))
+        })
         .await
+    }
+
+    async fn change_password(&self, change: PasswordChange) -> Result<Change, StoreError> {
+        self.transaction("change_password", change, |tx, change| Box::pin(tx.change_password(change))).await
     }
 
     async fn rehash_password(
@@ -158,6 +135,31 @@ impl UserStore for Database {
 }
 
 impl Tx {
+    async fn change_password(&mut self, change: &PasswordChange) -> Result<Change, StoreError> {
+        let PasswordChange { user, epoch, hash, spared, event, news } = change;
+        let checked: Option<(UserId,)> = sqlx::query_as(concat!(
+            "SELECT u.id FROM users u WHERE u.id = $1 AND u.epoch = $2 AND u.state = 'active'",
+            for_update!()
+        ))
+        .bind(*user)
+        .bind(*epoch)
+        .fetch_optional(self.conn())
+        .await?;
+        if checked.is_none() {
+            return Ok(Change::Conflict);
+        }
+        self.replace_password(*user, hash).await?;
+        self.forget_devices(*user, Some(*spared)).await?;
+        if !self.raise_epoch(*user, Some(*spared)).await? {
+            return Ok(Change::Conflict);
+        }
+        if let Some(news) = news {
+            self.enqueue(news).await?;
+        }
+        self.audit(event).await?;
+        Ok(Change::Done)
+    }
+
     /// Raises the user's epoch: every session and token with a smaller one is dead, except those of `spared`, whose row
     /// moves along. `false`: the user or the spared session is not alive, and the whole transaction is abandoned.
     pub(super) async fn raise_epoch(&mut self, user: UserId, spared: Option<SessionId>) -> Result<bool, StoreError> {

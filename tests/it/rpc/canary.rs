@@ -341,7 +341,7 @@ impl Caller {
             self.register("canary.other@example.com", PASSWORD).await.unwrap_err(),
             self.login(EMAIL, NEW_PASSWORD).await.unwrap_err(),
             self.login(TYPED, WRONG_PASSWORD).await.unwrap_err(),
-            self.change_password(&good.access_token, NEW_PASSWORD, PASSWORD).await.unwrap_err(),
+            self.change_password(&good.access_token, NEW_PASSWORD, WRONG_PASSWORD).await.unwrap_err(),
         ] {
             assert_eq!(reason(&failed), "INTERNAL");
         }

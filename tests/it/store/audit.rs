@@ -85,7 +85,7 @@ pub(super) async fn the_whole_life_of_an_account_is_in_the_trail_once(w: Arc<Wor
     w.wait(CLOCK_SKEW);
     assert_eq!(w.refresh(first, 0).await, RefreshOutcome::Replayed);
     let event = w.event(Some(ada), Act::PasswordChanged);
-    w.store.change_password(ada, 0, PhcString::new("new".into()), second, event).await.unwrap();
+    w.store.change_password(super::passwords::to(ada, 0, "new", second, event)).await.unwrap();
     assert!(w.end(second, Some(ada)).await);
     let acts = w.database.texts("SELECT act FROM audit_events ORDER BY act").await;
     let expected =
@@ -163,7 +163,7 @@ pub(super) async fn an_effect_whose_event_fails_does_not_happen(w: Arc<World>) {
     let others = event(Act::OtherSessionsEnded { spared: Some(session) });
     corrupt(w.store.end_other_sessions(ada, session, others).await.unwrap_err());
     let changed = event(Act::PasswordChanged);
-    corrupt(w.store.change_password(ada, 0, new.clone(), session, changed).await.unwrap_err());
+    corrupt(w.store.change_password(super::passwords::to(ada, 0, "new", session, changed)).await.unwrap_err());
     corrupt(w.store.rehash_password(ada, old, new, event(Act::PasswordRehashed)).await.unwrap_err());
     let begun = w.new_session(ada, w.hash_of(ada).await);
     let begins = event(Act::LoggedIn { session: begun.id });

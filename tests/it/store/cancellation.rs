@@ -76,8 +76,8 @@ async fn some_verb(w: Arc<World>, i: usize) {
         6 => {
             if let Some(&spared) = w.live(ada).await.first() {
                 let event = w.event(Some(ada), Act::PasswordChanged);
-                let hash = PhcString::new(format!("hash {i}"));
-                give_up(w.store.change_password(ada, epoch, hash, spared, event), polls).await;
+                let change = super::passwords::to(ada, epoch, &format!("hash {i}"), spared, event);
+                give_up(w.store.change_password(change), polls).await;
             }
         }
         7 => {

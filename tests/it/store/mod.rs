@@ -125,6 +125,8 @@ suite! {
         a_password_change_with_an_old_epoch_changes_nothing
         a_password_change_from_a_session_that_is_not_alive_changes_nothing
         a_password_change_of_a_suspended_account_changes_nothing
+        former_passwords_are_kept_up_to_the_number_that_is_asked_for
+        a_password_change_forgets_the_devices_of_all_other_sessions
         of_20_password_changes_at_once_exactly_one_is_done
         a_sign_in_with_the_old_password_does_not_outlive_the_change
         the_spared_session_refreshes_through_a_password_change

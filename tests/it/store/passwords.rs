@@ -4,20 +4,25 @@ use std::sync::Arc;
 
 use vouchsafe::{
     domain::{
-        audit::Act,
+        audit::{Act, AuditEvent},
         id::{SessionId, UserId},
         revocation::Revocation,
         time::Clock as _,
         user::PhcString,
     },
-    store::port::{Change, RefreshOutcome},
+    store::port::{Change, PasswordChange, RefreshOutcome},
 };
 
 use super::world::{World, at_once};
 
+/// A change of a password of which nobody is told.
+pub(super) fn to(user: UserId, epoch: i64, hash: &str, spared: SessionId, event: AuditEvent) -> PasswordChange {
+    PasswordChange { user, epoch, hash: PhcString::new(hash.to_owned()), spared, event, news: None }
+}
+
 async fn change(w: &World, user: UserId, epoch: i64, spared: SessionId) -> Change {
     let event = w.event(Some(user), Act::PasswordChanged);
-    w.store.change_password(user, epoch, PhcString::new("new hash".into()), spared, event).await.unwrap()
+    w.store.change_password(to(user, epoch, "new hash", spared, event)).await.unwrap()
 }
 
 async fn hash(w: &World, user: UserId) -> String {
@@ -132,6 +137,58 @@ pub(super) async fn the_spared_session_refreshes_through_a_password_change(w: Ar
         .await;
     }
     assert_eq!(w.live(ada).await, [spared]);
+}
+
+/// The latest first, no more of them than are to be kept, and those of nobody else.
+pub(super) async fn former_passwords_are_kept_up_to_the_number_that_is_asked_for(w: Arc<World>) {
+    let (ada, grace) = (w.user("ada").await, w.user("grace").await);
+    let session = w.sign_in(ada).await;
+    let hashes = async |history| {
+        let hashes = w.store.password_hashes(ada, history).await.unwrap();
+        hashes.iter().map(|hash| hash.expose().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(hashes(5).await, ["hash of ada"]);
+    // All in one moment: their order is not the clock's.
+    for (epoch, hash) in ["first", "second", "third"].iter().enumerate() {
+        let event = w.event(Some(ada), Act::PasswordChanged);
+        let change = to(ada, i64::try_from(epoch).unwrap(), hash, session, event);
+        assert_eq!(w.store.change_password(change).await.unwrap(), Change::Done);
+    }
+    // World keeps two.
+    assert_eq!(hashes(5).await, ["third", "second", "first"]);
+    assert_eq!(hashes(1).await, ["third", "second"]);
+    assert_eq!(hashes(0).await, ["third"]);
+    assert_eq!(w.database.integer("SELECT count(*) FROM password_history").await, 2);
+
+    // One that is hashed anew is the same still.
+    let event = w.event(Some(ada), Act::PasswordRehashed);
+    let (old, new) = (PhcString::new("third".into()), PhcString::new("third anew".into()));
+    w.store.rehash_password(ada, old, new, event).await.unwrap();
+    assert_eq!(hashes(5).await, ["third anew", "second", "first"]);
+    assert_eq!(w.store.password_hashes(grace, 5).await.unwrap().len(), 1);
+}
+
+pub(super) async fn a_password_change_forgets_the_devices_of_all_other_sessions(w: Arc<World>) {
+    let (ada, grace) = (w.user("ada").await, w.user("grace").await);
+    let session = w.sign_in(ada).await;
+    let uuid = |n: u128| uuid::Uuid::from_u128(n);
+    for (n, user) in [(1, ada), (2, ada), (3, grace)] {
+        let (id, user) = (w.database.id(&uuid(n)), w.database.id(user.as_uuid()));
+        let secret = if w.database.postgres_pool().is_some() { "decode('00', 'hex')" } else { "x'00'" };
+        let sql = format!("INSERT INTO known_devices VALUES ({id}, {user}, {secret}, 1, 1)");
+        w.database.execute(&sql).await;
+    }
+    let (here, id) = (w.database.id(&uuid(1)), w.database.id(session.as_uuid()));
+    w.database.execute(&format!("UPDATE sessions SET device_id = {here} WHERE id = {id}")).await;
+    assert_eq!(change(&w, ada, 0, session).await, Change::Done);
+    let left = async |condition: &str| {
+        w.database.integer(&format!("SELECT count(*) FROM known_devices WHERE {condition}")).await
+    };
+    assert_eq!((left(&format!("id = {here}")).await, left("TRUE").await), (1, 2), "this one, and another user's");
+    // From a session on no device that is known.
+    w.database.execute(&format!("UPDATE sessions SET device_id = NULL WHERE id = {id}")).await;
+    assert_eq!(change(&w, ada, 1, session).await, Change::Done);
+    assert_eq!(left("TRUE").await, 1);
 }
 
 pub(super) async fn a_rehash_replaces_the_hash_and_nothing_else(w: Arc<World>) {

@@ -15,7 +15,6 @@ use vouchsafe::{
         id::SessionId,
         refresh::{CLOCK_SKEW, Presented},
         time::Clock as _,
-        user::PhcString,
     },
     store::port::{Change, RefreshAttempt, RefreshOutcome, Store},
 };
@@ -154,7 +153,7 @@ pub(super) async fn nothing_is_granted_after_a_password_change_was_acknowledged(
                 tokio::task::yield_now().await;
             }
             let event = w.event(Some(ada), Act::PasswordChanged);
-            let change = w.store.change_password(ada, 0, PhcString::new("new".into()), spared, event).await.unwrap();
+            let change = w.store.change_password(super::passwords::to(ada, 0, "new", spared, event)).await.unwrap();
             assert_eq!(change, Change::Done);
             revoked.store(true, Ordering::SeqCst);
         }

@@ -117,6 +117,7 @@ impl World {
             entropy: Arc::clone(&entropy) as _,
             vault: Arc::clone(&vault) as _,
             observer: Arc::clone(&observer) as _,
+            kept_passwords: 2,
         };
         let store = open(database.location(), &OPTIONS, around).await.unwrap();
         Self { store, clock, entropy, vault, observer, database, caller: Caller::waiting() }
@@ -129,6 +130,7 @@ impl World {
             entropy: Arc::clone(&self.entropy) as _,
             vault: Arc::clone(&self.vault) as _,
             observer: Arc::clone(&self.observer) as _,
+            kept_passwords: 2,
         };
         open(self.database.location(), &OPTIONS, around).await.unwrap()
     }

@@ -2,4 +2,5 @@
 
 mod factors;
 mod guessing;
+mod passwords;
 mod throttle;

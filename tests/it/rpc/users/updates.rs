@@ -9,7 +9,7 @@ use vouchsafe::pb::v1;
 use super::{Admin, NOBODY, refusal};
 use crate::{
     rpc::on_both_databases,
-    support::{Backend, PASSWORD, TestNode, bearer, fields},
+    support::{Backend, TestNode, bearer, fields, login_request},
 };
 
 on_both_databases!(
@@ -180,10 +180,11 @@ async fn every_change_has_an_etag_of_its_own(backend: Backend) {
     changed("a suspension").await;
     admin.reactivate(&id).await.unwrap();
     changed("a reactivation").await;
-    admin.set_password(&id, PASSWORD).await.unwrap();
+    let set = "a third horse without battery";
+    admin.set_password(&id, set).await.unwrap();
     changed("a password").await;
-    let token = node.login("ada@example.com").await.access_token;
-    node.change_password(&token, PASSWORD, "another correct horse battery").await.unwrap();
+    let token = node.try_login(login_request("ada@example.com", set)).await.unwrap().access_token;
+    node.change_password(&token, set, "another correct horse battery").await.unwrap();
     changed("the owner's own change").await;
     let token = node.account().await.get_account(bearer(&token, v1::GetAccountRequest {})).await.unwrap().into_inner();
     assert_eq!(token.user.unwrap().etag, admin.get(&id).await.unwrap().etag);

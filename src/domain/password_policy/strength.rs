@@ -1,0 +1,186 @@
+//! How hard a password is to guess, by zxcvbn, which knows words, names, dates, keyboards and their usual disguises.
+
+use zeroize::Zeroizing;
+use zxcvbn::{
+    Score,
+    feedback::{Suggestion, Warning},
+};
+
+use super::ContextWords;
+use crate::domain::password::Password;
+
+/// So many characters are looked at; the rest can only make a password stronger. The work grows faster than the length.
+const MAX_CHARS: usize = 64;
+
+/// Characters that zxcvbn tries as other letters: `4` as `a`, `$` as `s`.
+const DISGUISES: &str = "4@8({[<3691!|70$5+%2";
+/// So many different ones are left to it. It tries all their readings together, and each multiplies the work: with all of them
+/// 64 characters took half a second of a core, with four at most 16 ms, and usual passwords one.
+const MAX_DISGUISES: usize = 4;
+/// What further ones become: a character that stands for nothing else.
+const PLAIN: char = '\u{a4}';
+
+/// What of a password goes into the estimate, so that no password makes much work.
+pub struct Estimable {
+    text: Zeroizing<String>,
+    words: Vec<String>,
+}
+
+/// How hard a password is to guess.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// From 0, by the first hundred or so guesses, to 4, by none that anybody could afford.
+    pub score: u8,
+    /// What makes it easy and what would be better. Says nothing of the password itself.
+    pub advice: String,
+}
+
+impl Estimable {
+    /// Cuts a password.
+    pub fn of(password: &Password, words: &ContextWords) -> Self {
+        let mut disguises = [None; MAX_DISGUISES];
+        let plain = |c: char| {
+            if !DISGUISES.contains(c) || disguises.contains(&Some(c)) {
+                return c;
+            }
+            match disguises.iter_mut().find(|seen| seen.is_none()) {
+                Some(free) => *free.insert(c),
+                None => PLAIN,
+            }
+        };
+        let text = Zeroizing::new(password.text().chars().take(MAX_CHARS).map(plain).collect());
+        Self { text, words: words.iter().map(str::to_owned).collect() }
+    }
+
+    /// Estimates it. Takes a millisecond, or, for one that was made to take long, a few.
+    pub fn estimate(&self) -> Estimate {
+        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        let entropy = zxcvbn::zxcvbn(&self.text, &words);
+        let (warning, suggestions) =
+            entropy.feedback().map_or((None, &[][..]), |feedback| (feedback.warning(), feedback.suggestions()));
+        Estimate { score: score(entropy.score()), advice: advice(warning, suggestions) }
+    }
+}
+
+const fn score(score: Score) -> u8 {
+    match score {
+        Score::Zero => 0,
+        Score::One => 1,
+        Score::Two => 2,
+        Score::Three => 3,
+        // The enum may grow; what is more than four is at least four.
+        _ => 4,
+    }
+}
+
+fn advice(warning: Option<Warning>, suggestions: &[Suggestion]) -> String {
+    let mut text = warning.map_or("it is made of parts that are tried early", because).to_owned();
+    text.push_str("; ");
+    let mut parts: Vec<&str> = suggestions.iter().copied().filter_map(instead).collect();
+    parts.dedup();
+    if parts.is_empty() {
+        parts.push("add another word or two, the less usual the better");
+    }
+    text.push_str(&parts.join(", "));
+    text
+}
+
+const fn because(warning: Warning) -> &'static str {
+    match warning {
+        Warning::StraightRowsOfKeysAreEasyToGuess => "rows of keys are tried early",
+        Warning::ShortKeyboardPatternsAreEasyToGuess => "patterns on the keyboard are tried early",
+        Warning::RepeatsLikeAaaAreEasyToGuess => "one character again and again adds little",
+        Warning::RepeatsLikeAbcAbcAreOnlySlightlyHarderToGuess => "the same again and again is hardly harder than once",
+        Warning::ThisIsATop10Password | Warning::ThisIsATop100Password | Warning::ThisIsACommonPassword => {
+            "many people have this password"
+        }
+        Warning::ThisIsSimilarToACommonlyUsedPassword => "it is much like a password that many people have",
+        Warning::SequencesLikeAbcAreEasyToGuess => "sequences of letters or digits are tried early",
+        Warning::RecentYearsAreEasyToGuess => "years are tried early",
+        Warning::AWordByItselfIsEasyToGuess => "one word by itself is tried early",
+        Warning::DatesAreOftenEasyToGuess => "dates are tried early",
+        Warning::NamesAndSurnamesByThemselvesAreEasyToGuess => "a name by itself is tried early",
+        Warning::CommonNamesAndSurnamesAreEasyToGuess => "names are tried early",
+    }
+}
+
+const fn instead(suggestion: Suggestion) -> Option<&'static str> {
+    Some(match suggestion {
+        Suggestion::UseAFewWordsAvoidCommonPhrases => "use a few words that do not belong together",
+        Suggestion::AddAnotherWordOrTwo => "add another word or two, the less usual the better",
+        Suggestion::CapitalizationDoesntHelpVeryMuch | Suggestion::AllUppercaseIsAlmostAsEasyToGuessAsAllLowercase => {
+            "capitals help little"
+        }
+        Suggestion::ReversedWordsArentMuchHarderToGuess => "words written backwards help little",
+        Suggestion::PredictableSubstitutionsDontHelpVeryMuch => "signs and digits in place of letters help little",
+        Suggestion::UseALongerKeyboardPatternWithMoreTurns => "use words instead of keys that lie together",
+        Suggestion::AvoidRepeatedWordsAndCharacters => "avoid repetitions",
+        Suggestion::AvoidSequences => "avoid sequences",
+        Suggestion::AvoidRecentYears => "avoid years",
+        Suggestion::AvoidYearsThatAreAssociatedWithYou | Suggestion::AvoidDatesAndYearsThatAreAssociatedWithYou => {
+            "avoid dates and years that have to do with you"
+        }
+        Suggestion::NoNeedForSymbolsDigitsOrUppercaseLetters => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn fed(text: &str) -> String {
+        Estimable::of(&Password::presented(text).unwrap(), &ContextWords::default()).text.to_string()
+    }
+
+    fn estimate(text: &str) -> Estimate {
+        Estimable::of(&Password::presented(text).unwrap(), &ContextWords::default()).estimate()
+    }
+
+    /// The work is bounded by what goes in: the characters, and the kinds of those that have several readings.
+    #[test]
+    fn no_password_makes_much_work() {
+        for shape in
+            [DISGUISES, "a", "🦀", "1928374650", "p@55w0rd1!7+$|", "kJ8#x!qP0zL$mW3@vT7&nB5^cR1*hF9(yD2)gS6_aE4+uI"]
+        {
+            let text: String =
+                shape.chars().cycle().take(1024 / shape.chars().map(char::len_utf8).max().unwrap()).collect();
+            let fed = fed(&text);
+            assert_eq!(fed.chars().count(), 64, "{shape}");
+            let kinds: BTreeSet<char> = fed.chars().filter(|c| DISGUISES.contains(*c)).collect();
+            assert!(kinds.len() <= MAX_DISGUISES, "{shape}: {kinds:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_usual_goes_in_as_it_is() {
+        for usual in ["correct horse battery staple", "p@$$w0rd!", "Grüße aus Köln 🦀", "1843"] {
+            assert_eq!(fed(usual), usual);
+        }
+        assert_eq!(fed("1234567x1"), "1234\u{a4}\u{a4}\u{a4}x1", "the fifth kind is no disguise any more");
+    }
+
+    #[test]
+    fn guessable_passwords_are_known_with_advice() {
+        for (text, part) in [
+            ("aaaaaaaaaaaaaaaaaaaa", "again and again"),
+            ("abcdefghijklmnopqrstuvwxyz", "sequences"),
+            ("qwertyuiopqwertyuiop", "again and again"),
+            ("passwordpassword", "again"),
+        ] {
+            let Estimate { score, advice } = estimate(text);
+            assert!(score < 3 && advice.contains(part), "{text}: {score}, {advice}");
+        }
+        assert_eq!(estimate("correct horse battery staple").score, 4);
+        assert_eq!(estimate("xK9#mQ2v").score, 2, "eight random characters, which do beside a second factor");
+    }
+
+    #[test]
+    fn words_of_the_context_are_worth_little() {
+        let password = Password::presented("lovelacecountess").unwrap();
+        let words = ContextWords::of(["ada.lovelace@example.com", "countess"]);
+        let with = Estimable::of(&password, &words).estimate().score;
+        assert!(with < estimate("lovelacecountess").score, "{with}");
+    }
+}

@@ -152,7 +152,8 @@ impl Service {
         Handle { secret, hash, expire_time: self.clock.now().plus(CHALLENGE_LIFE) }
     }
 
-    fn handle_hash(&self, handle: &SecretString) -> KeyedHash {
+    /// What is stored of a handle.
+    pub(super) fn handle_hash(&self, handle: &SecretString) -> KeyedHash {
         self.hasher.hash(Purpose::Challenge, b"", handle.expose().as_bytes())
     }
 
@@ -202,7 +203,9 @@ impl Service {
                 let hash = recovery_code::hash(&self.hasher, *user, code.expose());
                 (Proof::RecoveryCode(hash), Some(SecondProof::RecoveryCode))
             }
-            (ChallengeResponse::OneTimeCode(code), _) => (Proof::OneTimeCode(self.code_hash(handle, code)), None),
+            (ChallengeResponse::OneTimeCode(code), _) => {
+                (Proof::OneTimeCode(self.one_time_code_hash(handle, code)), None)
+            }
             _ => (Proof::Nothing, None),
         })
     }
@@ -216,7 +219,7 @@ impl Service {
     }
 
     /// What is stored of a code that is sent for a challenge.
-    pub(super) fn code_hash(&self, handle: &KeyedHash, code: &SecretString) -> KeyedHash {
+    pub(super) fn one_time_code_hash(&self, handle: &KeyedHash, code: &SecretString) -> KeyedHash {
         self.hasher.hash(Purpose::OneTimeCode, handle, bare(code).as_bytes())
     }
 

@@ -4,12 +4,8 @@ use std::time::Duration;
 
 use super::{Principal, RequestContext, Service, ServiceError, throttle::Target};
 use crate::{
-    crypto::{
-        Purpose,
-        keyed::{mint, mint_digits},
-    },
+    crypto::keyed::{mint, mint_digits},
     domain::{
-        mailed_code::CodeHash,
         notice::{Notice, Recipient},
         phone::PhoneNumber,
         secret::SecretString,
@@ -69,7 +65,7 @@ impl Service {
         };
         let message = self.message(Some(user.id), to, user.locale.clone(), notice, expire_time);
         let hash = self.handle_hash(&handle);
-        let code = self.phone_code_hash(&hash, &code);
+        let code = self.one_time_code_hash(&hash, &code);
         let change = NewPhoneChange { handle: hash, user, number, code, message, expire_time };
         match self.store.begin_phone_change(change).await? {
             Change::Done => Ok(PhoneVerification { handle, expire_time }),
@@ -91,7 +87,7 @@ impl Service {
         self.admit(target, context).await?;
         let user = self.store.get_user(caller.user).await?.ok_or(ServiceError::AccessTokenInvalid)?;
         let hash = self.handle_hash(handle);
-        let code = self.phone_code_hash(&hash, code);
+        let code = self.one_time_code_hash(&hash, code);
         let news = self.news(&user, Notice::PhoneChanged);
         let proof = PhoneProof { handle: hash, user: user.id, code, news, origin: context.origin.clone() };
         match self.store.verify_phone(proof).await? {
@@ -105,14 +101,5 @@ impl Service {
                 Err(ServiceError::ChallengeInvalid)
             }
         }
-    }
-
-    fn handle_hash(&self, handle: &SecretString) -> CodeHash {
-        self.hasher.hash(Purpose::Challenge, b"", handle.expose().as_bytes())
-    }
-
-    /// A code is short, so what is stored of it depends on what it answers.
-    fn phone_code_hash(&self, handle: &CodeHash, code: &SecretString) -> CodeHash {
-        self.hasher.hash(Purpose::OneTimeCode, handle, code.expose().as_bytes())
     }
 }

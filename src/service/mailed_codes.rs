@@ -61,7 +61,7 @@ impl Service {
     }
 
     /// What is stored of a code.
-    pub(super) fn code_hash(&self, purpose: CodePurpose, code: &str) -> CodeHash {
+    pub(super) fn mailed_code_hash(&self, purpose: CodePurpose, code: &str) -> CodeHash {
         self.hasher.hash(Purpose::MailedCode, purpose.prefix().as_bytes(), code.as_bytes())
     }
 
@@ -69,7 +69,7 @@ impl Service {
     pub(super) fn mailing(&self, purpose: CodePurpose, to: Mailbox, say: impl FnOnce(String) -> Notice) -> Mailing {
         let code = mint(purpose.prefix(), &*self.entropy);
         let expire_time = self.clock.now().plus(purpose.lifetime());
-        let hash = self.code_hash(purpose, code.expose());
+        let hash = self.mailed_code_hash(purpose, code.expose());
         let Mailbox { email, locale, user, registration, epoch } = to;
         let email_key = email.as_ref().map(|email| email.key().to_owned()).unwrap_or_default();
         let (recipient, notice) = match email {

@@ -43,7 +43,7 @@ impl Service {
         context: &RequestContext,
     ) -> Result<(), ServiceError> {
         self.admit_code(code, context).await?;
-        let hash = self.code_hash(CodePurpose::Reset, code.expose());
+        let hash = self.mailed_code_hash(CodePurpose::Reset, code.expose());
         let Some(user) = self.owner_of(hash).await? else {
             self.store.record(asked(Act::CodeRefused, None, context)).await?;
             return Err(self.refused_code(code, context).await?);
@@ -62,7 +62,13 @@ impl Service {
         if !self.store.reset_password(reset).await? {
             return Err(self.refused_code(code, context).await?);
         }
-        self.forget_failures(&user).await
+        // Whoever set a new password may use it at once, however often the old one was guessed at. Guesses at the second factor
+        // stay counted: who reads the mail may not be who has the app.
+        self.note_success(Target::Identifier(user.email.key())).await?;
+        match &user.username {
+            Some(name) => self.note_success(Target::Identifier(name.as_str())).await,
+            None => Ok(()),
+        }
     }
 
     /// Whose password a code may set, as far as can be seen before it is used.
@@ -73,14 +79,5 @@ impl Service {
             user.state == UserState::Active && user.epoch == code.epoch && user.email.key() == code.email_key
         };
         Ok(code.user.filter(|user| live && bound(user)))
-    }
-
-    /// Whoever set a new password may use it at once, however often the old one was guessed at.
-    async fn forget_failures(&self, user: &User) -> Result<(), ServiceError> {
-        self.note_success(Target::Identifier(user.email.key())).await?;
-        if let Some(name) = &user.username {
-            self.note_success(Target::Identifier(name.as_str())).await?;
-        }
-        self.note_success(Target::Account(user.id)).await
     }
 }

@@ -38,7 +38,7 @@ impl Service {
     /// Uses a mailed code. Whether another address still has to be confirmed.
     pub async fn verify_email(&self, code: &SecretString, context: &RequestContext) -> Result<bool, ServiceError> {
         self.admit_code(code, context).await?;
-        let hash = self.code_hash(CodePurpose::Verify, code.expose());
+        let hash = self.mailed_code_hash(CodePurpose::Verify, code.expose());
         let found = self.store.find_code(hash).await?;
         // Should it complete a change, the address of before is told. The store sees to it that it is still that one.
         let changing = found.filter(|code| matches!(code.purpose, CodePurpose::ChangeOld | CodePurpose::ChangeNew));

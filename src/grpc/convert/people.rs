@@ -1,7 +1,8 @@
 //! Proto ↔ domain, for the life of an account.
 
 use super::{
-    parse_identifier, timestamp, token,
+    sign_in::parse_identifier,
+    timestamp, token,
     users::{expected_revision, optional},
 };
 use crate::{

@@ -70,7 +70,7 @@ fn wanted(
     Some(SignInRequest { identifier: identifier?, device, device_secret, audience: audience?, scope: scope? })
 }
 
-fn parse_identifier(text: String) -> Result<String, &'static str> {
+pub(super) fn parse_identifier(text: String) -> Result<String, &'static str> {
     match text.len() {
         0 => Err("is empty: send an e-mail address or a user name"),
         1..=MAX_IDENTIFIER => Ok(text),

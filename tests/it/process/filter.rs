@@ -62,7 +62,7 @@ async fn a_filter_is_made_of_either_kind_of_list_and_read_by_others_alike() {
     assert_eq!(read(&output, &["word 999", "word 1000", STOLEN]).await, ["1000", "no", "yes", "no"]);
 
     let said = finish(build(&plain, &[]), "").await.refused();
-    assert!(said.contains("line 1 ") && said.contains("--plain") && !said.contains("word"), "{said}");
+    assert!(said.contains("line 1 ") && said.contains("--plain") && !said.contains("word 0"), "{said}");
     let said = finish(build("/nowhere/list", &[]), "").await.refused();
     assert!(said.contains("/nowhere/list"), "{said}");
     assert_eq!(read(&output, &[]).await, ["1000"], "what was there is there still");

@@ -138,7 +138,7 @@ async fn long_passwords_of_any_shape_are_taken_and_count_whole(backend: Backend)
     let token = node.login(EMAIL).await.access_token;
     let leet: String = "4@8({[<3691!|70$5+%2xK".chars().cycle().take(1024).collect();
     node.change_password(&token, PASSWORD, &leet).await.unwrap();
-    let almost = format!("{}!", &leet[..1023]);
+    let almost = format!("{}?", &leet[..1023]);
     assert_eq!(reason(&node.try_login(login_request(EMAIL, &almost)).await.unwrap_err()), "INVALID_CREDENTIALS");
     node.try_login(login_request(EMAIL, &leet)).await.unwrap();
     let long = "seven lanterns over the quiet marsh ".repeat(2);

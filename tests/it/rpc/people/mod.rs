@@ -1,0 +1,3 @@
+//! The life of an account: how it begins, is proved, changes and ends.
+
+mod account;

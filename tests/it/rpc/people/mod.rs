@@ -1,5 +1,6 @@
 //! The life of a person's account, as its owner and those who are not its owner meet it.
 
+mod account;
 mod factors;
 mod guessing;
 mod passwords;

@@ -6,6 +6,7 @@ mod database;
 mod node;
 pub(crate) mod outbox;
 mod people;
+pub(crate) mod signin;
 mod surroundings;
 mod template;
 pub(crate) mod wire;

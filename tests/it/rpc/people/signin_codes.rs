@@ -113,7 +113,7 @@ async fn an_sms_code_signs_in_and_proves_no_address(backend: Backend) {
     assert_eq!(reason(&wrong), "INVALID_CREDENTIALS", "who does not know the password learns nothing");
     let refused = node.try_login(login_request("ada@example.com", PASSWORD)).await.unwrap_err();
     assert_eq!(reason(&refused), "EMAIL_NOT_VERIFIED");
-    assert_eq!(node.events("CAST(detail AS TEXT) LIKE '%email_not_verified%'").await, 1);
+    assert_eq!(node.events("CAST(detail AS TEXT) LIKE '%email_not_verified%'").await, 2);
     let challenge = node.signin_send("ada@example.com", CodeChannel::Email).await.unwrap().challenge_id;
     let code = outbox_code(&node.database, "ada@example.com").await;
     let tokens = node.signin_finish(&challenge, signin_sent(code)).await.unwrap();

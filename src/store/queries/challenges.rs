@@ -9,7 +9,7 @@ use super::{Database, Tx, sessions::SigningIn};
 use crate::{
     crypto::KeyedHash,
     domain::{
-        audit::{Act, Actor, AuditEvent, Origin},
+        audit::{Act, Actor, AuditEvent, LoginFailure, Origin},
         challenge::MAX_FAILURES,
         id::UserId,
         time::Timestamp,
@@ -63,7 +63,8 @@ impl ChallengeStore for Database {
                 let found: Option<FoundRow> = sqlx::query_as(
                     "SELECT c.kind, c.user_id, c.pending, t.id, t.seed_sealed, t.confirm_time, t.last_step FROM challenges c \
                      LEFT JOIN totp_factors t ON t.user_id = c.user_id AND t.confirm_time IS NOT NULL \
-                     WHERE c.handle_hash = $1 AND c.expire_time > $2 AND c.failures < $3",
+                     WHERE c.handle_hash = $1 AND c.expire_time > $2 AND c.failures < $3 \
+                     AND c.kind IN ('second_factor', 'login_code')",
                 )
                 .bind(handle.as_slice())
                 .bind(*now)
@@ -266,6 +267,8 @@ impl Tx {
             };
         }
         if answer.require_verified_email && !user.email_verified {
+            let act = Act::LoginFailed { cause: LoginFailure::EmailNotVerified, identifier_hash: None };
+            self.audit_of(Some(id), Actor::Anonymous, act, origin).await?;
             return Ok(Answered::EmailNotVerified);
         }
         if challenge.kind == ChallengeKind::LoginCode.as_str() && user.totp_enrolled {

@@ -9,7 +9,10 @@ use vouchsafe::{
 use super::{on_both_databases, service_accounts};
 use crate::{
     hostile,
-    support::{Backend, PASSWORD, TestNode, bearer, login_request, reason},
+    support::{
+        Backend, PASSWORD, TestNode, bearer, login_request, reason,
+        signin::{signin_recovery, signin_sent, signin_totp},
+    },
 };
 
 on_both_databases!(every_hostile_token_is_refused_for_its_reason, each_kind_of_token_opens_its_own_door_only,);
@@ -70,12 +73,19 @@ async fn every_hostile_token_is_refused_for_its_reason(backend: Backend) {
 }
 
 async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
-    let node = TestNode::start(backend).await;
+    // Otherwise so many failures of one address would be a matter of the throttle.
+    let node = TestNode::builder(backend).await.set("throttle.address_failures=0").start().await;
     let user = node.register("ada@example.com").await;
     let mine = node.login("ada@example.com").await;
     let root = service_accounts::administrator(&node).await;
     let (service, secret) = service_accounts::create(&node, &root, &[]).await;
     let service_token = service_accounts::token(&node, &service.client_id, &secret).await;
+    node.register("bob@example.com").await;
+    let careful = node.register("careful@example.com").await;
+    node.signin_give_totp(&careful, &["ABCD-EFGH-JKMN-PQRS"]).await;
+    let challenge = node.signin_challenge("careful@example.com").await.challenge_id;
+    let wary = node.register("wary@example.com").await;
+    node.signin_give_totp(&wary, &[]).await;
     let published = node.database.integer("SELECT number FROM feed_head").await;
     let kinds = [
         ("access", mine.access_token.clone()),
@@ -86,6 +96,10 @@ async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
         ("service token", service_token),
         ("service secret", secret),
         ("client id", service.client_id.clone()),
+        ("challenge", challenge.clone()),
+        ("device secret", mine.known_device_secret.clone()),
+        ("recovery code", "ABCD-EFGH-JKMN-PQRS".to_owned()),
+        ("garbage like a challenge", format!("vch_{}", "A".repeat(43))),
         ("garbage like a service secret", format!("vss_{}", "A".repeat(64))),
         ("garbage", "AAAA".repeat(20)),
         ("garbage like a JWS", format!("{0}.{0}.{0}", "AAAA".repeat(20))),
@@ -128,6 +142,18 @@ async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
             Ok(_) => assert_eq!(*kind, "service secret"),
             Err(status) => assert_eq!(reason(&status), "INVALID_CLIENT", "{kind}"),
         }
+        // As a challenge, as an answer to one, and as what a device keeps.
+        let answer = node.signin_answer(token, signin_totp("x")).await.unwrap_err();
+        let as_challenge = if *kind == "challenge" { "CODE_INVALID" } else { "CHALLENGE_INVALID" };
+        assert_eq!(reason(&answer), as_challenge, "{kind}");
+        let another = node.signin_challenge("wary@example.com").await.challenge_id;
+        for response in [signin_recovery(token), signin_totp(token), signin_sent(token)] {
+            let refused = reason(&node.signin_answer(&another, response).await.unwrap_err());
+            assert!(matches!(&*refused, "CODE_INVALID" | "TOO_MANY_ATTEMPTS"), "{kind}: {refused}");
+        }
+        let device = Some(v1::Device { known_device_secret: token.clone(), ..v1::Device::default() });
+        let request = v1::LoginRequest { device, ..login_request("bob@example.com", PASSWORD) };
+        assert_ne!(node.try_login(request).await.unwrap().known_device_secret, *token, "{kind}");
         let log_in = node.try_login(login_request("ada@example.com", token)).await;
         assert_eq!(log_in.is_ok(), *kind == "password", "{kind}");
         if *kind != "refresh" {

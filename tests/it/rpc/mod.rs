@@ -15,7 +15,7 @@ mod permissions;
 mod races;
 mod refresh;
 mod registration;
-mod revocation;
+pub(crate) mod revocation;
 mod revoke_token;
 mod roles;
 mod rotation;

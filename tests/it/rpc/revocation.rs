@@ -25,7 +25,7 @@ async fn revoke_others(node: &TestNode, token: &str) -> Result<(), tonic::Status
 }
 
 /// Every door is shut for the session.
-pub(super) async fn assert_dead(node: &TestNode, tokens: &v1::TokenPair) {
+pub(crate) async fn assert_dead(node: &TestNode, tokens: &v1::TokenPair) {
     assert_eq!(node.verify(&tokens.access_token).await.inactive_reason(), InactiveReason::Revoked);
     assert_eq!(node.verify_strongly(&tokens.access_token).await, InactiveReason::Revoked);
     assert!(!node.admits(&tokens.access_token).await);
@@ -34,7 +34,7 @@ pub(super) async fn assert_dead(node: &TestNode, tokens: &v1::TokenPair) {
 }
 
 /// Every door is open. The newest tokens.
-pub(super) async fn assert_alive(node: &TestNode, tokens: &v1::TokenPair) -> v1::TokenPair {
+pub(crate) async fn assert_alive(node: &TestNode, tokens: &v1::TokenPair) -> v1::TokenPair {
     assert!(node.verify(&tokens.access_token).await.active);
     assert_eq!(node.verify_strongly(&tokens.access_token).await, InactiveReason::Unspecified);
     assert!(node.admits(&tokens.access_token).await);

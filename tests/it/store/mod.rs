@@ -6,6 +6,7 @@
 mod accounts;
 mod audit;
 mod cancellation;
+mod challenges;
 mod families;
 mod feed;
 mod imports;
@@ -71,6 +72,14 @@ suite! {
         a_task_that_is_aborted_does_not_take_its_transaction_along
         a_closed_store_is_unavailable_and_not_empty
         closing_waits_for_what_is_under_way
+    }
+    challenges {
+        of_50_wrong_answers_at_once_five_are_looked_at
+        of_20_right_answers_at_once_one_begins_a_session
+        nobody_s_challenge_has_no_right_answer
+        a_challenge_is_answered_by_its_kind_and_its_user_alone
+        no_session_begins_without_a_factor_that_came_meanwhile
+        expired_challenges_are_forgotten
     }
     families {
         rows_are_read_as_a_refresh_would_find_them

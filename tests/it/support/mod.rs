@@ -7,6 +7,7 @@ mod factors;
 mod node;
 pub(crate) mod outbox;
 mod people;
+pub(crate) mod signin;
 mod surroundings;
 mod template;
 mod throttle;

@@ -4,4 +4,8 @@ mod account;
 mod factors;
 mod guessing;
 mod passwords;
+mod signin;
+mod signin_codes;
+mod signin_devices;
+mod signin_guesses;
 mod throttle;

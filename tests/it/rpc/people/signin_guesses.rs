@@ -1,0 +1,207 @@
+//! Guessing at challenges: in parallel, with new sign-ins in between, and by every door.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::{Code, Status};
+use vouchsafe::{
+    domain::time::Clock as _,
+    pb::v1::{self, CodeChannel},
+};
+
+use crate::{
+    rpc::on_both_databases,
+    support::{
+        Backend, ManualClock, PASSWORD, TestNode, TestNodeBuilder, login_request,
+        outbox::{outbox_code, outbox_keep},
+        reason,
+        signin::{signin_app, signin_other, signin_recovery, signin_sent, signin_totp},
+    },
+};
+
+on_both_databases!(
+    fifty_guesses_at_once_are_no_more_than_five,
+    a_new_sign_in_gives_no_new_guesses_by_any_door,
+    a_right_password_alone_forgets_no_failure,
+    nobody_can_tell_whether_there_is_an_account,
+);
+
+async fn builder(backend: Backend, clock: &Arc<ManualClock>) -> TestNodeBuilder {
+    TestNode::builder(backend)
+        .await
+        .clock(clock.clone())
+        .set("throttle.address_failures=0")
+        .set("notify.email=log")
+        .set("notify.sms=log")
+        .set("login.codes=email,sms")
+}
+
+async fn fifty_guesses_at_once_are_no_more_than_five(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = Arc::new(builder(backend, &clock).await.start().await);
+    outbox_keep(&node.database).await;
+    let ada = node.register("ada@example.com").await;
+    let seed = node.signin_give_totp(&ada, &[]).await;
+    let totp = node.signin_challenge("ada@example.com").await.challenge_id;
+    let sent = node.signin_send("ada@example.com", CodeChannel::Email).await.unwrap().challenge_id;
+    let (code, mailed) = (signin_app(&seed, clock.now()), outbox_code(&node.database, "ada@example.com").await);
+    for (challenge, wrong, right) in [
+        (&totp, signin_totp(signin_other(&code)), signin_totp(&code)),
+        (&sent, signin_sent("not the code"), signin_sent(&mailed)),
+    ] {
+        let guesses: Vec<_> = (0..50)
+            .map(|_| {
+                let (node, challenge, wrong) = (Arc::clone(&node), challenge.clone(), wrong.clone());
+                tokio::spawn(async move { reason(&node.signin_answer(&challenge, wrong).await.unwrap_err()) })
+            })
+            .collect();
+        let mut looked_at = 0;
+        for guess in guesses {
+            match &*guess.await.unwrap() {
+                "CODE_INVALID" => looked_at += 1,
+                "CHALLENGE_INVALID" | "TOO_MANY_ATTEMPTS" => {}
+                other => panic!("{other}"),
+            }
+        }
+        assert_eq!(looked_at, 5);
+        let refused = node.signin_answer(challenge, right).await.unwrap_err();
+        assert_eq!(reason(&refused), "CHALLENGE_INVALID", "the right one comes too late");
+    }
+    assert_eq!(node.events("act = 'login.challenge_failed'").await, 10);
+    assert_eq!(node.database.integer("SELECT COUNT(*) FROM sessions").await, 0);
+    Arc::into_inner(node).unwrap().remove().await;
+}
+
+async fn a_new_sign_in_gives_no_new_guesses_by_any_door(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.start().await;
+    outbox_keep(&node.database).await;
+    let ada = node.register("ada@example.com").await;
+    // Otherwise whoever reads the mail would take the account over.
+    node.database.execute("UPDATE users SET email_verified_time = 1").await;
+    let seed = node.signin_give_totp(&ada, &["AAAA-AAAA-AAAA-AAAA"]).await;
+    let right = || signin_app(&seed, clock.now());
+    let first = node.signin_challenge("ada@example.com").await.challenge_id;
+    for _ in 0..4 {
+        let refused = node.signin_answer(&first, signin_totp(signin_other(&right()))).await.unwrap_err();
+        assert_eq!(reason(&refused), "CODE_INVALID");
+    }
+    let second = node.signin_challenge("ada@example.com").await.challenge_id;
+    let refused = node.signin_answer(&second, signin_recovery("WRNG")).await.unwrap_err();
+    assert_eq!(reason(&refused), "CODE_INVALID", "the fifth altogether");
+
+    let third = node.signin_challenge("ada@example.com").await.challenge_id;
+    node.signin_send("ada@example.com", CodeChannel::Email).await.unwrap();
+    let sent = node.signin_send("ada@example.com", CodeChannel::Email).await.unwrap().challenge_id;
+    let mailed = signin_sent(outbox_code(&node.database, "ada@example.com").await);
+    let v1::complete_challenge_response::Outcome::Challenge(fourth) = node.signin_answer(&sent, mailed).await.unwrap()
+    else {
+        panic!("there is a second factor")
+    };
+    for (door, challenge, answer) in [
+        ("the same challenge", &second, signin_totp(right())),
+        ("a new one after the password", &third, signin_totp(right())),
+        ("a recovery code", &third, signin_recovery("AAAA-AAAA-AAAA-AAAA")),
+        ("one after a mailed code", &fourth.challenge_id, signin_totp(right())),
+    ] {
+        let refused: Status = node.signin_answer(challenge, answer).await.unwrap_err();
+        assert_eq!((refused.code(), &*reason(&refused)), (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"), "{door}");
+    }
+    // It slows whoever guesses, and keeps nobody out.
+    clock.advance(Duration::from_secs(2));
+    node.signin_finish(&third, signin_totp(right())).await.unwrap();
+    // With every factor proved all is forgotten.
+    let next = node.signin_challenge("ada@example.com").await.challenge_id;
+    for _ in 0..5 {
+        let refused = node.signin_answer(&next, signin_recovery("WRNG")).await.unwrap_err();
+        assert_eq!(reason(&refused), "CODE_INVALID");
+    }
+    node.remove().await;
+}
+
+async fn a_right_password_alone_forgets_no_failure(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.start().await;
+    let ada = node.register("ada@example.com").await;
+    let seed = node.signin_give_totp(&ada, &[]).await;
+    let wrong = || node.try_login(login_request("ada@example.com", "not the right password"));
+    for _ in 0..4 {
+        assert_eq!(reason(&wrong().await.unwrap_err()), "INVALID_CREDENTIALS");
+    }
+    for _ in 0..3 {
+        node.signin_challenge("ada@example.com").await;
+    }
+    assert_eq!(reason(&wrong().await.unwrap_err()), "INVALID_CREDENTIALS", "the fifth in a row");
+    assert_eq!(reason(&wrong().await.unwrap_err()), "TOO_MANY_ATTEMPTS");
+    let before = node.events("act = 'login.failed'").await;
+    let refused = node.try_login(login_request("ada@example.com", PASSWORD)).await.unwrap_err();
+    assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS", "nor is the right one looked at");
+    assert_eq!(node.events("act = 'login.failed'").await, before, "and no row is written");
+    clock.advance(Duration::from_secs(2));
+    let challenge = node.signin_challenge("ada@example.com").await.challenge_id;
+    node.signin_finish(&challenge, signin_totp(signin_app(&seed, clock.now()))).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(reason(&wrong().await.unwrap_err()), "INVALID_CREDENTIALS", "all is forgotten");
+    }
+    node.remove().await;
+}
+
+/// All that a caller can see of a refusal, but for its request id and its date.
+fn seen(status: &Status) -> (Code, String, Vec<u8>) {
+    (status.code(), status.message().to_owned(), status.details().to_vec())
+}
+
+async fn nobody_can_tell_whether_there_is_an_account(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.start().await;
+    outbox_keep(&node.database).await;
+    node.register("ada@example.com").await;
+    let suspended = node.register("suspended@example.com").await;
+    let passwordless = node.register("passwordless@example.com").await;
+    let reachable = node.register("reachable@example.com").await;
+    let change = async |what: &str, user: &v1::User| {
+        let id = node.database.id(&user.id.parse().unwrap());
+        assert_eq!(node.database.execute(&format!("UPDATE users SET {what} WHERE id = {id}")).await, 1);
+    };
+    change("state = 'suspended'", &suspended).await;
+    change("password_hash = NULL", &passwordless).await;
+    change("phone_number = '+4930123456'", &reachable).await;
+    let rows = async || {
+        let mut counts = Vec::new();
+        for table in ["challenges", "outbox_kept", "audit_events", "throttles", "budgets"] {
+            counts.push(node.database.integer(&format!("SELECT COUNT(*) FROM {table}")).await);
+        }
+        counts
+    };
+    for channel in [CodeChannel::Email, CodeChannel::Sms] {
+        let mut answers = Vec::new();
+        for identifier in [
+            "ada@example.com",
+            "nobody@example.com",
+            "nobody",
+            "suspended@example.com",
+            "passwordless@example.com",
+            "reachable@example.com",
+            "neither address\nnor name",
+        ] {
+            let before = rows().await;
+            let challenge = node.signin_send(identifier, channel).await.unwrap();
+            let written: Vec<_> = rows().await.iter().zip(&before).map(|(after, before)| after - before).collect();
+            assert_eq!(written[..3], [1, 1, 1], "{identifier}: a challenge, a message, an event");
+            let v1::Challenge { challenge_id, factors, expire_time } = challenge;
+            assert!(challenge_id.len() == 47 && challenge_id.starts_with("vch_"));
+            let mut refusals = Vec::new();
+            for guess in 0..7 {
+                let wrong = signin_sent(format!("not it {guess}"));
+                refusals.push(seen(&node.signin_answer(&challenge_id, wrong).await.unwrap_err()));
+            }
+            answers.push((identifier, (factors, expire_time, refusals)));
+            // The waits of the one channel are not those of the other.
+            clock.advance(Duration::from_hours(24));
+            node.catch_up().await;
+        }
+        for (identifier, (factors, _, refusals)) in &answers {
+            assert_eq!((factors, refusals), (&answers[0].1.0, &answers[0].1.2), "{channel:?} {identifier}");
+        }
+    }
+    node.remove().await;
+}

@@ -20,9 +20,10 @@ impl Service {
         if factor.confirm_time.is_some() {
             return Err(ServiceError::TotpEnrolled);
         }
-        self.admit(Target::Account(user.id), context).await?;
+        let target = Target::Account(user.id);
+        self.admit(target, context).await?;
         let Some(step) = self.matching_totp_step(&factor, code)? else {
-            self.note_failure(Target::Account(user.id), context).await?;
+            self.note_failure(target, context).await?;
             self.store.record(own_act(caller, Act::ChallengeFailed, context)).await?;
             return Err(ServiceError::CodeInvalid);
         };
@@ -31,6 +32,11 @@ impl Service {
         act.news = self.news(&user, Notice::TotpEnrolled);
         let confirmation = TotpConfirmation { id: factor.id, step, recovery_codes: stored };
         refused(self.store.confirm_totp(act, confirmation).await?)?;
+        // Signed in lately, and now with the factor that there is: that is every proof the account knows.
+        if let Err(error) = self.note_success(target).await {
+            // The codes are shown this once, whatever else goes wrong.
+            tracing::warn!(%error, "failures before a confirmation are not forgotten");
+        }
         Ok(shown)
     }
 

@@ -6,6 +6,7 @@ use std::{fmt::Display, io::Write, process::ExitCode, sync::Arc};
 use crate::{
     config::{self, Settings, Sources},
     crypto::{SystemEntropy, machine_date},
+    notify::Notifier,
     server::{Ambient, DatabaseClock, check_master_key},
     tls::Ports,
 };
@@ -16,6 +17,7 @@ mod completions;
 mod healthcheck;
 mod keys;
 mod manage;
+mod messages;
 mod password;
 mod serve;
 mod text;
@@ -66,6 +68,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
             // A server would refuse to start.
             Ports::load(&settings)?;
             check_master_key(&settings)?;
+            Notifier::new(&settings.notify, &settings.issuer)?;
             print(settings.redacted_dump().trim_end())
         }
         Command::Config { command: ConfigCommand::Reference, .. } => print(config::markdown_table().trim_end()),
@@ -73,6 +76,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
         Command::Keys { command: KeysCommand::List { output, .. }, .. } => block_on(keys::list(settings()?, output)),
         Command::Keys { command: KeysCommand::Rotate { .. }, .. } => block_on(keys::rotate(settings()?)),
         Command::Keys { command: KeysCommand::Revoke(revoke), .. } => block_on(keys::revoke(settings()?, revoke)),
+        Command::Messages { command, .. } => block_on(messages::run(settings()?, command)),
         Command::User { command, .. } => block_on(manage::user(command, settings)),
         Command::Role { command, .. } => block_on(manage::role(command, settings)),
         Command::ServiceAccount { command, .. } => block_on(manage::service_account(command, settings)),

@@ -41,6 +41,8 @@ impl Background {
         background.spawn("feed", service, Service::follow_feed);
         background.spawn("keys", service, Service::follow_keys);
         background.spawn("purge", service, Service::purge);
+        background.spawn("e-mail", service, Service::send_email);
+        background.spawn("SMS", service, Service::send_sms);
         if service.hot.is_some() {
             for _ in 0..READERS {
                 background.spawn("rows", service, Service::read_rows);
@@ -174,6 +176,8 @@ impl Service {
                 let requests = self.store.purge_create_requests(self.clock.now().minus(REQUEST_RETENTION)).await?;
                 let secrets = self.store.purge_service_accounts().await?;
                 let imports = self.store.purge_imports(self.clock.now().minus(IMPORT_RETENTION)).await?;
+                let messages = self.purge_messages().await?;
+                tracing::debug!(messages, "dead messages deleted");
                 Ok::<_, crate::store::StoreError>((entries, keys, sessions, requests, secrets, imports))
             };
             match purged.await {

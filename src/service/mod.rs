@@ -18,6 +18,7 @@ use crate::{
         secret::{Entropy, random},
         time::Clock,
     },
+    notify::Notifier,
     store::port::Store,
     telemetry::{Family, Metrics, Readings},
     verifier::{AudiencePolicy, PolicyError, RememberingVerifier, TokenVerifier},
@@ -35,6 +36,7 @@ mod keys;
 mod login;
 mod logout;
 mod messages;
+mod outbox;
 mod password_rules;
 mod policy;
 mod recent;
@@ -61,6 +63,7 @@ pub use hot::Hot;
 pub use imports::{Import, ImportRow, Imported, MAX_ROWS};
 pub use keys::{KeyChain, KeyError, PublishedKey};
 pub use login::LoginCommand;
+pub use messages::open_message;
 pub use policy::Policy;
 pub use register::{RegisterCommand, new_user};
 pub use roles::RoleList;
@@ -97,6 +100,8 @@ pub struct Service {
     metrics: Arc<Metrics>,
     imports: Arc<Semaphore>,
     watches: watch::Watches,
+    notifier: Notifier,
+    deliveries: TaskTracker,
 }
 
 impl std::fmt::Debug for Service {
@@ -127,6 +132,8 @@ pub struct Parts {
     pub hasher: KeyedHasher,
     /// Seals messages in the outbox.
     pub seal: MessageSeal,
+    /// Words and delivers messages.
+    pub notifier: Notifier,
     /// The operator's decisions.
     pub policy: Policy,
     /// Tells the time.
@@ -154,6 +161,7 @@ impl Service {
             secrets,
             hasher,
             seal,
+            notifier,
             policy,
             clock,
             entropy,
@@ -185,6 +193,8 @@ impl Service {
             metrics,
             imports: Arc::new(Semaphore::new(imports::IMPORTS)),
             watches: watch::Watches::default(),
+            notifier,
+            deliveries: TaskTracker::new(),
         })
     }
 
@@ -252,6 +262,9 @@ impl Service {
         {
             tracing::warn!(%error, sessions = hot.behind.len(), "rows stay behind their hot records");
         }
+        // Messages that are half sent would be sent twice. Last, because a provider may be slow.
+        self.deliveries.close();
+        self.deliveries.wait().await;
         self.store.close().await;
     }
 

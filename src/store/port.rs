@@ -28,7 +28,7 @@ mod service_accounts;
 mod users;
 
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
-pub use self::outbox::NewMessage;
+pub use self::outbox::{Claim, DeadMessage, DueMessage, NewMessage, OutboxStore, PurgedMessages};
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
 pub use self::roles::{NewRole, RoleStore};
 pub use self::service_accounts::{
@@ -44,6 +44,7 @@ pub trait Store:
     + RoleStore
     + ServiceAccountStore
     + ImportStore
+    + OutboxStore
     + SessionStore
     + KeyStore
     + FeedStore
@@ -59,6 +60,8 @@ impl<S> Store for S where
         + RoleStore
         + ServiceAccountStore
         + ImportStore
+        + OutboxStore
+        + OutboxStore
         + SessionStore
         + KeyStore
         + FeedStore
@@ -71,6 +74,9 @@ impl<S> Store for S where
 pub trait CommitObserver: Send + Sync + 'static {
     /// Takes note. Must not block.
     fn committed(&self, entries: &[FeedEntry]);
+
+    /// A transaction that put messages into the outbox was committed. Must not block.
+    fn enqueued(&self) {}
 }
 
 /// A user to be created.

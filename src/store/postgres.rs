@@ -157,6 +157,14 @@ macro_rules! listed_followers {
     };
 }
 
+/// Whether a column is among the ids that a query selects and locks; rows that somebody else has locked are passed over. The
+/// query runs once, whatever the planner would rather do with one that has a limit.
+macro_rules! is_among_taken {
+    ($column:literal, $query:expr) => {
+        concat!($column, " = ANY(ARRAY(", $query, " FOR UPDATE SKIP LOCKED))")
+    };
+}
+
 #[path = "queries/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "one set of queries, compiled once for each database")]
 mod queries;
@@ -169,6 +177,7 @@ pub(super) fn migrator() -> Migrator {
         (1, "initial", include_str!("../../migrations/postgres/0001_initial.sql")),
         (2, "administration", include_str!("../../migrations/postgres/0002_administration.sql")),
         (3, "revoked_keys", include_str!("../../migrations/postgres/0003_revoked_keys.sql")),
+        (4, "people", include_str!("../../migrations/postgres/0004_people.sql")),
     ])
 }
 

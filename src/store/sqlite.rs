@@ -155,6 +155,13 @@ macro_rules! listed_followers {
     };
 }
 
+/// Whether a column is among the ids that a query selects. There is nobody else who could have locked one.
+macro_rules! is_among_taken {
+    ($column:literal, $query:expr) => {
+        concat!($column, " IN (", $query, ")")
+    };
+}
+
 #[path = "queries/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "one set of queries, compiled once for each database")]
 mod queries;
@@ -167,6 +174,7 @@ pub(super) fn migrator() -> Migrator {
         (1, "initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
         (2, "administration", include_str!("../../migrations/sqlite/0002_administration.sql")),
         (3, "revoked_keys", include_str!("../../migrations/sqlite/0003_revoked_keys.sql")),
+        (4, "people", include_str!("../../migrations/sqlite/0004_people.sql")),
     ])
 }
 

@@ -10,6 +10,7 @@ mod login;
 mod matrix;
 mod metrics;
 mod passwords;
+mod people;
 mod permissions;
 mod races;
 mod refresh;

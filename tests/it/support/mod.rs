@@ -4,6 +4,7 @@ pub(crate) mod certificates;
 mod collector;
 mod database;
 mod node;
+pub(crate) mod notify;
 mod people;
 mod surroundings;
 mod template;

@@ -1,0 +1,4 @@
+//! What people are told and asked: codes, factors, messages.
+
+mod notify;
+mod notify_webhook;

@@ -127,6 +127,18 @@ pub enum Command {
         #[command(subcommand)]
         command: PasswordsCommand,
     },
+    /// Look after messages that could not be delivered
+    ///
+    /// A message is given up when its recipient's server refuses it for good, or when it is of no use any more. It is kept for 30
+    /// days, encrypted.
+    Messages {
+        /// Which.
+        #[command(subcommand)]
+        command: MessagesCommand,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
     /// Manage users, on the database or through a server
     User {
         /// Which.
@@ -278,6 +290,42 @@ pub struct RevokeKeyArgs {
     pub settings: SettingsArgs,
 }
 
+/// Look after messages that could not be delivered.
+#[derive(Clone, Subcommand)]
+pub enum MessagesCommand {
+    /// List the messages that were given up, and what the last attempt failed with
+    ///
+    /// Says neither to whom they go nor what stands in them.
+    List {
+        /// How to print them
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Have messages tried again that were given up
+    ///
+    /// A running server sends them within a second or two. Those that are of no use any more stay where they are.
+    Retry(SomeMessages),
+    /// Forget messages that were given up
+    Drop(SomeMessages),
+}
+
+/// One message or all.
+#[derive(Clone, clap::Args)]
+pub struct SomeMessages {
+    /// The message's id, as `vouchsafe messages list` prints it
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    pub id: Option<uuid::Uuid>,
+    /// All that were given up
+    #[arg(long)]
+    pub all: bool,
+    /// Settings flags after the command.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
 /// How to print an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -405,6 +453,13 @@ impl Command {
                     | KeysCommand::Revoke(RevokeKeyArgs { settings: inner, .. }),
                 settings,
             } => vec![settings, inner],
+            Self::Messages {
+                command:
+                    MessagesCommand::List { settings: inner, .. }
+                    | MessagesCommand::Retry(SomeMessages { settings: inner, .. })
+                    | MessagesCommand::Drop(SomeMessages { settings: inner, .. }),
+                settings,
+            } => vec![settings, inner],
             Self::User { command, settings } => vec![settings, &command.common().settings],
             Self::Role { command, settings } => vec![settings, &command.common().settings],
             Self::ServiceAccount { command, settings } => vec![settings, &command.common().settings],
@@ -443,6 +498,7 @@ mod tests {
             format!("healthcheck {all}"),
             format!("keys rotate {all}"),
             format!("keys revoke -kid- {all}"),
+            format!("messages drop --all {all}"),
         ] {
             let settings = parse(&line).unwrap().settings();
             assert_eq!(settings.config, Some("b".into()), "{line}");
@@ -498,6 +554,9 @@ mod tests {
             "healthcheck --url http://h",
             "config reference",
             "keys list --output json",
+            "messages list --output json",
+            "messages retry 0190a1b2-0000-7000-8000-000000000000",
+            "messages drop --all",
             "completions fish",
             "passwords build-filter --input i --output o --min-count 2",
             "passwords build-filter --input - --output o --plain",
@@ -511,6 +570,8 @@ mod tests {
             "config",
             "serve --port 1",
             "passwords build-filter --input i --output o --plain --min-count 2",
+            "messages drop",
+            "messages retry x",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -6,6 +6,7 @@ use std::{fmt::Display, io::Write, process::ExitCode, sync::Arc};
 use crate::{
     config::{self, Settings, Sources},
     crypto::{SystemEntropy, machine_date},
+    notify::Notifier,
     server::{Ambient, DatabaseClock, check_master_key, password_rules},
     tls::Ports,
 };
@@ -16,6 +17,7 @@ mod completions;
 mod healthcheck;
 mod keys;
 mod manage;
+mod messages;
 mod password;
 mod passwords;
 mod serve;
@@ -68,6 +70,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
             Ports::load(&settings)?;
             check_master_key(&settings)?;
             password_rules(&settings)?;
+            Notifier::new(&settings.notify, &settings.issuer)?;
             print(settings.redacted_dump().trim_end())
         }
         Command::Config { command: ConfigCommand::Reference, .. } => print(config::markdown_table().trim_end()),
@@ -76,6 +79,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
         Command::Keys { command: KeysCommand::Rotate { .. }, .. } => block_on(keys::rotate(settings()?)),
         Command::Keys { command: KeysCommand::Revoke(revoke), .. } => block_on(keys::revoke(settings()?, revoke)),
         Command::Passwords { command: PasswordsCommand::BuildFilter(build) } => passwords::build_filter(&build),
+        Command::Messages { command, .. } => block_on(messages::run(settings()?, command)),
         Command::User { command, .. } => block_on(manage::user(command, settings)),
         Command::Role { command, .. } => block_on(manage::role(command, settings)),
         Command::ServiceAccount { command, .. } => block_on(manage::service_account(command, settings)),

@@ -11,17 +11,20 @@ use super::{
         Backend, Channel, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
         Registration, RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Throttle, Tokens,
     },
-    uri, value,
+    uri,
+    value::{self, Raw},
 };
 use crate::{
     domain::{
         audience::{Audience, OWN_AUDIENCE},
         challenge::CodeChannel,
+        locale::Locale,
         password_policy::{MAX_HISTORY, MAX_STRENGTH},
         secret::SecretString,
         session::AtLimit,
         throttle::Steps,
     },
+    notify::{SmtpUrl, WebhookSecret},
     state::redis::RedisUrl,
     telemetry::{LogFormat, parse_filter},
 };
@@ -371,7 +374,77 @@ fn notify(r: &mut Reader, embedded: Option<bool>) -> Option<Notify> {
     };
     let email = channel("notify.email", &[Log, Smtp, Webhook, Off]);
     let sms = channel("notify.sms", &[Log, Webhook, Off]);
-    Some(Notify { email: email?, sms: sms? })
+    let smtp_url = r.read("notify.smtp_url", |raw| {
+        optional(raw, "a URL in quotes", |text| SmtpUrl::parse(text).map_err(|error| format!("nothing, or {error}")))
+    });
+    let smtp_tls_roots = r.read("notify.smtp_tls_roots", |raw| optional(raw, "the path of a file", as_is));
+    let from = r.read("notify.from", |raw| {
+        let wanted = "noreply@example.com or Example <noreply@example.com>";
+        let sender = |text: &str| text.parse::<lettre::message::Mailbox>().map(|_| text.to_owned()).ok();
+        optional(raw, wanted, |text| sender(text).ok_or_else(|| wanted.to_owned()))
+    });
+    let webhook_url = r.read("notify.webhook_url", |raw| {
+        let wanted = "an https URL such as https://sms.example.com/send, or an http URL on this machine";
+        optional(raw, wanted, |text| if uri::is_webhook(text) { as_is(text) } else { Err(wanted.to_owned()) })
+    });
+    let webhook_secret = r.read("notify.webhook_secret", |raw| {
+        optional(raw, "a text in quotes", |text| WebhookSecret::parse(text).map_err(|error| error.to_string()))
+    });
+    let templates = r.read("notify.templates", |raw| optional(raw, "the path of a folder", as_is));
+    let link_url = r.read("notify.link_url", |raw| {
+        let wanted = "an http(s) URL without login, query or fragment such as https://app.example.com/verify";
+        optional(raw, wanted, |text| if uri::is_http_url(text) { as_is(text) } else { Err(wanted.to_owned()) })
+    });
+    let locale = r.read("notify.locale", |raw| {
+        let wanted = "a language tag such as en or pt-BR";
+        value::text(raw, wanted).and_then(|text| Locale::parse(&text).map_err(|_| wanted.to_owned()))
+    });
+    let notify = Notify {
+        email: email?,
+        sms: sms?,
+        smtp_url: smtp_url?,
+        smtp_tls_roots: smtp_tls_roots?.map(PathBuf::from),
+        from: from?,
+        webhook_url: webhook_url?,
+        webhook_secret: webhook_secret?,
+        templates: templates?.map(PathBuf::from),
+        link_url: link_url?,
+        locale: locale?,
+    };
+    check_ways(r, &notify);
+    Some(notify)
+}
+
+/// What a way of sending messages cannot do without.
+fn check_ways(r: &mut Reader, notify: &Notify) {
+    let Notify { email, sms, smtp_url, smtp_tls_roots, from, webhook_url, webhook_secret, .. } = notify;
+    let by = |way| [("notify.email", *email), ("notify.sms", *sms)].into_iter().find(|(_, chosen)| *chosen == way);
+    let needs = [
+        (Channel::Smtp, "notify.smtp_url", smtp_url.is_none()),
+        (Channel::Smtp, "notify.from", from.is_none()),
+        (Channel::Webhook, "notify.webhook_url", webhook_url.is_none()),
+        (Channel::Webhook, "notify.webhook_secret", webhook_secret.is_none()),
+    ];
+    for (way, missing, is_missing) in needs {
+        if let (Some((key, _)), true) = (by(way), is_missing) {
+            let cause = format!("{key} is {}, which cannot do without", way.as_str());
+            r.conflict(key, format!("Set {missing} as well, or {key} to another way"), cause);
+        }
+    }
+    if smtp_tls_roots.is_some() && !smtp_url.as_ref().is_some_and(SmtpUrl::is_tls) {
+        let advice = "Set notify.smtp_url to one with TLS, or remove notify.smtp_tls_roots";
+        r.conflict("notify.smtp_tls_roots", advice, "roots are for TLS, which notify.smtp_url does not ask for");
+    }
+}
+
+/// A value that may be missing: empty.
+fn optional<T>(raw: &Raw, wanted: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    let text = value::any_text(raw, wanted)?;
+    if text.is_empty() { Ok(None) } else { parse(&text).map(Some) }
+}
+
+fn as_is(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
 }
 
 fn log(r: &mut Reader) -> Option<Log> {

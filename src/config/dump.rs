@@ -71,8 +71,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
     let Factors { totp_issuer } = factors;
     entries.push(("factors.totp_issuer", text(totp_issuer)));
     entries.extend(throttle_entries(throttle));
-    let Notify { email, sms } = notify;
-    entries.extend([("notify.email", text(email.as_str())), ("notify.sms", text(sms.as_str()))]);
+    entries.extend(notify_entries(notify));
     let Log { format, filter } = log;
     entries.extend([("log.format", text(format.as_str())), ("log.filter", text(filter))]);
     let Telemetry { metrics, otlp_endpoint, trace_percent } = telemetry;
@@ -213,6 +212,25 @@ fn key_entries(keys: &Keys) -> Vec<(&'static str, Value)> {
     };
     entries.extend([("keys.rotation_period", span(*rotation_period)), ("keys.publish_lead", span(*publish_lead))]);
     entries
+}
+
+fn notify_entries(notify: &Notify) -> Vec<(&'static str, Value)> {
+    let Notify { email, sms, smtp_url, smtp_tls_roots, from, webhook_url, webhook_secret, templates, link_url, locale } =
+        notify;
+    let path = |path: &Option<PathBuf>| text(&path.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default());
+    let optional = |value: &Option<String>| text(value.as_deref().unwrap_or_default());
+    vec![
+        ("notify.email", text(email.as_str())),
+        ("notify.sms", text(sms.as_str())),
+        ("notify.smtp_url", text(&smtp_url.as_ref().map(ToString::to_string).unwrap_or_default())),
+        ("notify.smtp_tls_roots", path(smtp_tls_roots)),
+        ("notify.from", optional(from)),
+        ("notify.webhook_url", optional(webhook_url)),
+        ("notify.webhook_secret", text(if webhook_secret.is_some() { REDACTED } else { "" })),
+        ("notify.templates", path(templates)),
+        ("notify.link_url", optional(link_url)),
+        ("notify.locale", text(locale.as_str())),
+    ]
 }
 
 fn password_entries(passwords: &Passwords) -> Vec<(&'static str, Value)> {

@@ -117,6 +117,14 @@ pub const REFERENCE: &[SettingDoc] = &[
 
     depends("notify.email", "`log` on SQLite, `off` on Postgres", "How e-mail is sent: `log` (written to the log with its codes: to try things out), `smtp`, `webhook`, or `off`."),
     depends("notify.sms", "`log` on SQLite, `off` on Postgres", "How SMS are sent: `log`, `webhook`, or `off`."),
+    fixed("notify.smtp_url", "", "The mail server. `smtp://user:password@host:587`: with STARTTLS, never without. `smtps://user:password@host:465`: with TLS from the beginning. `smtp://host:25?tls=none`: not encrypted, for a server on this machine.").secret(),
+    fixed("notify.smtp_tls_roots", "", "PEM file with the roots that the mail server is trusted by. Empty: the system's."),
+    fixed("notify.from", "", "The sender of e-mail: `noreply@example.com`, or `Example <noreply@example.com>`."),
+    fixed("notify.webhook_url", "", "The web service that is called for each message, by https, or by http on this machine (docs/MESSAGES.md)."),
+    fixed("notify.webhook_secret", "", "What those calls are signed with: 24 to 64 random bytes in base64 (`openssl rand -base64 32`), with or without `whsec_` before them.").secret(),
+    fixed("notify.templates", "", "Folder with templates in place of those that are built in: `de/verify_email.txt` and so on (docs/MESSAGES.md). Empty: none."),
+    fixed("notify.link_url", "", "The page of yours that links in messages lead to, with `?kind=` and `&code=` behind it. Empty: messages have the code alone."),
+    fixed("notify.locale", "en", "The language of messages to those who have none, or one that there are no templates for: `en` and `de` are built in."),
 
     fixed("log.format", "pretty", "`pretty` for people, `json` for machines."),
     fixed("log.filter", "info", "What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module such as `info,vouchsafe=debug`."),

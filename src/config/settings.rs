@@ -9,10 +9,12 @@ use crate::{
     domain::{
         audience::{Audience, Scope},
         challenge::CodeChannel,
+        locale::Locale,
         secret::SecretString,
         session::AtLimit,
         signing_key::Algorithm,
     },
+    notify::{SmtpUrl, WebhookSecret},
     state::redis::{RedisOptions, RedisUrl},
     telemetry::LogFormat,
 };
@@ -316,6 +318,22 @@ pub struct Notify {
     pub email: Channel,
     /// How SMS are sent; never by SMTP.
     pub sms: Channel,
+    /// The mail server. There is one if `email` is SMTP.
+    pub smtp_url: Option<SmtpUrl>,
+    /// PEM roots for the mail server's TLS. `None`: the system's. Only with a URL that asks for TLS.
+    pub smtp_tls_roots: Option<PathBuf>,
+    /// The sender of e-mail, an address with or without a name. There is one if `email` is SMTP.
+    pub from: Option<String>,
+    /// The web service, by https or on this machine. There is one, and a secret, if it is called.
+    pub webhook_url: Option<String>,
+    /// What calls of the web service are signed with.
+    pub webhook_secret: Option<WebhookSecret>,
+    /// The folder of the operator's own templates.
+    pub templates: Option<PathBuf>,
+    /// Where links lead: an http(s) URL without query or fragment. `None`: messages have none.
+    pub link_url: Option<String>,
+    /// The server's own language.
+    pub locale: Locale,
 }
 
 /// How messages are sent.

@@ -1,4 +1,6 @@
-//! URIs that name this service to others.
+//! URIs that name this service to others, and others to this service.
+
+use crate::verifier::keys::fetch::{bare, is_this_machine};
 
 /// Whether `text` is an http(s) URL of a host, without login, query or fragment.
 pub(super) fn is_http_url(text: &str) -> bool {
@@ -17,6 +19,16 @@ pub(super) fn is_http_url(text: &str) -> bool {
 pub(super) fn host(url: &str) -> Option<String> {
     let uri = is_http_url(url).then(|| url.parse::<http::Uri>().ok()).flatten()?;
     uri.host().map(str::to_owned)
+}
+
+/// Whether messages may be handed to whoever is at `text`: by https, or by http on this machine. It may have a query.
+pub(super) fn is_webhook(text: &str) -> bool {
+    let place = text.split('?').next().unwrap_or(text);
+    let host = || place.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(|host| is_this_machine(bare(host))));
+    text.bytes().all(|b| b.is_ascii_graphic())
+        && !text.contains('#')
+        && is_http_url(place)
+        && (text.starts_with("https://") || host() == Some(true))
 }
 
 fn has_valid_port(authority: &http::uri::Authority) -> bool {
@@ -64,6 +76,18 @@ mod tests {
             "h",
         ] {
             assert!(!is_http_url(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn messages_leave_this_machine_encrypted() {
+        for good in ["https://h", "https://h/a?key=b", "http://localhost:1/", "http://127.0.0.1", "http://[::1]:8/x"] {
+            assert!(is_webhook(good), "{good}");
+        }
+        for bad in
+            ["", "http://h", "http://localhost.example.com", "https://u:p@h", "https://h#x", "https://h/ä", "ftp://h"]
+        {
+            assert!(!is_webhook(bad), "{bad}");
         }
     }
 

@@ -17,11 +17,14 @@ use crate::{
         secret::{Entropy, SecretString},
     },
     grpc,
-    service::{Feed, Hot, KeyChain, KeyError, Observer, Parts, PasswordRules, Policy, PublishedKey, Service},
+    notify::{self, Notifier},
+    service::{
+        Feed, Hot, KeyChain, KeyError, Observer, Parts, PasswordRules, Policy, PublishedKey, Service, open_message,
+    },
     state::HotState,
     store::{
         self, Surroundings,
-        port::{RevokeKey, Store},
+        port::{DeadMessage, RevokeKey, Store},
     },
     telemetry::Metrics,
     verifier::PolicyError,
@@ -38,6 +41,18 @@ pub struct OpenStore {
     master: Arc<MasterKey>,
     ambient: Ambient,
     metrics: Arc<Metrics>,
+}
+
+/// How many messages are read at once.
+const PAGE: u32 = 500;
+
+/// A message that was given up.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// The row.
+    pub message: DeadMessage,
+    /// The word for what it says; `None` if it cannot be opened.
+    pub kind: Option<&'static str>,
 }
 
 impl OpenStore {
@@ -128,6 +143,26 @@ impl OpenStore {
         Ok(self.open_keys().await?.revoke(&*self.store, &self.policy, kid, Actor::Operator).await?)
     }
 
+    /// Every message that was given up, the oldest first.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, StartError> {
+        let seal = MessageSeal::new(Arc::clone(&self.master));
+        let mut letters: Vec<DeadLetter> = Vec::new();
+        loop {
+            let page = self.store.dead_messages(letters.last().map(|letter| letter.message.id), PAGE).await?;
+            if page.is_empty() {
+                return Ok(letters);
+            }
+            letters.extend(page.into_iter().map(|message| {
+                let opened = open_message(&seal, message.id, &message.sealed);
+                let kind = opened.ok().and_then(|opened| notify::kind(&opened.notice));
+                DeadLetter { message, kind }
+            }));
+        }
+    }
+
     /// The use cases on this store, without calls from outside and without a background: for acts of the operator's, one at a
     /// time. Running servers hear of what they do from the revocation feed, which they read each second.
     ///
@@ -139,7 +174,12 @@ impl OpenStore {
         let one_at_a_time = PoolConfig { threads: 1, queue: 1, niceness: 0, ..pool_config(settings) };
         let passwords = (PasswordPool::start(one_at_a_time)?, password_rules(settings)?);
         let service =
-            Backstage { store, keys, feed, hot, policy, metrics, master }.into_service(passwords, &ambient)?;
+            // What is to be sent, a server sends.
+            Backstage { store, keys, feed, hot, policy, metrics, master }.into_service(
+                passwords,
+                Notifier::off(),
+                &ambient,
+            )?;
         Ok(Arc::new(service))
     }
 
@@ -188,6 +228,7 @@ impl Backstage {
     pub(super) fn into_service(
         self,
         (passwords, rules): (PasswordPool, PasswordRules),
+        notifier: Notifier,
         ambient: &Ambient,
     ) -> Result<Service, PolicyError> {
         let Self { store, keys, feed, hot, policy, metrics, master } = self;
@@ -206,6 +247,7 @@ impl Backstage {
             seal: MessageSeal::new(Arc::clone(&master)),
             factor_seal: FactorSeal::new(Arc::clone(&master)),
             challenges: ChallengeSeal::new(Arc::clone(&master)),
+            notifier,
             policy,
             clock,
             entropy,

@@ -4,6 +4,7 @@ use super::DataDirError;
 use crate::{
     breached::FilterError,
     crypto::{HashError, MasterKeyError, PoolError},
+    notify::NotifyError,
     service::KeyError,
     state::redis::OpenError,
     store::StoreError,
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The certificate of a port, or what belongs to it.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The way that messages take.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     /// A port.
     #[error(
         "cannot listen on {address} ({setting}): {problem}: stop the program that uses it, or choose another with --set {setting}=127.0.0.1:PORT"

@@ -155,10 +155,37 @@ pub(super) fn cheap_passwords(passwords: &Passwords) -> Option<String> {
     })
 }
 
+/// What to tell an operator whose messages end in the log, where others than their recipients read them. On SQLite nobody else
+/// is expected, and the log is how a newcomer sees a code.
+pub(super) fn logged_codes(settings: &Settings) -> Option<String> {
+    let Settings { database, notify, .. } = settings;
+    let logged = [("notify.email", notify.email), ("notify.sms", notify.sms)];
+    let (key, _) = logged.into_iter().find(|(_, channel)| *channel == Channel::Log)?;
+    matches!(database.backend, Backend::Postgres { .. })
+        .then(|| format!("{key} is log: messages are not sent, and whoever reads this log can use the codes in them"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Sources, load};
+
+    #[test]
+    fn codes_in_the_log_of_a_shared_service_are_warned_of() {
+        let warning = |more: &[&str]| {
+            let sets = more.iter().map(|&set| set.to_owned()).collect();
+            let sources = Sources { file: None, env: Vec::new(), sets, data_dir: Some("d".to_owned()) };
+            logged_codes(&load(sources).unwrap())
+        };
+        let postgres =
+            ["database.url=postgres://u:p@localhost/v", "issuer=https://id.example.com", "keys.master_key=x"];
+        assert_eq!(warning(&[]), None);
+        assert_eq!(warning(&postgres), None);
+        for key in ["notify.email", "notify.sms"] {
+            let warned = warning(&[&postgres[..], &[&format!("{key}=log")]].concat()).unwrap();
+            assert!(warned.starts_with(&format!("{key} is log")), "{warned}");
+        }
+    }
 
     #[test]
     fn passwords_that_are_cheaper_than_owasp_recommends_are_warned_of() {

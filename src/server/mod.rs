@@ -13,6 +13,7 @@ use crate::{
     domain::{secret::Entropy, time::Clock},
     grpc::{CallLayer, CallPolicy, Limits, Server},
     http,
+    notify::Notifier,
     service::{Background, Service},
     store,
     telemetry::Family,
@@ -26,12 +27,12 @@ mod error;
 mod from_settings;
 
 use backstage::prepare_data_dir;
-pub use backstage::{Backstage, OpenStore};
+pub use backstage::{Backstage, DeadLetter, OpenStore};
 pub use clock::DatabaseClock;
 pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;
 pub use from_settings::password_rules;
-use from_settings::{cheap_passwords, hot_state, location, options, policy, pool_config};
+use from_settings::{cheap_passwords, hot_state, location, logged_codes, options, policy, pool_config};
 
 /// Where the time and the random bytes of a node come from.
 #[derive(Clone)]
@@ -109,6 +110,10 @@ impl Node {
     /// See [`StartError`].
     pub async fn prepare(settings: Settings, ambient: Ambient) -> Result<Self, StartError> {
         let tls = Ports::load(&settings)?;
+        let notifier = Notifier::new(&settings.notify, &settings.issuer)?;
+        if let Some(warning) = logged_codes(&settings) {
+            tracing::warn!("{warning}");
+        }
         if let Some(warning) = cheap_passwords(&settings.passwords) {
             tracing::warn!("{warning}");
         }
@@ -123,7 +128,7 @@ impl Node {
         let backstage = Backstage::open(&settings, &ambient).await?;
         let passwords =
             PasswordPool::start_observed(pool_config(&settings), &(Arc::clone(&backstage.metrics) as Arc<_>))?;
-        let service = Arc::new(backstage.into_service((passwords, rules), &ambient)?);
+        let service = Arc::new(backstage.into_service((passwords, rules), notifier, &ambient)?);
         Ok(Self { service, ambient, settings, tls, _lock: lock })
     }
 

@@ -43,6 +43,8 @@ impl Background {
         background.spawn("feed", service, Service::follow_feed);
         background.spawn("keys", service, Service::follow_keys);
         background.spawn("purge", service, Service::purge);
+        background.spawn("e-mail", service, Service::send_email);
+        background.spawn("SMS", service, Service::send_sms);
         if service.hot.is_some() {
             for _ in 0..READERS {
                 background.spawn("rows", service, Service::read_rows);
@@ -192,6 +194,8 @@ impl Service {
                 tracing::debug!(challenges, "challenges forgotten");
                 let people = self.store.purge_people().await?;
                 tracing::debug!(people, "expired registrations, changes and codes deleted");
+                let messages = self.purge_messages().await?;
+                tracing::debug!(messages, "dead messages deleted");
                 Ok::<_, crate::store::StoreError>((entries, keys, sessions, requests, secrets, imports))
             };
             match purged.await {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::Service;
 use crate::{
+    crypto::MessageSeal,
     domain::{
         email::Email,
         id::UserId,
@@ -68,14 +69,22 @@ impl Service {
     /// # Errors
     /// What is wrong with it, without its content.
     pub fn open_message(&self, id: Uuid, sealed: &[u8]) -> Result<Message, String> {
-        let text = self.seal.open(id, sealed).map_err(|error| error.to_string())?;
-        let Sealed { email, phone, locale, notice } =
-            serde_json::from_slice(&text).map_err(|_| "it is no message".to_owned())?;
-        let to = match (email, phone) {
-            (Some((typed, key)), _) => Recipient::Email(Email::stored(typed, key)),
-            (None, Some(number)) => Recipient::Sms(PhoneNumber::stored(number)),
-            (None, None) => Recipient::Nobody,
-        };
-        Ok(Message { to, locale: locale.map(Locale::stored), notice })
+        open_message(&self.seal, id, sealed)
     }
+}
+
+/// The message of an outbox row.
+///
+/// # Errors
+/// What is wrong with it, without its content.
+pub fn open_message(seal: &MessageSeal, id: Uuid, sealed: &[u8]) -> Result<Message, String> {
+    let text = seal.open(id, sealed).map_err(|error| error.to_string())?;
+    let Sealed { email, phone, locale, notice } =
+        serde_json::from_slice(&text).map_err(|_| "it is no message".to_owned())?;
+    let to = match (email, phone) {
+        (Some((typed, key)), _) => Recipient::Email(Email::stored(typed, key)),
+        (None, Some(number)) => Recipient::Sms(PhoneNumber::stored(number)),
+        (None, None) => Recipient::Nobody,
+    };
+    Ok(Message { to, locale: locale.map(Locale::stored), notice })
 }

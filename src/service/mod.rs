@@ -21,6 +21,7 @@ use crate::{
         secret::{Entropy, random},
         time::Clock,
     },
+    notify::Notifier,
     store::port::Store,
     telemetry::{Family, Metrics, Readings},
     verifier::{AudiencePolicy, PolicyError, RememberingVerifier, TokenVerifier},
@@ -45,6 +46,7 @@ mod login_code;
 mod logout;
 mod mailed_codes;
 mod messages;
+mod outbox;
 mod password_rules;
 mod policy;
 mod recent;
@@ -79,6 +81,7 @@ pub use imports::{Import, ImportRow, Imported, MAX_ROWS};
 pub use keys::{KeyChain, KeyError, PublishedKey};
 pub use login::LoginCommand;
 pub use login_code::LoginCodeCommand;
+pub use messages::open_message;
 pub use password_rules::{ChosenFor, PasswordRules, RuleOptions};
 pub use policy::Policy;
 pub use register::{RegisterCommand, RegisterFields, new_user};
@@ -120,6 +123,8 @@ pub struct Service {
     imports: Arc<Semaphore>,
     watches: watch::Watches,
     buckets: throttle::Buckets,
+    notifier: Notifier,
+    deliveries: TaskTracker,
 }
 
 impl std::fmt::Debug for Service {
@@ -156,6 +161,8 @@ pub struct Parts {
     pub factor_seal: FactorSeal,
     /// Seals sign-ins that wait for a code.
     pub challenges: ChallengeSeal,
+    /// Words and delivers messages.
+    pub notifier: Notifier,
     /// The operator's decisions.
     pub policy: Policy,
     /// Tells the time.
@@ -186,6 +193,7 @@ impl Service {
             seal,
             factor_seal,
             challenges,
+            notifier,
             policy,
             clock,
             entropy,
@@ -221,6 +229,8 @@ impl Service {
             imports: Arc::new(Semaphore::new(imports::IMPORTS)),
             watches: watch::Watches::default(),
             buckets: throttle::Buckets::default(),
+            notifier,
+            deliveries: TaskTracker::new(),
         })
     }
 
@@ -288,6 +298,9 @@ impl Service {
         {
             tracing::warn!(%error, sessions = hot.behind.len(), "rows stay behind their hot records");
         }
+        // Messages that are half sent would be sent twice. Last, because a provider may be slow.
+        self.deliveries.close();
+        self.deliveries.wait().await;
         self.store.close().await;
     }
 

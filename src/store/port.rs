@@ -38,7 +38,7 @@ pub use self::challenges::{
 };
 pub use self::factors::{FactorAct, FactorChange, FactorStore, NewTotp, TotpConfirmation, TotpFactor};
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
-pub use self::outbox::NewMessage;
+pub use self::outbox::{Claim, DeadMessage, DueMessage, NewMessage, OutboxStore, PurgedMessages};
 pub use self::people::{
     EmailOutcome, EmailProof, MailedCode, Mailing, NewEmailChange, NewMailedCode, NewPhoneChange, NewRegistration,
     PasswordReset, PeopleStore, PhoneOutcome, PhoneProof, WaitingRegistration,
@@ -61,6 +61,7 @@ pub trait Store:
     + RoleStore
     + ServiceAccountStore
     + ImportStore
+    + OutboxStore
     + SessionStore
     + ChallengeStore
     + KeyStore
@@ -80,6 +81,8 @@ impl<S> Store for S where
         + RoleStore
         + ServiceAccountStore
         + ImportStore
+        + OutboxStore
+        + OutboxStore
         + SessionStore
         + ChallengeStore
         + KeyStore
@@ -94,6 +97,9 @@ impl<S> Store for S where
 pub trait CommitObserver: Send + Sync + 'static {
     /// Takes note. Must not block.
     fn committed(&self, entries: &[FeedEntry]);
+
+    /// A transaction that put messages into the outbox was committed. Must not block.
+    fn enqueued(&self) {}
 }
 
 /// A user to be created.

@@ -157,6 +157,14 @@ macro_rules! listed_followers {
     };
 }
 
+/// Whether a column is among the ids that a query selects and locks; rows that somebody else has locked are passed over. The
+/// query runs once, whatever the planner would rather do with one that has a limit.
+macro_rules! is_among_taken {
+    ($column:literal, $query:expr) => {
+        concat!($column, " = ANY(ARRAY(", $query, " FOR UPDATE SKIP LOCKED))")
+    };
+}
+
 #[path = "queries/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "one set of queries, compiled once for each database")]
 mod queries;

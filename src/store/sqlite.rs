@@ -155,6 +155,13 @@ macro_rules! listed_followers {
     };
 }
 
+/// Whether a column is among the ids that a query selects. There is nobody else who could have locked one.
+macro_rules! is_among_taken {
+    ($column:literal, $query:expr) => {
+        concat!($column, " IN (", $query, ")")
+    };
+}
+
 #[path = "queries/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "one set of queries, compiled once for each database")]
 mod queries;

@@ -34,6 +34,9 @@ catalog! {
     REPLAYS = counter("vouchsafe.refresh.replays", "vouchsafe_refresh_replays_total", "{replay}", "Superseded refresh tokens that came back: a session was ended each time, because somebody may hold a stolen token.");
     VERIFICATIONS = counter("vouchsafe.verifications", "vouchsafe_verifications_total", "{verification}", "Access tokens by what was said of them, by Verify and at the service's own API.");
 
+    MESSAGES = counter("vouchsafe.messages", "vouchsafe_messages_total", "{message}", "Attempts of this node to deliver messages by how they ended, and messages that were never sent.");
+    MESSAGES_DUE = gauge("vouchsafe.messages.due", "vouchsafe_messages_due", "{message}", "Messages that are due and that no node has taken yet, when this node last looked; counted up to 1000.");
+
     HASH_WAIT = seconds("vouchsafe.password.hash.wait", "vouchsafe_password_hash_wait_seconds", "How long passwords waited for a hashing thread.");
     HASH_DURATION = seconds("vouchsafe.password.hash.duration", "vouchsafe_password_hash_duration_seconds", "How long a hashing thread took for a password.");
     HASH_QUEUE = gauge("vouchsafe.password.hash.queue", "vouchsafe_password_hash_queue", "{password}", "Passwords that wait for a hashing thread.");

@@ -148,6 +148,26 @@ labels! {
         UnknownSession = "unknown_session",
     }
 
+    /// How a message travels.
+    MessageChannel("channel") {
+        /// By e-mail.
+        Email = "email",
+        /// By SMS.
+        Sms = "sms",
+    }
+
+    /// What became of a message, or of an attempt to deliver it.
+    MessageOutcome("outcome") {
+        /// It was taken by whoever carries it on.
+        Sent = "sent",
+        /// It is tried again.
+        Postponed = "postponed",
+        /// It was given up, and waits for the operator.
+        Dead = "dead",
+        /// It was of no use any more before it was sent.
+        Expired = "expired",
+    }
+
     /// By what a refresh was decided.
     RefreshPath("path") {
         /// The hot record beside the row.

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicI64, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -17,8 +17,8 @@ use super::{
     family::{Description, Family, Point, Value, float},
     instrument::{Counter, Counters, CountersBy, Histogram},
     label::{
-        LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, ServiceTokenOutcome, Throttled, VerificationResult,
-        WatchEnd,
+        Label as _, LoginOutcome, MessageChannel, MessageOutcome, RefreshPath, RefreshRow, RegistrationOutcome,
+        ServiceTokenOutcome, Throttled, VerificationResult, WatchEnd,
     },
     process::Process,
 };
@@ -45,6 +45,8 @@ pub struct Metrics {
     refreshes: CountersBy<RefreshRow, RefreshPath>,
     replays: Counter,
     verifications: Counters<VerificationResult>,
+    messages: CountersBy<MessageChannel, MessageOutcome>,
+    messages_due: [AtomicU64; MessageChannel::ALL.len()],
     hash_wait: Histogram,
     hash_duration: Histogram,
     revocation_lag: Histogram,
@@ -132,6 +134,8 @@ impl Metrics {
             refreshes: CountersBy::default(),
             replays: Counter::default(),
             verifications: Counters::default(),
+            messages: CountersBy::default(),
+            messages_due: Default::default(),
             hash_wait: Histogram::default(),
             hash_duration: Histogram::default(),
             revocation_lag: Histogram::default(),
@@ -195,6 +199,16 @@ impl Metrics {
         self.verifications.add(result);
     }
 
+    /// An attempt to deliver a message ended, or the message did.
+    pub fn message(&self, channel: MessageChannel, outcome: MessageOutcome) {
+        self.messages.add(channel, outcome);
+    }
+
+    /// So many messages are due.
+    pub fn messages_due(&self, channel: MessageChannel, number: u32) {
+        self.messages_due[channel.index()].store(number.into(), Relaxed);
+    }
+
     /// A revocation of another node was applied here, this long after it was recorded.
     pub fn revocation_lag(&self, lag: Duration) {
         self.revocation_lag.record(lag);
@@ -231,6 +245,8 @@ impl Metrics {
             Family { about: catalog::REFRESHES, points: self.refreshes.points() },
             one(catalog::REPLAYS, self.replays.value()),
             Family { about: catalog::VERIFICATIONS, points: self.verifications.points() },
+            Family { about: catalog::MESSAGES, points: self.messages.points() },
+            Family { about: catalog::MESSAGES_DUE, points: self.due_points() },
             one(catalog::HASH_WAIT, self.hash_wait.value()),
             one(catalog::HASH_DURATION, self.hash_duration.value()),
             one(catalog::REVOCATION_LAG, self.revocation_lag.value()),
@@ -239,6 +255,14 @@ impl Metrics {
             Family { about: catalog::WATCHES_ENDED, points: self.watches_ended.points() },
             level(catalog::CONNECTIONS, u64::try_from(self.connections.load(Relaxed)).ok().map(float)),
         ]
+    }
+
+    fn due_points(&self) -> Vec<Point> {
+        let point = |(channel, number): (&MessageChannel, &AtomicU64)| Point {
+            labels: vec![(MessageChannel::KEY, channel.as_str())],
+            value: Value::Number(float(number.load(Relaxed))),
+        };
+        MessageChannel::ALL.iter().zip(&self.messages_due).map(point).collect()
     }
 
     fn of_process(&self) -> Vec<Family> {

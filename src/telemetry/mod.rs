@@ -28,8 +28,8 @@ mod spans;
 pub use catalog::CATALOG;
 pub use family::{Description, Distribution, Family, Kind, Point, Value};
 pub use label::{
-    Label, LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, ServiceTokenOutcome, Throttled,
-    VerificationResult, WatchEnd,
+    Label, LoginOutcome, MessageChannel, MessageOutcome, RefreshPath, RefreshRow, RegistrationOutcome,
+    ServiceTokenOutcome, Throttled, VerificationResult, WatchEnd,
 };
 pub use metrics::{Metrics, OpenConnection, OpenWatch, Readings, RpcMethod};
 pub use otlp::{Otlp, OtlpError};

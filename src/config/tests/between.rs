@@ -280,3 +280,42 @@ fn a_dump_without_secrets_is_a_file_that_gives_the_same_settings() {
     let again = Given { file: Some(file.path.clone()), ..Given::default() }.load().unwrap();
     assert_eq!(again, settings);
 }
+
+#[test]
+fn a_way_of_sending_messages_says_where_it_leads() {
+    let secret = "notify.webhook_secret=MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    for (sets, missing) in [
+        (&["notify.email=smtp", "notify.from=a@example.com"][..], "Set notify.smtp_url as well, or notify.email to"),
+        (&["notify.email=smtp", "notify.smtp_url=smtp://h"], "Set notify.from as well, or notify.email to"),
+        (&["notify.email=webhook", secret], "Set notify.webhook_url as well, or notify.email to"),
+        (
+            &["notify.sms=webhook", "notify.webhook_url=https://h"],
+            "Set notify.webhook_secret as well, or notify.sms to",
+        ),
+    ] {
+        assert_one(&Given::sets(sets).problems(), &[missing, "cannot do without", "(--set)"]);
+    }
+    assert!(Given::sets(&["notify.sms=webhook", "notify.webhook_url=https://h", secret]).load().is_ok());
+    assert_one(&Given::sets(&["notify.sms=smtp"]).problems(), &["Set notify.sms to"]);
+    for url in ["", "smtp://h?tls=none"] {
+        let sets = [format!("notify.smtp_url={url}"), "notify.smtp_tls_roots=/ca.pem".to_owned()];
+        assert_one(&Given::sets(&[&sets[0], &sets[1]]).problems(), &["Set notify.smtp_url to one with TLS"]);
+    }
+}
+
+#[test]
+fn secrets_of_messages_are_shown_nowhere() {
+    for (key, bad) in
+        [("smtp_url", "smtp://u:S3cret:x@h"), ("webhook_secret", "S3cret"), ("webhook_url", "http://u:S3cret@h")]
+    {
+        let problems = Given::sets(&[&format!("notify.{key}={bad}")]).problems();
+        assert_one(&problems, &[&format!("Set notify.{key} to "), "the value given will not do"]);
+        assert!(!problems[0].contains("S3cret"), "{problems:?}");
+    }
+    let sets = ["notify.smtp_url=smtp://mailer:S3cret@h", "notify.webhook_secret=S3cretS3cretS3cretS3cretS3cretS3"];
+    let settings = Given::sets(&sets).load().unwrap();
+    let dump = settings.redacted_dump();
+    assert!(dump.contains("smtp_url = \"smtp://mailer:[redacted]@h\""), "{dump}");
+    assert!(dump.contains("webhook_secret = \"[redacted]\""), "{dump}");
+    assert!(!format!("{settings:?}{dump}").contains("S3cret"));
+}

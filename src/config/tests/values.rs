@@ -72,8 +72,16 @@ const EXAMPLES: &[(&str, &str, &[&str])] = &[
     ("passwords.min_strength", "4", &[]),
     ("passwords.history", "10", &[]),
     ("passwords.breached_filter", "/srv/known.filter", &[]),
-    ("notify.email", "webhook", &[]),
+    ("notify.email", "smtp", &["notify.smtp_url=smtp://h", "notify.from=a@example.com"]),
     ("notify.sms", "off", &[]),
+    ("notify.smtp_url", "smtps://mail.example.com:465", &[]),
+    ("notify.smtp_tls_roots", "/srv/ca.pem", &["notify.smtp_url=smtp://h"]),
+    ("notify.from", "Example <noreply@example.com>", &[]),
+    ("notify.webhook_url", "https://sms.example.com/send?key=1", &[]),
+    ("notify.webhook_secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", &[]),
+    ("notify.templates", "/etc/vouchsafe/templates", &[]),
+    ("notify.link_url", "https://app.example.com/verify", &[]),
+    ("notify.locale", "pt-BR", &[]),
     ("log.format", "json", &[]),
     ("log.filter", "info,vouchsafe=debug", &[]),
     ("telemetry.metrics", "false", &[]),
@@ -124,7 +132,7 @@ fn what_is_documented_is_what_is_accepted_and_what_has_an_effect() {
         let by_set = Given { sets, ..Given::default() }.load().unwrap();
 
         assert_ne!(shown(&by_set, key), shown(&defaults, key), "{key} has no effect");
-        let expected = if *key == "keys.master_key" { "[redacted]" } else { value };
+        let expected = if ["keys.master_key", "notify.webhook_secret"].contains(key) { "[redacted]" } else { value };
         assert_eq!(shown(&by_set, key).as_deref(), Some(expected), "{key}");
         assert_eq!(by_env, by_set, "{key}");
         assert_eq!(by_file, by_set, "{key}");
@@ -149,6 +157,7 @@ fn documented_defaults_are_the_real_ones() {
                     "database.migrate_on_start" => (Some("true"), "`true` on SQLite"),
                     "keys.master_key" => (None, "generated"),
                     "factors.totp_issuer" => (Some("localhost"), "the host of `issuer`"),
+                    "notify.email" | "notify.sms" => (Some("log"), "`log` on SQLite"),
                     other => panic!("say here what the default of {other} is"),
                 };
                 assert_eq!(shown(&defaults, doc.key).as_deref(), expected, "{}", doc.key);

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::{
@@ -57,6 +57,8 @@ pub struct Observer {
     /// For the others: this node's own entries, and those that only the database has told it of.
     outbox: Mutex<Outbox>,
     to_push: Notify,
+    /// How often messages were put into the outbox.
+    enqueued: watch::Sender<u64>,
 }
 
 impl std::fmt::Debug for Observer {
@@ -91,6 +93,11 @@ impl Observer {
     /// as what anybody was told by then.
     pub(in crate::service) fn key_changes(&self) -> u64 {
         self.key_changes.load(Ordering::SeqCst)
+    }
+
+    /// Tells whenever this node has put messages into the outbox.
+    pub(in crate::service) fn enqueuings(&self) -> watch::Receiver<u64> {
+        self.enqueued.subscribe()
     }
 
     fn note_key_change(&self) {
@@ -281,6 +288,10 @@ impl CommitObserver for Observer {
         }
         self.show(&progress);
         self.to_push.notify_one();
+    }
+
+    fn enqueued(&self) {
+        self.enqueued.send_modify(|times| *times += 1);
     }
 }
 

@@ -53,6 +53,7 @@ pub(super) struct Tx {
     ended: bool,
     revocations: Vec<Revocation>,
     abandoned: bool,
+    enqueued: bool,
     around: Arc<Surroundings>,
 }
 
@@ -80,6 +81,11 @@ impl Tx {
     /// Tokens must stop saying this once the transaction commits.
     pub(super) fn revoke(&mut self, revocation: Revocation) {
         self.revocations.push(revocation);
+    }
+
+    /// There will be messages to send once the transaction commits.
+    pub(super) fn note_messages(&mut self) {
+        self.enqueued = true;
     }
 
     /// Nothing of this transaction happens, whatever it has written so far and however its body goes on. For an answer that
@@ -211,6 +217,7 @@ impl Database {
             ended: false,
             revocations: Vec::new(),
             abandoned: false,
+            enqueued: false,
             around: Arc::clone(&self.around),
         };
         let (value, entries) = match timeout_at(limit, tx.run(args, body)).await {
@@ -221,6 +228,7 @@ impl Database {
             }
             Err(_) => return Err(too_slow()),
         };
+        let enqueued = tx.enqueued && !tx.abandoned;
         if !tx.ended
             && let Err(error) = tx.commit().await
         {
@@ -237,6 +245,9 @@ impl Database {
         }
         if !entries.is_empty() {
             self.around.observer.committed(&entries);
+        }
+        if enqueued {
+            self.around.observer.enqueued();
         }
         Ok(value)
     }

@@ -4,6 +4,7 @@
 //! elsewhere, and what does not come soon or is large does not come at all.
 
 use std::{
+    convert::Infallible,
     fmt,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -11,9 +12,12 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, StatusCode, Uri, header};
+use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{body::Bytes, client::conn::http1};
+use hyper::{
+    body::{Body, Bytes, Incoming},
+    client::conn::http1,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -109,15 +113,45 @@ impl Fetcher {
 
     async fn get(&self, url: &str) -> Result<Document, FetchError> {
         let (uri, tls) = self.target(url)?;
+        let request = request(Request::get(path(&uri)), &uri)
+            .header(header::ACCEPT, "application/json, application/jwk-set+json")
+            .body(Empty::<Bytes>::new())
+            .map_err(FetchError::failed)?;
+        document(self.send(&uri, tls, request).await?).await
+    }
+
+    /// Posts a body of JSON with these headers; the status that was answered. What else was answered is not read, and nobody is
+    /// followed elsewhere. How long it may take is up to whoever calls.
+    #[cfg(feature = "server")]
+    pub(crate) async fn post(
+        &self,
+        url: &str,
+        headers: http::HeaderMap,
+        body: String,
+    ) -> Result<StatusCode, FetchError> {
+        let (uri, tls) = self.target(url)?;
+        let mut request = request(Request::post(path(&uri)), &uri)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(http_body_util::Full::new(Bytes::from(body)))
+            .map_err(FetchError::failed)?;
+        request.headers_mut().extend(headers);
+        Ok(self.send(&uri, tls, request).await?.status())
+    }
+
+    /// Sends a request on a connection of its own.
+    async fn send<B>(&self, uri: &Uri, tls: bool, request: Request<B>) -> Result<Response<Incoming>, FetchError>
+    where
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
         let (host, port) = (uri.host().map_or("", bare), uri.port_u16());
         let connect = async |port| TcpStream::connect((host, port)).await.map_err(FetchError::failed);
         if !tls {
-            return exchange(connect(port.unwrap_or(80)).await?, &uri).await;
+            return exchange(connect(port.unwrap_or(80)).await?, request).await;
         }
         let name = ServerName::try_from(host.to_owned()).map_err(FetchError::failed)?;
         let connector = self.connector().await?;
         let stream = connector.connect(name, connect(port.unwrap_or(443)).await?).await;
-        exchange(stream.map_err(|e| FetchError::Failed(format!("no TLS: {e}")))?, &uri).await
+        exchange(stream.map_err(|e| FetchError::Failed(format!("no TLS: {e}")))?, request).await
     }
 
     /// Reads files, so elsewhere than where calls are answered.
@@ -182,21 +216,28 @@ pub(crate) fn is_this_machine(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-async fn exchange(
+fn path(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", |path| path.as_str())
+}
+
+fn request(builder: http::request::Builder, uri: &Uri) -> http::request::Builder {
+    let host = uri.authority().map_or("", |authority| authority.as_str());
+    builder.header(header::HOST, host).header(header::USER_AGENT, concat!("vouchsafe/", env!("CARGO_PKG_VERSION")))
+}
+
+async fn exchange<B>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    uri: &Uri,
-) -> Result<Document, FetchError> {
+    request: Request<B>,
+) -> Result<Response<Incoming>, FetchError>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(FetchError::failed)?;
     tokio::spawn(connection);
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let host = uri.authority().map_or("", |authority| authority.as_str());
-    let request = Request::get(path)
-        .header(header::HOST, host)
-        .header(header::ACCEPT, "application/json, application/jwk-set+json")
-        .header(header::USER_AGENT, concat!("vouchsafe/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())
-        .map_err(FetchError::failed)?;
-    let response = sender.send_request(request).await.map_err(FetchError::failed)?;
+    sender.send_request(request).await.map_err(FetchError::failed)
+}
+
+async fn document(response: Response<Incoming>) -> Result<Document, FetchError> {
     match response.status() {
         StatusCode::OK => {}
         StatusCode::NOT_FOUND => return Ok(Document::Missing),

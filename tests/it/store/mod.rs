@@ -11,6 +11,7 @@ mod families;
 mod feed;
 mod imports;
 mod keys;
+mod outbox;
 mod passwords;
 mod refresh;
 mod refresh_races;
@@ -128,6 +129,13 @@ suite! {
         refresh_keys_are_numbered_and_sealed_for_their_number
         of_20_nodes_that_find_a_refresh_key_due_one_publishes
         twenty_orders_at_once_are_twenty_refresh_keys_with_consecutive_numbers
+    }
+    outbox {
+        of_workers_at_once_each_message_has_one
+        a_message_is_its_taker_s_until_the_lease_ends
+        a_message_that_was_put_off_comes_when_it_is_due
+        only_what_is_of_use_and_of_its_channel_is_taken
+        a_message_that_was_given_up_is_kept_tried_again_or_dropped
     }
     passwords {
         a_password_change_ends_every_other_session

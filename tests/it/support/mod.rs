@@ -5,6 +5,7 @@ mod collector;
 mod database;
 mod factors;
 mod node;
+pub(crate) mod notify;
 pub(crate) mod outbox;
 mod people;
 pub(crate) mod signin;

@@ -3,6 +3,8 @@
 mod account;
 mod factors;
 mod guessing;
+mod notify;
+mod notify_webhook;
 mod passwords;
 mod signin;
 mod signin_codes;

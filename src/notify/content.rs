@@ -1,0 +1,243 @@
+//! What there is to say in a message: the words for its kind, and the variables of its templates.
+
+use serde::Serialize;
+
+use crate::domain::{
+    notice::{Message, Notice, Recipient},
+    time::Timestamp,
+};
+
+/// Every kind of message, as it is called in the names of templates and for a webhook.
+pub const KINDS: [&str; 16] = [
+    "verify_email",
+    "already_registered",
+    "reset_password",
+    "login_code",
+    "leave_email",
+    "adopt_email",
+    "verify_phone",
+    "new_device",
+    "password_changed",
+    "email_changed",
+    "phone_changed",
+    "totp_enrolled",
+    "totp_removed",
+    "recovery_codes_replaced",
+    "recovery_code_used",
+    "account_deleted",
+];
+
+/// What somebody else chose is cut after this many characters.
+const MAX_FOREIGN: usize = 200;
+
+/// The variables of a template. Those that a kind has nothing to say of are not there, so that a template that asks for them is
+/// refused at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Variables {
+    /// The host of the issuer.
+    pub(super) service: String,
+    /// Where the message goes.
+    pub(super) to: String,
+    /// After it the message, and a code in it, is of no use.
+    pub(super) expire_time: String,
+    /// The code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) code: Option<String>,
+    /// Where the code can be used by a click; empty where no page is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) link: Option<String>,
+    /// The address that is to replace the old one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) new_email: Option<String>,
+    /// What the device calls itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) device: Option<String>,
+    /// From which address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ip_address: Option<String>,
+    /// When it happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) time: Option<String>,
+    /// How many recovery codes are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) left: Option<u32>,
+}
+
+/// The word for what a notice says; `None` for one that says nothing.
+pub fn kind(notice: &Notice) -> Option<&'static str> {
+    Some(match notice {
+        Notice::VerifyEmail { .. } => "verify_email",
+        Notice::AlreadyRegistered => "already_registered",
+        Notice::ResetPassword { .. } => "reset_password",
+        Notice::LoginCode { .. } => "login_code",
+        Notice::LeaveEmail { .. } => "leave_email",
+        Notice::AdoptEmail { .. } => "adopt_email",
+        Notice::VerifyPhone { .. } => "verify_phone",
+        Notice::NewDevice { .. } => "new_device",
+        Notice::PasswordChanged => "password_changed",
+        Notice::EmailChanged => "email_changed",
+        Notice::PhoneChanged => "phone_changed",
+        Notice::TotpEnrolled => "totp_enrolled",
+        Notice::TotpRemoved => "totp_removed",
+        Notice::RecoveryCodesReplaced => "recovery_codes_replaced",
+        Notice::RecoveryCodeUsed { .. } => "recovery_code_used",
+        Notice::AccountDeleted => "account_deleted",
+        Notice::Nothing => return None,
+    })
+}
+
+/// The code that a notice tells, if it tells one.
+pub(super) fn code(notice: &Notice) -> Option<&str> {
+    match notice {
+        Notice::VerifyEmail { code }
+        | Notice::ResetPassword { code }
+        | Notice::LoginCode { code }
+        | Notice::LeaveEmail { code, new_email: _ }
+        | Notice::AdoptEmail { code }
+        | Notice::VerifyPhone { code } => Some(code),
+        Notice::AlreadyRegistered
+        | Notice::NewDevice { .. }
+        | Notice::PasswordChanged
+        | Notice::EmailChanged
+        | Notice::PhoneChanged
+        | Notice::TotpEnrolled
+        | Notice::TotpRemoved
+        | Notice::RecoveryCodesReplaced
+        | Notice::RecoveryCodeUsed { .. }
+        | Notice::AccountDeleted
+        | Notice::Nothing => None,
+    }
+}
+
+/// Whether a click may use the code. Digits are typed where they were asked for.
+const fn is_clicked(notice: &Notice) -> bool {
+    matches!(
+        notice,
+        Notice::VerifyEmail { .. }
+            | Notice::ResetPassword { .. }
+            | Notice::LeaveEmail { .. }
+            | Notice::AdoptEmail { .. }
+    )
+}
+
+impl Variables {
+    /// The variables of a message. Links lead to `link_url` and nowhere else.
+    pub(super) fn of(message: &Message, service: &str, link_url: Option<&str>, expire_time: Timestamp) -> Self {
+        let Message { to, locale: _, notice } = message;
+        let code = code(notice);
+        let link = is_clicked(notice).then(|| link(link_url, kind(notice), code));
+        let mut variables = Self {
+            service: service.to_owned(),
+            to: address(to),
+            expire_time: moment(expire_time),
+            code: code.map(str::to_owned),
+            link,
+            ..Self::default()
+        };
+        match notice {
+            Notice::LeaveEmail { new_email, code: _ } => variables.new_email = Some(one_line(new_email, MAX_FOREIGN)),
+            Notice::NewDevice { device, ip_address, time } => {
+                variables.device = Some(one_line(device, MAX_FOREIGN));
+                variables.ip_address = Some(one_line(ip_address, MAX_FOREIGN));
+                variables.time = Some(moment(*time));
+            }
+            Notice::RecoveryCodeUsed { left } => variables.left = Some(*left),
+            _ => {}
+        }
+        variables
+    }
+}
+
+/// Where a message goes, as who delivers it wants it: the local part as it was typed, since only its host knows whether its case
+/// counts, and the domain in ASCII.
+pub(super) fn address(to: &Recipient) -> String {
+    match to {
+        Recipient::Email(email) => {
+            let local = email.as_typed().rsplit_once('@').map_or("", |(local, _)| local);
+            let domain = email.key().rsplit_once('@').map_or("", |(_, domain)| domain);
+            format!("{local}@{domain}")
+        }
+        Recipient::Sms(number) => number.as_str().to_owned(),
+        Recipient::Nobody => String::new(),
+    }
+}
+
+fn link(link_url: Option<&str>, kind: Option<&str>, code: Option<&str>) -> String {
+    match (link_url, kind, code) {
+        (Some(url), Some(kind), Some(code)) => format!("{url}?kind={kind}&code={}", percent_encoded(code)),
+        _ => String::new(),
+    }
+}
+
+/// RFC 3986 section 2.1: everything but the unreserved characters.
+fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
+}
+
+/// To the minute, as people read it.
+fn moment(time: Timestamp) -> String {
+    let text = time.rounded_down(std::time::Duration::from_mins(1)).to_string();
+    // RFC 3339 of a whole minute ends so.
+    match text.strip_suffix(":00Z") {
+        Some(minute) => format!("{} UTC", minute.replace('T', " ")),
+        None => text,
+    }
+}
+
+/// In one line: whatever could begin another, hide itself or turn the direction of the text is a space; and cut after `most`
+/// characters.
+pub(super) fn one_line(text: &str, most: usize) -> String {
+    let plain = |c: char| match c {
+        '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => ' ',
+        '\u{feff}' | '\u{fff9}'..='\u{fffb}' => ' ',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    let line: String = text.chars().map(plain).take(most).collect();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{email::Email, locale::Locale};
+
+    fn variables(notice: Notice, link_url: Option<&str>) -> Variables {
+        let to = Recipient::Email(Email::parse("Ada.L@B\u{fc}cher.example").unwrap());
+        let message = Message { to, locale: Some(Locale::parse("de").unwrap()), notice };
+        Variables::of(&message, "id.example.com", link_url, Timestamp::from_seconds(1_800_000_059))
+    }
+
+    #[test]
+    fn links_lead_where_the_operator_says_and_only_with_what_is_clicked() {
+        let code = || "vev_a-b&c=d".to_owned();
+        let with = variables(Notice::VerifyEmail { code: code() }, Some("https://app.example/verify"));
+        assert_eq!(with.link.as_deref(), Some("https://app.example/verify?kind=verify_email&code=vev_a-b%26c%3Dd"));
+        assert_eq!(with.to, "Ada.L@xn--bcher-kva.example");
+        assert_eq!(with.expire_time, "2027-01-15 08:00 UTC");
+        let without = variables(Notice::VerifyEmail { code: code() }, None);
+        assert_eq!((without.link.as_deref(), without.code), (Some(""), Some(code())));
+        assert_eq!(variables(Notice::LoginCode { code: code() }, Some("https://app.example")).link, None);
+        assert_eq!(variables(Notice::PasswordChanged, Some("https://app.example")).link, None);
+    }
+
+    #[test]
+    fn what_others_chose_stays_in_one_line() {
+        let device = format!("Phone\r\nBcc: eve@example.com\u{2028}\u{202e}x\u{0}{}", "y".repeat(500));
+        let new = Notice::NewDevice { device, ip_address: "::1".into(), time: Timestamp::from_seconds(0) };
+        let variables = variables(new, None);
+        let device = variables.device.unwrap();
+        assert!(device.starts_with("Phone Bcc: eve@example.com x y"), "{device}");
+        assert!(device.chars().count() <= MAX_FOREIGN);
+        assert_eq!(variables.time.as_deref(), Some("1970-01-01 00:00 UTC"));
+    }
+}

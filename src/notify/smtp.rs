@@ -1,0 +1,182 @@
+//! E-mail by SMTP.
+//!
+//! The connections are kept here and not by lettre's pool: that one takes a connection back whose exchange was broken off by a
+//! timeout, and the next message on it would be told the answers to the one before.
+
+use std::{path::Path, sync::Mutex, time::Duration};
+
+use lettre::{
+    Address,
+    address::Envelope,
+    message::{
+        Mailbox, MultiPart,
+        header::{Header, HeaderName, HeaderValue},
+    },
+    transport::smtp::{
+        Error as SmtpError,
+        authentication::{Credentials, Mechanism},
+        client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters},
+        extension::ClientId,
+    },
+};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Failure, Letter, NotifyError,
+    content::one_line,
+    smtp_url::{SmtpTls, SmtpUrl},
+};
+
+/// Longest that one message may take, from the connection to the server's answer.
+const LIMIT: Duration = Duration::from_secs(10);
+/// A connection that was not used for this long is made anew: servers hang up on idle ones.
+const IDLE: Duration = Duration::from_secs(30);
+/// Most connections that are kept.
+const KEPT: usize = 8;
+
+/// Sends by one mail server.
+pub(super) struct Smtp {
+    url: SmtpUrl,
+    tls: Option<TlsParameters>,
+    from: Mailbox,
+    /// The host in message ids.
+    host: String,
+    /// Those that nothing is under way on.
+    idle: Mutex<Vec<(AsyncSmtpConnection, Instant)>>,
+}
+
+/// RFC 3834: nobody's out-of-office note shall come back.
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+impl Smtp {
+    /// A way to send by the server at `url`, as `from`. `host` stands in message ids.
+    pub(super) fn new(url: SmtpUrl, roots: Option<&Path>, from: &str, host: &str) -> Result<Self, NotifyError> {
+        let tls = if url.is_tls() { Some(parameters(&url, roots)?) } else { None };
+        let from = from.parse().map_err(|_| NotifyError::Sender)?;
+        Ok(Self { url, tls, from, host: host.to_owned(), idle: Mutex::default() })
+    }
+
+    /// Hands a message over.
+    pub(super) async fn send(&self, letter: &Letter) -> Result<(), Failure> {
+        let (envelope, message) = self.compose(letter)?;
+        let exchange = async {
+            // Who refuses us refuses no message: that is for the operator to mend, and the message can wait.
+            let mut connection = self.connection().await.map_err(|error| Failure::Temporary(told(&error)))?;
+            connection.send(&envelope, &message).await.map_err(|error| refusal(&error))?;
+            Ok(connection)
+        };
+        // Broken off, the connection is dropped with whatever was still to be said on it.
+        match timeout(LIMIT, exchange).await {
+            Ok(Ok(connection)) => {
+                self.keep(connection);
+                Ok(())
+            }
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::Temporary(format!("no answer within {} s", LIMIT.as_secs()))),
+        }
+    }
+
+    fn compose(&self, letter: &Letter) -> Result<(Envelope, Vec<u8>), Failure> {
+        let broken =
+            |problem: &dyn std::fmt::Display| Failure::Permanent(format!("no message can be made of it: {problem}"));
+        let to: Address = letter.to.parse().map_err(|_| broken(&"the address is none"))?;
+        let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.clone()]).map_err(|e| broken(&e))?;
+        let message = lettre::Message::builder()
+            .from(self.from.clone())
+            .to(Mailbox::new(None, to))
+            // In one line already; lettre encodes what is not ASCII.
+            .subject(letter.subject.clone())
+            .message_id(Some(format!("<{}@{}>", letter.id, self.host)))
+            .header(AutoSubmitted)
+            .multipart(MultiPart::alternative_plain_html(letter.text.clone(), letter.html.clone()))
+            .map_err(|e| broken(&e))?;
+        Ok((envelope, message.formatted()))
+    }
+
+    async fn connection(&self) -> Result<AsyncSmtpConnection, SmtpError> {
+        while let Some(mut connection) = self.kept() {
+            if connection.test_connected().await {
+                return Ok(connection);
+            }
+        }
+        let SmtpUrl { host, port, tls, login, .. } = &self.url;
+        let hello = ClientId::default();
+        let implicit = self.tls.clone().filter(|_| *tls == SmtpTls::Implicit);
+        let at = (host.as_str(), *port);
+        let mut connection = AsyncSmtpConnection::connect_tokio1(at, Some(LIMIT), &hello, implicit, None).await?;
+        if let (SmtpTls::StartTls, Some(parameters)) = (tls, &self.tls) {
+            // Fails if the server does not offer it.
+            connection.starttls(parameters.clone(), &hello).await?;
+        }
+        if let Some((user, password)) = login {
+            let credentials = Credentials::new(user.clone(), password.expose().to_owned());
+            connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await?;
+        }
+        Ok(connection)
+    }
+
+    fn kept(&self) -> Option<AsyncSmtpConnection> {
+        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        idle.retain(|(_, since)| since.elapsed() < IDLE);
+        idle.pop().map(|(connection, _)| connection)
+    }
+
+    fn keep(&self, connection: AsyncSmtpConnection) {
+        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if idle.len() < KEPT {
+            idle.push((connection, Instant::now()));
+        }
+    }
+}
+
+impl std::fmt::Debug for Smtp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Smtp").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Whether these roots can be used with this server.
+pub(super) fn parameters(url: &SmtpUrl, roots: Option<&Path>) -> Result<TlsParameters, NotifyError> {
+    let unusable = |problem: String| NotifyError::Tls(problem);
+    let mut builder = TlsParameters::builder(url.host.clone());
+    if let Some(path) = roots {
+        let failed =
+            |problem: String| unusable(format!("cannot use the certificates in {}: {problem}", path.display()));
+        let pem = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+            return Err(failed("there are none".to_owned()));
+        }
+        let certificates = Certificate::from_pem(&pem).map_err(|e| failed(e.to_string()))?;
+        builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificates);
+    }
+    builder.build_rustls().map_err(|e| unusable(e.to_string()))
+}
+
+/// What a failure during the delivery itself means. "Authentication required" (530) is about us again.
+fn refusal(error: &SmtpError) -> Failure {
+    let about_us = error.status().is_some_and(|code| code.to_string() == "530");
+    if error.is_permanent() && !about_us { Failure::Permanent(told(error)) } else { Failure::Temporary(told(error)) }
+}
+
+/// What an attempt failed with, in one line that names nobody: a server's answer often repeats the address.
+fn told(error: &SmtpError) -> String {
+    match error.status() {
+        Some(code) => format!("the server answered {code}"),
+        None => one_line(&error.to_string(), 200),
+    }
+}

@@ -1,0 +1,204 @@
+//! The sending of messages: each node takes what is due, under leases, and hands it over.
+//!
+//! Whoever waits for a provider waits here and nowhere else: the calls that put messages in have ended by then.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use uuid::Uuid;
+
+use super::Service;
+use crate::{
+    domain::secret::random,
+    notify::{DELIVERY_LIMIT, Failure, next_attempt},
+    store::{
+        StoreError,
+        port::{Claim, DueMessage},
+    },
+    telemetry::{MessageChannel, MessageOutcome},
+};
+
+/// How often the outbox is looked at without being asked: for messages of other nodes, and for those that are tried again.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Most messages of a channel that are on their way from this node at once.
+const AT_ONCE: usize = 8;
+/// How long a message is its taker's. A node that dies leaves its messages to the others after this long.
+const LEASE: Duration = Duration::from_mins(3);
+/// Longest that the database may take for a transaction, twice: to give the message away, and to hear what became of it.
+const BOOKKEEPING: Duration = Duration::from_secs(2 * 40);
+const _: () = assert!(DELIVERY_LIMIT.as_secs() + BOOKKEEPING.as_secs() + RECORD_PAUSE.as_secs() * 5 < LEASE.as_secs());
+/// How often, and after which pause, it is tried to record what became of a message.
+const RECORD_TRIES: u32 = 4;
+const RECORD_PAUSE: Duration = Duration::from_secs(2);
+/// How long messages that were given up are kept for the operator.
+const DEAD_RETENTION: Duration = Duration::from_hours(30 * 24);
+/// Up to which number the messages that are due are counted.
+const COUNTED: u32 = 1_000;
+
+impl MessageChannel {
+    /// The words in the database. A message to nobody takes the way of e-mail, and ends before it.
+    const fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Email => &["email", "none"],
+            Self::Sms => &["sms"],
+        }
+    }
+}
+
+impl Service {
+    pub(super) async fn send_email(self: Arc<Self>) {
+        self.send(MessageChannel::Email).await;
+    }
+
+    pub(super) async fn send_sms(self: Arc<Self>) {
+        self.send(MessageChannel::Sms).await;
+    }
+
+    /// Sends what comes, for ever. A provider that hangs takes up the slots of its own channel and nothing else.
+    async fn send(self: Arc<Self>, channel: MessageChannel) {
+        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        let mut enqueued = self.feed.observer().enqueuings();
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // The sender lives as long as the service.
+                _ = enqueued.changed() => {}
+            }
+            match self.send_due(channel, &slots).await {
+                Ok(()) => failing = false,
+                Err(error) if !failing => {
+                    failing = true;
+                    tracing::warn!(%error, channel = ?channel, "outbox not readable");
+                }
+                Err(error) => tracing::debug!(%error, channel = ?channel, "outbox not readable"),
+            }
+        }
+    }
+
+    /// Takes messages, as many as there are slots, until none is due. To look costs a read; only what is there is taken by a write.
+    async fn send_due(self: &Arc<Self>, channel: MessageChannel, slots: &Arc<Semaphore>) -> Result<(), StoreError> {
+        loop {
+            let due = self.store.due_messages(channel.words(), COUNTED).await?;
+            self.metrics.messages_due(channel, due);
+            if due == 0 {
+                return Ok(());
+            }
+            let mut free = Vec::new();
+            // At least one, and whatever more there is.
+            free.extend(Arc::clone(slots).acquire_owned().await);
+            free.extend(std::iter::from_fn(|| Arc::clone(slots).try_acquire_owned().ok()));
+            // In a task of its own, as each delivery: what was taken is also sent when the background is stopped, and a message that
+            // is half sent would be sent twice.
+            let taking = self.deliveries.spawn(Arc::clone(self).take(channel, free));
+            let taken = taking.await.map_err(|gone| StoreError::Internal(gone.into()))??;
+            if taken == 0 {
+                // Other nodes were faster.
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes a message for each of these slots and sends it; how many there were.
+    async fn take(
+        self: Arc<Self>,
+        channel: MessageChannel,
+        free: Vec<OwnedSemaphorePermit>,
+    ) -> Result<usize, StoreError> {
+        let lease = uuid::Builder::from_random_bytes(random(&*self.entropy)).into_uuid();
+        let claim = Claim {
+            lease,
+            until: self.clock.now().plus(LEASE),
+            channels: channel.words(),
+            limit: u32::try_from(free.len()).unwrap_or(1),
+        };
+        let taken = self.store.claim_messages(claim).await?;
+        let number = taken.len();
+        for (message, slot) in taken.into_iter().zip(free) {
+            let service = Arc::clone(&self);
+            self.deliveries.spawn(async move { service.deliver(channel, message, lease, slot).await });
+        }
+        Ok(number)
+    }
+
+    async fn deliver(&self, channel: MessageChannel, due: DueMessage, lease: Uuid, slot: OwnedSemaphorePermit) {
+        let outcome = match self.open_message(due.id, &due.sealed) {
+            Ok(message) => self.notifier.deliver(due.id, &message, due.expire_time, self.clock.now()).await,
+            // Of another master key, perhaps: the operator may still have it.
+            Err(problem) => Err(Failure::Permanent(format!("it cannot be opened: {problem}"))),
+        };
+        let is_nobody_s = due.channel == "none";
+        let counted = self.record(&due, lease, outcome).await;
+        if let (Some(outcome), false) = (counted, is_nobody_s) {
+            self.metrics.message(channel, outcome);
+        }
+        drop(slot);
+    }
+
+    /// Records what became of an attempt; `None` if it was not to be recorded. Then the message is sent again when its lease has
+    /// ended, with the same id.
+    async fn record(&self, due: &DueMessage, lease: Uuid, outcome: Result<(), Failure>) -> Option<MessageOutcome> {
+        let DueMessage { id, channel, attempts, expire_time, .. } = due;
+        let again = |_: &String| {
+            let spread = u16::from_le_bytes(random(&*self.entropy));
+            next_attempt(*attempts, self.clock.now(), *expire_time, spread)
+        };
+        let (counted, due_time, error) = match outcome {
+            Ok(()) => (MessageOutcome::Sent, None, String::new()),
+            Err(Failure::Temporary(error)) => match again(&error) {
+                Some(due_time) => (MessageOutcome::Postponed, Some(due_time), error),
+                None => (MessageOutcome::Dead, None, error),
+            },
+            Err(Failure::Permanent(error)) => (MessageOutcome::Dead, None, error),
+        };
+        match counted {
+            MessageOutcome::Dead => tracing::warn!(%id, %channel, attempts, error, "message given up"),
+            MessageOutcome::Postponed => tracing::info!(%id, %channel, attempts, error, "message not delivered yet"),
+            MessageOutcome::Sent | MessageOutcome::Expired => tracing::debug!(%id, %channel, attempts, "message sent"),
+        }
+        for tried in 1..=RECORD_TRIES {
+            let recorded = match (counted, due_time) {
+                (MessageOutcome::Postponed, Some(due_time)) => {
+                    self.store.postpone_message(*id, lease, due_time, error.clone()).await
+                }
+                (MessageOutcome::Dead, _) => self.store.bury_message(*id, lease, error.clone()).await,
+                _ => self.store.finish_message(*id, lease).await,
+            };
+            match recorded {
+                Ok(true) => return Some(counted),
+                Ok(false) => {
+                    // Its user was deleted meanwhile, or the database was away for longer than the lease.
+                    tracing::debug!(%id, %channel, "message gone, or taken by another node");
+                    return Some(counted);
+                }
+                Err(error) if tried == RECORD_TRIES => {
+                    tracing::warn!(%error, %id, %channel, "what became of a message is not recorded: it may be sent again");
+                }
+                Err(_) => sleep(RECORD_PAUSE).await,
+            }
+        }
+        None
+    }
+
+    /// Deletes what is of no use any more; how many dead ones.
+    pub(super) async fn purge_messages(&self) -> Result<u64, StoreError> {
+        let purged = self.store.purge_messages(self.clock.now().minus(DEAD_RETENTION)).await?;
+        for channel in &purged.expired {
+            match channel.as_str() {
+                "email" => self.metrics.message(MessageChannel::Email, MessageOutcome::Expired),
+                "sms" => self.metrics.message(MessageChannel::Sms, MessageOutcome::Expired),
+                _ => {}
+            }
+        }
+        let expired = purged.expired.iter().filter(|channel| *channel != "none").count();
+        if expired > 0 {
+            tracing::warn!(expired, "messages were not sent while they were of use");
+        }
+        Ok(purged.dead)
+    }
+}

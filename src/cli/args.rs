@@ -452,8 +452,8 @@ impl Command {
                     | KeysCommand::Rotate { settings: inner }
                     | KeysCommand::Revoke(RevokeKeyArgs { settings: inner, .. }),
                 settings,
-            } => vec![settings, inner],
-            Self::Messages {
+            }
+            | Self::Messages {
                 command:
                     MessagesCommand::List { settings: inner, .. }
                     | MessagesCommand::Retry(SomeMessages { settings: inner, .. })

@@ -377,7 +377,7 @@ fn notify(r: &mut Reader, embedded: Option<bool>) -> Option<Notify> {
     let smtp_url = r.read("notify.smtp_url", |raw| {
         optional(raw, "a URL in quotes", |text| SmtpUrl::parse(text).map_err(|error| format!("nothing, or {error}")))
     });
-    let smtp_tls_roots = r.read("notify.smtp_tls_roots", |raw| optional(raw, "the path of a file", as_is));
+    let smtp_tls_roots = r.read("notify.smtp_tls_roots", |raw| path(raw, "the path of a file"));
     let from = r.read("notify.from", |raw| {
         let wanted = "noreply@example.com or Example <noreply@example.com>";
         let sender = |text: &str| text.parse::<lettre::message::Mailbox>().map(|_| text.to_owned()).ok();
@@ -385,15 +385,15 @@ fn notify(r: &mut Reader, embedded: Option<bool>) -> Option<Notify> {
     });
     let webhook_url = r.read("notify.webhook_url", |raw| {
         let wanted = "an https URL such as https://sms.example.com/send, or an http URL on this machine";
-        optional(raw, wanted, |text| if uri::is_webhook(text) { as_is(text) } else { Err(wanted.to_owned()) })
+        optional(raw, wanted, |text| checked(text, uri::is_webhook, wanted))
     });
     let webhook_secret = r.read("notify.webhook_secret", |raw| {
         optional(raw, "a text in quotes", |text| WebhookSecret::parse(text).map_err(|error| error.to_string()))
     });
-    let templates = r.read("notify.templates", |raw| optional(raw, "the path of a folder", as_is));
+    let templates = r.read("notify.templates", |raw| path(raw, "the path of a folder"));
     let link_url = r.read("notify.link_url", |raw| {
         let wanted = "an http(s) URL without login, query or fragment such as https://app.example.com/verify";
-        optional(raw, wanted, |text| if uri::is_http_url(text) { as_is(text) } else { Err(wanted.to_owned()) })
+        optional(raw, wanted, |text| checked(text, uri::is_http_url, wanted))
     });
     let locale = r.read("notify.locale", |raw| {
         let wanted = "a language tag such as en or pt-BR";
@@ -403,11 +403,11 @@ fn notify(r: &mut Reader, embedded: Option<bool>) -> Option<Notify> {
         email: email?,
         sms: sms?,
         smtp_url: smtp_url?,
-        smtp_tls_roots: smtp_tls_roots?.map(PathBuf::from),
+        smtp_tls_roots: smtp_tls_roots?,
         from: from?,
         webhook_url: webhook_url?,
         webhook_secret: webhook_secret?,
-        templates: templates?.map(PathBuf::from),
+        templates: templates?,
         link_url: link_url?,
         locale: locale?,
     };
@@ -443,8 +443,15 @@ fn optional<T>(raw: &Raw, wanted: &str, parse: impl FnOnce(&str) -> Result<T, St
     if text.is_empty() { Ok(None) } else { parse(&text).map(Some) }
 }
 
-fn as_is(text: &str) -> Result<String, String> {
-    Ok(text.to_owned())
+/// The text itself, if it is as it should be.
+fn checked(text: &str, is_right: fn(&str) -> bool, wanted: &str) -> Result<String, String> {
+    if is_right(text) { Ok(text.to_owned()) } else { Err(wanted.to_owned()) }
+}
+
+/// A path that may be missing.
+fn path(raw: &Raw, wanted: &str) -> Result<Option<PathBuf>, String> {
+    let text = value::any_text(raw, wanted)?;
+    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
 fn log(r: &mut Reader) -> Option<Log> {

@@ -197,8 +197,7 @@ fn moment(time: Timestamp) -> String {
 /// characters.
 pub(super) fn one_line(text: &str, most: usize) -> String {
     let plain = |c: char| match c {
-        '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => ' ',
-        '\u{feff}' | '\u{fff9}'..='\u{fffb}' => ' ',
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => ' ',
         c if c.is_control() => ' ',
         c => c,
     };

@@ -94,7 +94,7 @@ enum Way {
     Off,
     Log,
     Smtp(Box<Smtp>),
-    Webhook(Webhook),
+    Webhook(Box<Webhook>),
 }
 
 /// Words and delivers messages.
@@ -206,7 +206,9 @@ fn way(channel: config::Channel, settings: &config::Notify, host: &str) -> Resul
             let from = from.as_deref().ok_or(NotifyError::Sender)?;
             Way::Smtp(Box::new(Smtp::new(url.clone(), smtp_tls_roots.as_deref(), from, host)?))
         }
-        (config::Channel::Webhook, _, Some(url), Some(secret)) => Way::Webhook(Webhook::new(url.clone(), secret)),
+        (config::Channel::Webhook, _, Some(url), Some(secret)) => {
+            Way::Webhook(Box::new(Webhook::new(url.clone(), secret)))
+        }
         // The settings were refused if they choose a way and do not say where it leads.
         (config::Channel::Off | config::Channel::Smtp | config::Channel::Webhook, ..) => Way::Off,
     })

@@ -56,11 +56,10 @@ impl Templates {
     /// [`NotifyError::Template`] names the file, the line, and what is wrong with it.
     pub(super) fn load(folder: Option<&Path>, locale: &Locale) -> Result<Self, NotifyError> {
         let mut environment = Environment::new();
-        environment.set_auto_escape_callback(
-            |name| {
-                if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
-            },
-        );
+        environment.set_auto_escape_callback(|name| match name.rsplit_once('.') {
+            Some((_, "html")) => AutoEscape::Html,
+            _ => AutoEscape::None,
+        });
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         for (name, source) in built_in::ALL {
             environment.add_template(name, source).map_err(|error| broken(Path::new(name), &error))?;

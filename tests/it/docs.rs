@@ -89,7 +89,8 @@ fn every_metric_is_documented_as_it_is() {
 #[test]
 fn every_value_of_a_label_is_documented() {
     use vouchsafe::telemetry::{
-        Label, LoginOutcome, RefreshPath, RefreshRow, RegistrationOutcome, VerificationResult, WatchEnd,
+        Label, LoginOutcome, MessageChannel, MessageOutcome, RefreshPath, RefreshRow, RegistrationOutcome,
+        VerificationResult, WatchEnd,
     };
     fn values<L: Label>() -> String {
         let values: Vec<_> = L::ALL.iter().map(|value| format!("`{}`", value.as_str())).collect();
@@ -103,6 +104,8 @@ fn every_value_of_a_label_is_documented() {
         values::<RefreshPath>(),
         values::<VerificationResult>(),
         values::<WatchEnd>(),
+        values::<MessageChannel>(),
+        values::<MessageOutcome>(),
     ] {
         assert!(document.contains(&values), "{values}");
     }

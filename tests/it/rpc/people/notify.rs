@@ -15,9 +15,10 @@ use vouchsafe::{
 };
 
 use crate::{
+    process::harness::Place,
     rpc::on_both_databases,
     support::{
-        Backend, TestDatabase, TestNode,
+        Backend, MASTER_KEY, TestDatabase, TestNode,
         certificates::Authority,
         notify::{Receiver, header, mail, nobody_s, sms, standing_clock, store_on},
         until,
@@ -30,6 +31,7 @@ on_both_databases!(
     by_tls_from_the_beginning,
     what_could_not_be_delivered_arrives_when_the_server_is_back,
     a_message_of_a_worker_that_died_comes_when_its_lease_has_ended,
+    a_server_killed_while_it_sends_loses_nothing,
     a_server_that_never_answers_holds_up_nobody,
     a_refusal_is_final_and_a_delay_is_not,
     what_is_of_no_use_any_more_is_not_sent,
@@ -79,7 +81,8 @@ async fn a_message_arrives_once_with_both_its_parts(backend: Backend) {
     assert_eq!((&mail["parts"][0][0], &mail["parts"][1][0]), (&json!("text/plain"), &json!("text/html")));
     let link = format!("https://app.example.com/codes?kind=reset_password&code={CODE}");
     assert!(part(0).contains(&link) && part(0).contains(&format!("\n    {CODE}\r\n")), "{}", part(0));
-    assert!(part(1).contains(&format!("href=\"{}\"", link.replace('&', "&amp;"))), "{}", part(1));
+    let attribute = link.replace('&', "&amp;").replace('/', "&#x2f;");
+    assert!(part(1).contains(&format!("href=\"{attribute}\"")), "{}", part(1));
     assert!(part(0).contains("f\u{fc}r Ihr Konto bei issuer.test"), "{}", part(0));
     node.remove().await;
 }
@@ -212,6 +215,34 @@ async fn a_message_of_a_worker_that_died_comes_when_its_lease_has_ended(backend:
     // Should the dead one come back: it has nothing to say any more.
     assert!(!store.finish_message(lost, lease).await.unwrap());
     node.remove().await;
+}
+
+/// The process itself, killed with a message half sent.
+async fn a_server_killed_while_it_sends_loses_nothing(backend: Backend) {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let place = Place::new(backend).await.set("keys.master_key", MASTER_KEY).set("notify.email", "smtp");
+    let place = place.set("notify.from", "noreply@example.com");
+    let place = place.set("notify.smtp_url", &format!("smtp://127.0.0.1:{port}?tls=none"));
+    let running = place.serve().await;
+    let store = store_on(&place.database, standing_clock()).await;
+    let message = mail("ada@example.com", None, &reset(), in_an_hour());
+    let id = message.id;
+    store.enqueue(vec![message]).await.unwrap();
+    let half_sent = silent.accept().await.unwrap();
+    running.kill().await;
+    drop((half_sent, silent));
+    let leased = "CASE WHEN lease IS NULL THEN 0 ELSE 1 END";
+    assert_eq!(place.database.of_message(id, leased).await.as_deref(), Some("1"), "it is still the dead one's");
+    // The lease ends: as three minutes would do it.
+    place.database.execute("UPDATE outbox SET due_time = 0").await;
+    let server = Receiver::start("mail_server.py", &["--port", &port.to_string()]).await;
+    let running = place.serve().await;
+    emptied(&place.database).await;
+    let received = server.wait_for(1).await;
+    assert_eq!((received.len(), header(&received[0], "Message-ID")), (1, format!("<{id}@issuer.test>").as_str()));
+    running.stop().await;
+    place.remove().await;
 }
 
 /// Fault 21: whoever waits for a provider, it is no caller.

@@ -109,6 +109,7 @@ impl Node {
     /// See [`StartError`].
     pub async fn prepare(settings: Settings, ambient: Ambient) -> Result<Self, StartError> {
         let tls = Ports::load(&settings)?;
+        let rules = password_rules(&settings)?;
         if let Some(warning) = cheap_passwords(&settings.passwords) {
             tracing::warn!("{warning}");
         }
@@ -119,7 +120,6 @@ impl Node {
             }
             Backend::Postgres { .. } => None,
         };
-        let rules = password_rules(&settings)?;
         let backstage = Backstage::open(&settings, &ambient).await?;
         let passwords =
             PasswordPool::start_observed(pool_config(&settings), &(Arc::clone(&backstage.metrics) as Arc<_>))?;

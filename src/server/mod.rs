@@ -114,6 +114,7 @@ impl Node {
         if let Some(warning) = logged_codes(&settings) {
             tracing::warn!("{warning}");
         }
+        let rules = password_rules(&settings)?;
         if let Some(warning) = cheap_passwords(&settings.passwords) {
             tracing::warn!("{warning}");
         }
@@ -124,7 +125,6 @@ impl Node {
             }
             Backend::Postgres { .. } => None,
         };
-        let rules = password_rules(&settings)?;
         let backstage = Backstage::open(&settings, &ambient).await?;
         let passwords =
             PasswordPool::start_observed(pool_config(&settings), &(Arc::clone(&backstage.metrics) as Arc<_>))?;

@@ -1,10 +1,7 @@
 //! How hard a password is to guess, by zxcvbn, which knows words, names, dates, keyboards and their usual disguises.
 
 use zeroize::Zeroizing;
-use zxcvbn::{
-    Score,
-    feedback::{Suggestion, Warning},
-};
+use zxcvbn::feedback::{Suggestion, Warning};
 
 use super::ContextWords;
 use crate::domain::password::Password;
@@ -58,18 +55,7 @@ impl Estimable {
         let entropy = zxcvbn::zxcvbn(&self.text, &words);
         let (warning, suggestions) =
             entropy.feedback().map_or((None, &[][..]), |feedback| (feedback.warning(), feedback.suggestions()));
-        Estimate { score: score(entropy.score()), advice: advice(warning, suggestions) }
-    }
-}
-
-const fn score(score: Score) -> u8 {
-    match score {
-        Score::Zero => 0,
-        Score::One => 1,
-        Score::Two => 2,
-        Score::Three => 3,
-        // The enum may grow; what is more than four is at least four.
-        _ => 4,
+        Estimate { score: entropy.score().into(), advice: advice(warning, suggestions) }
     }
 }
 

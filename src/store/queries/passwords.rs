@@ -66,7 +66,7 @@ impl Tx {
 
     /// Forgets the devices that a user is known on, except that of one session.
     pub(super) async fn forget_devices(&mut self, user: UserId, spared: Option<SessionId>) -> Result<(), StoreError> {
-        // No row has a NULL id, so that NOT IN would be true of none if the session had no device.
+        // Without the last condition a session on no known device would put a NULL among them, and then NOT IN is true of none.
         sqlx::query(
             "DELETE FROM known_devices WHERE user_id = $1 AND id NOT IN \
              (SELECT s.device_id FROM sessions s WHERE s.id = $2 AND s.device_id IS NOT NULL)",

@@ -1,5 +1,7 @@
 //! Codes in mails: kept as keyed hashes, good once.
 
+use uuid::Uuid;
+
 use super::{
     Database, Db, Tx,
     rows::{UserRow, user_columns},
@@ -17,7 +19,6 @@ use crate::{
         port::{MailedCode, Mailing, NewMailedCode, PasswordReset},
     },
 };
-use uuid::Uuid;
 
 /// How many codes for the same account and purpose are good at once: whoever asks again need not wait for the newest mail.
 const OUTSTANDING: i64 = 3;

@@ -56,17 +56,14 @@ impl Service {
     ) -> Result<Mailing, ServiceError> {
         let sent = self.spend_message(new_email.as_typed(), Some(new_email.key()), context).await?;
         let email = sent.then(|| new_email.clone());
-        let mut mailing = match taken {
-            Some(owner) => {
-                let to = Mailbox { email, locale: owner.locale, ..Mailbox::default() };
-                self.mailing(CodePurpose::ChangeNew, to, |_| Notice::AlreadyRegistered)
-            }
-            None => {
-                let to = Mailbox { email, ..Mailbox::of(user) };
-                let mut mailing = self.mailing(CodePurpose::ChangeNew, to, |code| Notice::AdoptEmail { code });
-                mailing.code.change = Some(change);
-                mailing
-            }
+        let mut mailing = if let Some(owner) = taken {
+            let to = Mailbox { email, locale: owner.locale, ..Mailbox::default() };
+            self.mailing(CodePurpose::ChangeNew, to, |_| Notice::AlreadyRegistered)
+        } else {
+            let to = Mailbox { email, ..Mailbox::of(user) };
+            let mut mailing = self.mailing(CodePurpose::ChangeNew, to, |code| Notice::AdoptEmail { code });
+            mailing.code.change = Some(change);
+            mailing
         };
         new_email.key().clone_into(&mut mailing.code.email_key);
         Ok(mailing)

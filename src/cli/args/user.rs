@@ -243,6 +243,12 @@ pub struct UserChanges {
     /// What to keep with the user, a JSON object; replaces what was kept
     #[arg(long, value_name = "JSON", value_parser = attributes)]
     pub attributes: Option<Map<String, Value>>,
+    /// Phone number such as +4930123456, taken as the user's; empty for none
+    #[arg(long, value_name = "NUMBER")]
+    pub phone_number: Option<String>,
+    /// Language of messages such as de or pt-BR; empty for the server's own
+    #[arg(long, value_name = "TAG")]
+    pub locale: Option<String>,
 }
 
 /// A user's new password.

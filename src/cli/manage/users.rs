@@ -163,13 +163,15 @@ fn read(args: &PasswordArgs, flags: &str) -> Result<String, Failure> {
 
 async fn update(desk: &Desk, args: UpdateUser) -> Result<(), Failure> {
     let UpdateUser { user, changes, etag, common: _ } = args;
-    let UserChanges { email, username, display_name, email_verified, attributes } = changes;
+    let UserChanges { email, username, display_name, email_verified, attributes, phone_number, locale } = changes;
     let named = [
         ("email", email.is_some()),
         ("username", username.is_some()),
         ("display_name", display_name.is_some()),
         ("email_verified", email_verified.is_some()),
         ("attributes", attributes.is_some()),
+        ("phone_number", phone_number.is_some()),
+        ("locale", locale.is_some()),
     ];
     let user = v1::User {
         id: desk.user_id(&user).await?,
@@ -178,6 +180,8 @@ async fn update(desk: &Desk, args: UpdateUser) -> Result<(), Failure> {
         display_name: display_name.unwrap_or_default(),
         email_verified: email_verified.unwrap_or_default(),
         attributes: attributes.map(values::structure),
+        phone_number: phone_number.unwrap_or_default(),
+        locale: locale.unwrap_or_default(),
         etag: etag.etag.unwrap_or_default(),
         ..v1::User::default()
     };

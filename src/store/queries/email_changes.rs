@@ -63,10 +63,10 @@ impl Tx {
     pub(super) async fn verify_email(&mut self, proof: &EmailProof) -> Result<EmailOutcome, StoreError> {
         use CodePurpose::{ChangeNew, ChangeOld, Register, Verify};
         let EmailProof { code, news: _, origin } = proof;
-        let Some(used) = self.use_code(code, &[Verify, Register, ChangeOld, ChangeNew], origin).await? else {
+        let Some(found) = self.use_code(code, &[Verify, Register, ChangeOld, ChangeNew], origin).await? else {
             return Ok(EmailOutcome::Refused);
         };
-        let done = match used {
+        let done = match found {
             UsedCode { purpose: Register, registration: Some(id), .. } => {
                 return self.complete_registration(id, origin).await;
             }

@@ -1,5 +1,7 @@
 //! Codes in mails: kept as keyed hashes, good once.
 
+use uuid::Uuid;
+
 use super::{
     Database, Db, Tx,
     rows::{UserRow, user_columns},
@@ -17,7 +19,6 @@ use crate::{
         port::{MailedCode, Mailing, NewMailedCode, PasswordReset},
     },
 };
-use uuid::Uuid;
 
 /// How many codes for the same account and purpose are good at once: whoever asks again need not wait for the newest mail.
 const OUTSTANDING: i64 = 3;
@@ -214,8 +215,8 @@ impl Tx {
     /// Sets a new password with a code. Whether it was good.
     pub(super) async fn reset_password(&mut self, reset: &PasswordReset) -> Result<bool, StoreError> {
         let PasswordReset { code, password, news, origin } = reset;
-        let Some(used) = self.use_code(code, &[CodePurpose::Reset], origin).await? else { return Ok(false) };
-        let Some(user) = used.user.filter(|user| user.email.key() == used.email_key) else {
+        let Some(found) = self.use_code(code, &[CodePurpose::Reset], origin).await? else { return Ok(false) };
+        let Some(user) = found.user.filter(|user| user.email.key() == found.email_key) else {
             self.refuse_code(None, origin).await?;
             return Ok(false);
         };

@@ -157,18 +157,14 @@ async fn a_change_takes_a_recent_sign_in(backend: Backend) {
 async fn both_addresses_may_agree_at_once(backend: Backend) {
     let node = Arc::new(mailing(backend).await.start().await);
     let token = node.verified(ADA).await.access_token;
-    let mut from = ADA;
-    for to in [NEW, ADA, NEW] {
-        node.change_email(&token, to).await.unwrap();
-        let codes = [node.code_to(from).await, node.code_to(to).await];
-        let use_them = |node: Arc<TestNode>, n: usize| {
-            let code = codes[n % 2].clone();
-            async move { node.verify_email(&code).await.map(|_| ()) }
-        };
-        assert_eq!(at_once(&node, use_them).await, 2, "each code once");
-        assert_eq!(node.own(&token).await.email, to);
-        from = to;
-    }
-    assert_eq!(node.events("act = 'email.changed'").await, 3);
+    node.change_email(&token, NEW).await.unwrap();
+    let codes = [node.code_to(ADA).await, node.code_to(NEW).await];
+    let use_them = |node: Arc<TestNode>, n: usize| {
+        let code = codes[n % 2].clone();
+        async move { node.verify_email(&code).await.map(|_| ()) }
+    };
+    let done = at_once(&node, use_them).await;
+    assert!(done.len() == 2 && done[0] % 2 != done[1] % 2, "each code once: {done:?}");
+    assert_eq!((node.own(&token).await.email.as_str(), node.events("act = 'email.changed'").await), (NEW, 1));
     remove(node).await;
 }

@@ -111,8 +111,8 @@ fn code_invalid() -> (Code, String) {
     (Code::Unauthenticated, "CODE_INVALID".into())
 }
 
-/// Calls twenty times at the same moment. How many had success; the others were told that the code is no good, or to wait.
-async fn at_once<F, Fut>(node: &Arc<TestNode>, call: F) -> usize
+/// Calls twenty times at the same moment. Which had success; the others were told that the code is no good, or to wait.
+async fn at_once<F, Fut>(node: &Arc<TestNode>, call: F) -> Vec<usize>
 where
     F: Fn(Arc<TestNode>, usize) -> Fut,
     Fut: Future<Output = Result<(), Status>> + Send + 'static,
@@ -127,10 +127,10 @@ where
             })
         })
         .collect();
-    let mut done = 0;
-    for call in calls {
+    let mut done = Vec::new();
+    for (n, call) in calls.into_iter().enumerate() {
         match call.await.unwrap() {
-            Ok(()) => done += 1,
+            Ok(()) => done.push(n),
             Err(status) => {
                 let reason = reason(&status);
                 assert!(["CODE_INVALID", "TOO_MANY_ATTEMPTS"].contains(&reason.as_str()), "{status:?}");

@@ -178,7 +178,7 @@ impl Service {
     }
 
     fn open_pending(&self, handle: &KeyedHash, sealed: &str) -> Result<Pending, ServiceError> {
-        let damaged = |_| ServiceError::internal("what is pending with a challenge is damaged");
+        let damaged = |()| ServiceError::internal("what is pending with a challenge is damaged");
         let sealed = STANDARD.decode(sealed).map_err(|_| damaged(()))?;
         let text = self.challenges.open(handle, &sealed).map_err(ServiceError::internal)?;
         serde_json::from_slice(&text).map_err(|_| damaged(()))

@@ -150,7 +150,9 @@ impl Service {
     async fn share_failures(self: Arc<Self>) {
         let Some(parts) = &self.hot else { return };
         loop {
-            self.buckets.counted().await;
+            if self.buckets.is_over() {
+                self.buckets.counted().await;
+            }
             if let Err(error) = self.buckets.share(&parts.hot, self.clock.now()).await {
                 tracing::trace!(%error, "failures not shared");
             }

@@ -134,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_spent_in_parts_is_spent(number in 1_u32..1_000, parts in prop::collection::vec(0_u32..50, 0..20)) {
+    fn what_is_spent_in_parts_is_spent(number in 1_u32..1_000, parts in prop::collection::vec(0_u32..50, 1..20)) {
         let (rate, now) = (Rate::per_minute(number).unwrap(), at(1_800_000_000));
         let bit_by_bit = parts.iter().fold(Spent::default(), |spent, part| rate.spend(spent, *part, now));
         prop_assert_eq!(bit_by_bit, rate.spend(Spent::default(), parts.iter().sum(), now));

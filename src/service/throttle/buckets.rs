@@ -2,7 +2,7 @@
 //!
 //! A failure counts here at once, and [`Buckets::share`] adds what was counted to the hot state's a moment later, in the background and many at a
 //! time: so no call waits for the hot state, and one that is away costs nothing but that each node counts for itself. A node
-//! learns what the others have counted when it counts something itself; a burst may thus be had once at each node, the rate only once.
+//! hears what the others count as long as what it counted itself is not over; a burst may thus be had once at each node, the rate only once.
 //! What the hot state loses here is what an address may do in a quarter of an hour. Guesses at accounts are counted in the database.
 
 use std::{
@@ -29,6 +29,8 @@ use crate::{
 const MOST: usize = 100_000;
 /// Nodes that share the same bucket at one moment come after each other.
 const TRIES: u32 = 8;
+/// Buckets of which is heard at a time what others count, besides those that something is added to.
+const LISTENED: u32 = 64;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug)]
@@ -86,18 +88,33 @@ impl Buckets {
         self.counted.notified().await;
     }
 
+    /// Whether all that was counted is over, and nothing is to be shared until something is counted.
+    pub(in crate::service) fn is_over(&self) -> bool {
+        self.local().is_empty()
+    }
+
     /// Adds what was counted here to what was counted elsewhere, and takes over the sum. What could not be added waits for the next time, if it
     /// still means something then.
     pub(in crate::service) async fn share(&self, hot: &Hot, now: Timestamp) -> Result<(), HotError> {
-        let mut waiting: Vec<(Uuid, Bucket)> = {
+        let mut buckets: Vec<(Uuid, Bucket)> = {
             let mut local = self.local();
             local.retain(|_, bucket| bucket.spent.until > now);
-            local.iter().filter(|(_, bucket)| bucket.unshared > 0).map(|(key, bucket)| (*key, *bucket)).collect()
+            local.iter().map(|(key, bucket)| (*key, *bucket)).collect()
         };
-        // The fullest first: these are the ones that limit.
-        waiting.sort_unstable_by_key(|(_, bucket)| std::cmp::Reverse(bucket.spent));
-        for (key, bucket) in waiting {
-            let Some(sum) = add(hot, key, bucket, now).await? else { continue };
+        // First those that have something to say, the fullest before the others: these are the ones that limit.
+        buckets.sort_unstable_by_key(|(_, bucket)| std::cmp::Reverse((bucket.unshared > 0, bucket.spent)));
+        let mut listened = 0;
+        for (key, bucket) in buckets {
+            let sum = if bucket.unshared > 0 {
+                add(hot, key, bucket, now).await?
+            } else {
+                listened += 1;
+                if listened > LISTENED {
+                    break;
+                }
+                hot.get(HotKey::Spent(key)).await?.value
+            };
+            let Some(sum) = sum else { continue };
             if let Some(known) = self.local().get_mut(&key) {
                 known.unshared = known.unshared.saturating_sub(bucket.unshared);
                 known.spent = known.rate.spend(sum, known.unshared, now).max(known.spent);

@@ -31,6 +31,7 @@ pub(crate) async fn store_on(database: &TestDatabase, clock: Arc<dyn Clock>) -> 
         entropy: Arc::new(SystemEntropy),
         vault: Arc::new(RecordingVault::default()),
         observer: Arc::new(RecordingObserver::default()),
+        kept_passwords: 0,
     };
     open(database.location(), &OPTIONS, around).await.unwrap()
 }

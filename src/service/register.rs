@@ -205,16 +205,13 @@ impl Service {
         let owner = self.store.find_user(Identifier::Email(user.email.clone())).await?;
         let event = asked(Act::EmailVerificationRequested, owner.as_ref().map(|owner| owner.id), context);
         let email = mailed.then(|| user.email.clone());
-        let mailing = match owner {
-            Some(owner) => {
-                let to = Mailbox { email, locale: owner.locale, ..Mailbox::default() };
-                self.mailing(CodePurpose::Register, to, |_| Notice::AlreadyRegistered)
-            }
-            None => {
-                let locale = user.locale.clone();
-                let to = Mailbox { email, locale, registration: Some(user.id), ..Mailbox::default() };
-                self.mailing(CodePurpose::Register, to, |code| Notice::VerifyEmail { code })
-            }
+        let mailing = if let Some(owner) = owner {
+            let to = Mailbox { email, locale: owner.locale, ..Mailbox::default() };
+            self.mailing(CodePurpose::Register, to, |_| Notice::AlreadyRegistered)
+        } else {
+            let locale = user.locale.clone();
+            let to = Mailbox { email, locale, registration: Some(user.id), ..Mailbox::default() };
+            self.mailing(CodePurpose::Register, to, |code| Notice::VerifyEmail { code })
         };
         let expire_time = mailing.code.expire_time;
         let mailing = keyed_by(mailing, &user.email);

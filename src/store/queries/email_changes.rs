@@ -79,13 +79,11 @@ impl Tx {
             // It was for nobody.
             UsedCode { .. } => None,
         };
-        match done {
-            Some(outcome) => Ok(outcome),
-            None => {
-                self.refuse_code(None, origin).await?;
-                Ok(EmailOutcome::Refused)
-            }
-        }
+        let Some(outcome) = done else {
+            self.refuse_code(None, origin).await?;
+            return Ok(EmailOutcome::Refused);
+        };
+        Ok(outcome)
     }
 
     async fn verify_address(

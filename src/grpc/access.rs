@@ -159,7 +159,7 @@ mod tests {
         for (path, access) in METHODS.iter().filter(|(path, _)| path.contains("AdminService/")) {
             assert!(matches!(access, Access::Permission(_)), "{path}");
         }
-        assert_eq!(METHODS.iter().filter(|(path, _)| !path.contains("AdminService/")).count(), 14);
+        assert_eq!(METHODS.iter().filter(|(path, _)| !path.contains("AdminService/")).count(), 29);
         for path in [
             "",
             "/",

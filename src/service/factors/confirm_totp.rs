@@ -32,11 +32,8 @@ impl Service {
         act.news = self.news(&user, Notice::TotpEnrolled);
         let confirmation = TotpConfirmation { id: factor.id, step, recovery_codes: stored };
         refused(self.store.confirm_totp(act, confirmation).await?)?;
-        // Signed in lately, and now with the factor that there is: that is every proof the account knows.
-        if let Err(error) = self.note_success(target).await {
-            // The codes are shown this once, whatever else goes wrong.
-            tracing::warn!(%error, "failures before a confirmation are not forgotten");
-        }
+        // The codes are shown this once, whatever else goes wrong. The failures of before stay: it was no complete sign-in.
+        self.forgive_quietly(target).await;
         Ok(shown)
     }
 

@@ -260,7 +260,8 @@ impl Tx {
         answer: &Answer,
     ) -> Result<Answered, StoreError> {
         let origin = &answer.origin;
-        if answer.mailed_to.is_some() && !user.email_verified {
+        // An account with a second factor is not taken over by whoever reads its mail alone.
+        if answer.mailed_to.is_some() && !user.email_verified && !user.totp_enrolled {
             user = match self.take_over(id, user, origin).await? {
                 Some(user) => user,
                 None => return Ok(Answered::Invalid),
@@ -291,8 +292,8 @@ impl Tx {
     }
 
     /// Whoever reads the mail of an address that nobody has proved to be theirs takes the account over. Whoever made the account
-    /// may have been somebody else, who waits for this moment: with its password, with a session, with an app, a device or a
-    /// phone of theirs. So all of these end if there is a password; without one there was no other way in.
+    /// may have been somebody else, who waits for this moment: with its password, with a session, with an app that is not confirmed
+    /// yet, a device or a phone of theirs. So all of these end if there is a password; without one there was no other way in.
     async fn take_over(
         &mut self,
         id: UserId,
@@ -321,9 +322,6 @@ impl Tx {
             tracing::debug!(removed, "an account was taken over by the owner of its address");
             self.raise_epoch(id, None).await?;
             self.audit_of(Some(id), Actor::User(id), Act::OtherSessionsEnded { spared: None }, origin).await?;
-            if user.totp_enrolled {
-                self.audit_of(Some(id), Actor::User(id), Act::TotpRemoved, origin).await?;
-            }
         }
         // As it is now.
         self.lock_signing_in(Some(id)).await

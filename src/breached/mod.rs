@@ -150,11 +150,11 @@ impl Filter {
             let block = self.read(begin, end - begin)?;
             reads += 1;
             // A block is never empty: `begin` is below `end`.
-            let (first, last) = (block[0], block[block.len() - 1]);
-            if key < first {
-                (high, most) = (begin, first);
-            } else if key > last {
-                (low, least) = (end, last);
+            let (front, back) = (block[0], block[block.len() - 1]);
+            if key < front {
+                (high, most) = (begin, front);
+            } else if key > back {
+                (low, least) = (end, back);
             } else {
                 return Ok(Lookup { found: block.binary_search(&key).is_ok(), reads });
             }

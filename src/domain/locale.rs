@@ -17,7 +17,7 @@ impl Locale {
         let language = subtags
             .first()
             .is_some_and(|tag| (2..=8).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_alphabetic()));
-        if text.len() > 35 || !language || !subtags.iter().all(|tag| fits(tag)) {
+        if text.len() > 35 || !language || !subtags.iter().all(fits) {
             return Err(LocaleError);
         }
         let folded = subtags.iter().enumerate().map(|(place, tag)| match (place, tag.len()) {

@@ -14,6 +14,7 @@ const DOMAIN: &str = "vouchsafe";
 pub(super) const OUTAGE_RETRY: Duration = Duration::from_secs(1);
 
 impl From<ServiceError> for Status {
+    #[expect(clippy::too_many_lines, reason = "one exhaustive match: a row for each error")]
     fn from(error: ServiceError) -> Self {
         use ErrorReason as R;
         match error {

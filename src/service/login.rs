@@ -7,6 +7,7 @@ use tracing::Instrument as _;
 use super::{
     RequestContext, Service, ServiceError,
     begin_session::{Pending, SignInRequest, SignInStep},
+    throttle::Undecided,
 };
 use crate::{
     crypto::{Verdict, monotonic_now},
@@ -59,12 +60,13 @@ impl Service {
         context: &RequestContext,
     ) -> Result<SignInStep, ServiceError> {
         for _ in 0..TRIES {
-            let (pending, checked) = self.check_password(&command, context).await?;
+            let (pending, checked, attempt) = self.check_password(&command, context).await?;
             let step = if checked.second_factor {
                 self.challenge(&pending, &checked, context).await
             } else {
                 self.begin(&pending, &checked, context).await
             };
+            attempt.decided();
             // Right so far, or nobody knows: a sign-in that is complete has been counted as such.
             if !matches!(step, Ok(Some(SignInStep::SignedIn(_)))) {
                 self.forgive_quietly(pending.target()).await;
@@ -123,7 +125,7 @@ impl Service {
         self: &Arc<Self>,
         command: &LoginCommand,
         context: &RequestContext,
-    ) -> Result<(Pending, Checked), ServiceError> {
+    ) -> Result<(Pending, Checked, Undecided), ServiceError> {
         // In a storm of logins most are sent away. None of them shall cost the database anything.
         self.passwords.check_room(self.hash_deadline(context))?;
         let credentials = match Identifier::parse(&command.wanted.identifier) {
@@ -135,9 +137,11 @@ impl Service {
         let pending = self.pending(command.wanted.clone(), user, FirstProof::Password).await?;
         // A refusal is counted by the metrics only: an attacker must not write a row with each guess that was not looked at.
         self.admit(pending.target(), context).await?;
+        let attempt = self.undecided(pending.target());
         let verdict = match self.verify_password(user, command.password.clone(), stored.clone(), context).await {
             Ok(verdict) => verdict,
             Err(error) => {
+                attempt.decided();
                 self.forgive_quietly(pending.target()).await;
                 return Err(error);
             }
@@ -147,13 +151,14 @@ impl Service {
             (Some(found), Some(hash), Verdict::Match { outdated }) => match found.state {
                 UserState::Active if found.email_verified || !self.policy.verified_email_required => {
                     let checked = Checked { user: found.user, hash, outdated, second_factor: found.totp_enrolled };
-                    return Ok((pending, checked));
+                    return Ok((pending, checked, attempt));
                 }
                 UserState::Active => LoginFailure::EmailNotVerified,
                 UserState::Suspended => LoginFailure::Suspended,
             },
             (Some(_), ..) => LoginFailure::WrongPassword,
         };
+        attempt.decided();
         let event = self.failure(cause, credentials.as_ref(), command, context);
         let (this, context) = (Arc::clone(self), context.clone());
         // In a task of its own: whoever hangs up when the answer is late must not escape the count.

@@ -13,6 +13,7 @@ use crate::domain::{
 
 /// The operator's decisions.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a decision of its own, taken apart from the others")]
 pub struct Policy {
     /// `iss`.
     pub issuer: String,

@@ -102,7 +102,13 @@ impl Service {
             self.needs_mail()?;
         }
         let (typed, key) = (command.email.as_typed(), command.email.key());
-        let mailed = self.policy.sends_email && self.spend_message(typed, Some(key), context).await?;
+        let spent =
+            if self.policy.sends_email { self.spend_message(typed, Some(key), context).await } else { Ok(false) };
+        let mailed = match spent {
+            // The account does not need the mail: another one can be asked for, when there is a budget for it.
+            Err(ServiceError::TooManyAttempts { .. }) if !self.policy.verified_email_required => false,
+            spent => spent?,
+        };
         let hash = match &command.password {
             Some(password) => {
                 Some(self.passwords.hash(password.clone(), self.random(), self.hash_deadline(context)).await?)

@@ -28,6 +28,9 @@ mod buckets;
 mod clients;
 mod messages;
 
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 pub(super) use self::buckets::Buckets;
@@ -65,7 +68,38 @@ impl Target<'_> {
     }
 }
 
+/// An attempt that was admitted and is not decided. If its caller goes away before it is, nothing was learnt by it: it is given
+/// back, or a client that is impatient with its own right password would be slowed.
+pub(super) struct Undecided {
+    service: Arc<Service>,
+    key: Option<ThrottleKey>,
+}
+
+impl Undecided {
+    /// It is decided: what becomes of the count is somebody else's to say.
+    pub(super) fn decided(mut self) {
+        self.key = None;
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        let (Some(key), Ok(runtime)) = (self.key.take(), Handle::try_current()) else { return };
+        let service = Arc::clone(&self.service);
+        runtime.spawn(async move {
+            if let Err(error) = service.store.give_back_attempt(key).await {
+                tracing::warn!(%error, "an attempt counts as a failure that was none");
+            }
+        });
+    }
+}
+
 impl Service {
+    /// Watches over an attempt that was admitted, until it is decided.
+    pub(super) fn undecided(self: &Arc<Self>, target: Target<'_>) -> Undecided {
+        Undecided { service: Arc::clone(self), key: Some(self.throttle_key(target)) }
+    }
+
     /// Whether an attempt may be made now. If so, it counts as a failure until something better is known of it.
     ///
     /// # Errors

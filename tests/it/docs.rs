@@ -35,16 +35,12 @@ const LANDED: [(&str, &str); 8] = [
 fn a_migration_never_changes_once_it_has_landed() {
     for (name, landed) in LANDED {
         let hash = digest(&SHA256, read(&format!("migrations/{name}")).as_bytes());
-        assert_eq!(hex(hash.as_ref()), landed, "{name} has changed: undo that, and write a new migration instead");
+        assert_eq!(
+            crate::support::hex(hash.as_ref()),
+            landed,
+            "{name} has changed: undo that, and write a new migration instead"
+        );
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
 }
 
 #[test]

@@ -5,10 +5,10 @@ totp.py shows URI STEPS        prints what the app shows so many steps from now,
 totp.py read < JSON            reads {"svg": text, "png": hex}: prints what the QR codes say, and what pyotp makes of that
 """
 
-import datetime
 import io
 import json
 import sys
+import time
 
 import pyotp
 import resvg_py
@@ -55,6 +55,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "codes":
         codes(sys.argv[2], sys.argv[3:])
     elif sys.argv[1] == "shows":
-        print(pyotp.parse_uri(sys.argv[2]).at(datetime.datetime.now(), int(sys.argv[3])))
+        print(pyotp.parse_uri(sys.argv[2]).at(int(time.time()) + 30 * int(sys.argv[3])))
     else:
         read()

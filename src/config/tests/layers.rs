@@ -141,7 +141,8 @@ fn an_empty_value_counts_as_set() {
     for doc in crate::config::REFERENCE {
         let name = env_name(doc.key);
         let problems = Given::env(&[(&name, "")]).problems();
-        if doc.default == DefaultText::Fixed("") {
+        // An empty list of ways to send codes is one: none are sent.
+        if doc.default == DefaultText::Fixed("") || doc.key == "login.codes" {
             assert_eq!(problems, Vec::<String>::new(), "{}", doc.key);
         } else {
             assert_one(&problems, &[&format!("Set {} to ", doc.key), &name]);

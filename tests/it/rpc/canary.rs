@@ -76,6 +76,9 @@ impl Process {
         command.env_clear().arg("serve").arg("--data-dir").arg(data_dir.path());
         let node = TestNode::on(Arc::clone(database)).set("log.filter=trace").set(&format!("log.format={format}"));
         let node = node.set(&format!("telemetry.otlp_endpoint=http://{collector}")).set("telemetry.trace_percent=100");
+        // On the console, where they are by default, codes are meant to be seen. Nobody listens here.
+        let node = node.set("notify.email=smtp").set("notify.smtp_url=smtp://127.0.0.1:9?tls=none");
+        let node = node.set("notify.from=noreply@example.com");
         for set in node.sets() {
             command.arg("--set").arg(set);
         }

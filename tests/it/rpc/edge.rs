@@ -1,5 +1,7 @@
 //! The edge: bounds on what a caller may send, deadlines, request ids. SECURITY, EDGE and fault 14.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use prost::Message as _;
 use tonic::Code;
 use vouchsafe::pb::v1;
@@ -184,9 +186,12 @@ async fn a_deadline_already_passed_costs_nobody_anything(backend: Backend) {
 async fn a_sane_request_id_comes_back_and_any_other_is_replaced(backend: Backend) {
     let node = TestNode::start(backend).await;
     let long = "x".repeat(129);
+    let asked = AtomicU32::new(0);
     let ask = async |path: &str, id: Option<&[u8]>| {
         let headers: Vec<_> = id.map(|id| ("x-request-id", id)).into_iter().collect();
-        let body = frame(&login_request("nobody@example.com", PASSWORD));
+        // Somebody else each time: a few failures are all that one of them may have.
+        let nobody = format!("nobody-{}@example.com", asked.fetch_add(1, Ordering::Relaxed));
+        let body = frame(&login_request(&nobody, PASSWORD));
         let answer = wire::call(node.grpc, path, &headers, body).await.unwrap();
         let mut ids = answer.headers.get_all("x-request-id").iter();
         let id = ids.next().unwrap().to_str().unwrap().to_owned();

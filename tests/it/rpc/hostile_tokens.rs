@@ -72,6 +72,7 @@ async fn every_hostile_token_is_refused_for_its_reason(backend: Backend) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a matrix: every kind at every door")]
 async fn each_kind_of_token_opens_its_own_door_only(backend: Backend) {
     // Otherwise so many failures of one address would be a matter of the throttle.
     let node = TestNode::builder(backend).await.set("throttle.address_failures=0").start().await;

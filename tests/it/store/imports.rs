@@ -84,6 +84,7 @@ pub(super) async fn imported_users_are_as_they_were_sent(w: Arc<World>) {
     batch.users[1].1.user.state = UserState::Suspended;
     batch.users[1].1.user.username = None;
     batch.users[1].1.password_hash = None;
+    batch.users[1].1.user.has_password = false;
     let serde_json::Value::Object(map) = serde_json::json!({ "plan": "gold", "n": 1.0 }) else { unreachable!() };
     batch.users[1].1.user.attributes = vouchsafe::domain::user::Attributes::new(map).unwrap();
     let sent: Vec<NewUser> = batch.users.iter().map(|(_, new)| new.clone()).collect();

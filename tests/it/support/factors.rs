@@ -34,8 +34,7 @@ pub(crate) async fn factors_codes(secret: &str, times: &[i64]) -> Vec<String> {
 
 /// What an app reads off the images, and what pyotp makes of it.
 pub(crate) async fn factors_read(svg: &[u8], png: &[u8]) -> Value {
-    let hex: String = png.iter().map(|byte| format!("{byte:02x}")).collect();
-    let asked = serde_json::json!({ "svg": std::str::from_utf8(svg).unwrap(), "png": hex });
+    let asked = serde_json::json!({ "svg": std::str::from_utf8(svg).unwrap(), "png": super::hex(png) });
     serde_json::from_str(&factors_app(&["read"], &asked.to_string()).await).unwrap()
 }
 

@@ -25,3 +25,12 @@ pub(crate) use people::role_of;
 pub(crate) use surroundings::{ManualClock, RecordingObserver, RecordingVault, TestEntropy};
 pub(crate) use template::OPTIONS;
 pub(crate) use throttle::{Guess, forwarded, guess_of};
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}

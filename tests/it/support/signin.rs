@@ -35,10 +35,6 @@ pub(crate) fn signin_other(code: &str) -> String {
     format!("{:06}", (number + 1) % 1_000_000)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl TestNode {
     /// Gives a user an authenticator app and these recovery codes.
     pub(crate) async fn signin_give_totp(&self, user: &v1::User, recovery_codes: &[&str]) -> TotpSeed {
@@ -50,13 +46,13 @@ impl TestNode {
             "INSERT INTO totp_factors (user_id, id, seed_sealed, create_time, confirm_time, last_step) \
              VALUES ({id}, {}, {}, 0, 0, 0)",
             self.database.id(&enrolment),
-            self.database.bytes(&hex(&sealed))
+            self.database.bytes(&super::hex(&sealed))
         );
         assert_eq!(self.database.execute(&sql).await, 1);
         let hasher = KeyedHasher::new(&master);
         for code in recovery_codes {
             let hash = recovery_code::hash(&hasher, UserId::from_uuid(user.id.parse().unwrap()), code);
-            let hash = self.database.bytes(&hex(&hash));
+            let hash = self.database.bytes(&super::hex(&hash));
             let sql = format!("INSERT INTO recovery_codes (user_id, code_hash, create_time) VALUES ({id}, {hash}, 0)");
             assert_eq!(self.database.execute(&sql).await, 1);
         }

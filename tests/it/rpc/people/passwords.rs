@@ -6,13 +6,17 @@ use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 use vouchsafe::{
     breached::{Input, Limits, build},
-    crypto::{MasterKey, MessageSeal},
+    domain::notice::{Notice, Recipient},
     pb::v1::{self, user_admin_service_client::UserAdminServiceClient},
 };
 
 use crate::{
     rpc::on_both_databases,
-    support::{Backend, MASTER_KEY, PASSWORD, TestNode, bearer, fields, login_request, reason},
+    support::{
+        Backend, PASSWORD, TestNode, bearer, fields, login_request,
+        outbox::{outbox_keep, outbox_messages},
+        reason,
+    },
 };
 
 on_both_databases!(
@@ -315,30 +319,14 @@ async fn beside_a_second_factor_it_may_be_shorter_and_must_have_been_used(backen
     node.remove().await;
 }
 
-/// What the outbox holds, in any order.
-async fn outbox(node: &TestNode) -> Vec<String> {
-    let (hex, id) = match node.database.postgres_pool() {
-        Some(_) => ("encode(message_sealed, 'hex')", "replace(id::text, '-', '')"),
-        None => ("hex(message_sealed)", "hex(id)"),
-    };
-    let seal = MessageSeal::new(Arc::new(MasterKey::parse(MASTER_KEY).unwrap()));
-    let rows = node.database.texts(&format!("SELECT {id} || ' ' || {hex} FROM outbox")).await;
-    let open = |row: &String| {
-        let (id, hex) = row.split_once(' ').unwrap();
-        let sealed: Vec<u8> =
-            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
-        String::from_utf8(seal.open(id.parse().unwrap(), &sealed).unwrap().to_vec()).unwrap()
-    };
-    rows.iter().map(open).collect()
-}
-
 async fn its_owner_hears_of_a_new_password_and_devices_are_forgotten(backend: Backend) {
     let node = TestNode::builder(backend).await.set("notify.email=log").start().await;
+    outbox_keep(&node.database).await;
     let user = ada(&node).await;
     let token = node.login(EMAIL).await.access_token;
     let admin = Admin::of(&node, "root", "admin").await;
     node.database.execute("DELETE FROM known_devices").await;
-    node.database.execute("DELETE FROM outbox").await;
+    let before = outbox_messages(&node.database).await.len();
     let (id, secret) = (node.database.id(&user.id.parse().unwrap()), node.database.bytes("00"));
     let device = format!("INSERT INTO known_devices VALUES ({id}, {id}, {secret}, 1, 1)");
     let devices = "SELECT count(*) FROM known_devices";
@@ -346,17 +334,19 @@ async fn its_owner_hears_of_a_new_password_and_devices_are_forgotten(backend: Ba
     node.change_password(&token, "not the present password", GOOD[0]).await.unwrap_err();
     node.change_password(&token, PASSWORD, "too short").await.unwrap_err();
     admin.set(&user.id, "too short").await.unwrap_err();
-    assert_eq!((outbox(&node).await.len(), node.database.integer(devices).await), (0, 1), "nothing has happened");
+    assert_eq!(outbox_messages(&node.database).await.len(), before, "nothing has happened");
+    assert_eq!(node.database.integer(devices).await, 1);
 
     node.change_password(&token, PASSWORD, GOOD[0]).await.unwrap();
     assert_eq!(node.database.integer(devices).await, 0);
     node.database.execute(&device).await;
     admin.set(&user.id, GOOD[1]).await.unwrap();
     assert_eq!(node.database.integer(devices).await, 0);
-    let messages = outbox(&node).await;
+    let messages = outbox_messages(&node.database).await.split_off(before);
     assert_eq!(messages.len(), 2);
     for message in messages {
-        assert!(message.contains("\"password_changed\"") && message.contains(EMAIL), "{message}");
+        assert!(message.notice == Notice::PasswordChanged);
+        assert!(matches!(message.to, Recipient::Email(to) if to.as_typed() == EMAIL));
     }
     node.remove().await;
 }

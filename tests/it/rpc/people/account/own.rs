@@ -56,8 +56,8 @@ async fn people_change_what_is_known_of_them_by_its_mask(backend: Backend) {
     assert_eq!(update(&node, &token, wanted(), &["display_name"]).await.unwrap(), user, "no change, no etag");
     let unnamed = update(&node, &token, v1::UpdateAccountRequest::default(), &["username", "locale"]).await.unwrap();
     assert_eq!((unnamed.username.as_str(), unnamed.locale.as_str()), ("", ""));
-    let taken = v1::UpdateAccountRequest { username: "GRACE".into(), ..wanted() };
-    let refused = update(&node, &token, taken, &["username", "display_name"]).await;
+    let occupied = v1::UpdateAccountRequest { username: "GRACE".into(), ..wanted() };
+    let refused = update(&node, &token, occupied, &["username", "display_name"]).await;
     assert_eq!(refusal(refused), (Code::AlreadyExists, "USERNAME_TAKEN".into()));
     for mask in [&[][..], &["email"], &["username", "roles"], &["*"], &["phone_number"]] {
         assert_eq!(fields(&update(&node, &token, wanted(), mask).await.unwrap_err()), ["update_mask"], "{mask:?}");

@@ -56,11 +56,11 @@ async fn an_enrolment_that_was_not_confirmed_is_forgotten(backend: Backend) {
     node.register(ADA).await;
     let (other, ada) = (node.login(ADA).await, node.login(ADA).await);
     let secret = node.totp_secret(&ada.access_token).await;
-    let none = told(Code::FailedPrecondition, "TOTP_NOT_ENROLLED");
-    assert_eq!(refusal(node.generate_recovery_codes(&ada.access_token).await), none);
+    let absent = told(Code::FailedPrecondition, "TOTP_NOT_ENROLLED");
+    assert_eq!(refusal(node.generate_recovery_codes(&ada.access_token).await), absent);
     node.remove_totp(&ada.access_token).await.unwrap();
-    assert_eq!(refusal(node.confirm_totp(&ada.access_token, &code_now(&secret).await).await), none);
-    assert_eq!(refusal(node.remove_totp(&ada.access_token).await), none);
+    assert_eq!(refusal(node.confirm_totp(&ada.access_token, &code_now(&secret).await).await), absent);
+    assert_eq!(refusal(node.remove_totp(&ada.access_token).await), absent);
     assert_alive(&node, &ada).await;
     assert_alive(&node, &other).await;
     assert_eq!(node.events("act = 'totp.removed'").await, 1);

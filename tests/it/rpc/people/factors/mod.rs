@@ -124,8 +124,8 @@ async fn codes_are_good_one_step_around_and_no_further(backend: Backend) {
     ] {
         node.register(email).await;
         let token = node.login(email).await.access_token;
-        let none = told(Code::FailedPrecondition, "TOTP_NOT_ENROLLED");
-        assert_eq!(refusal(node.confirm_totp(&token, "000000").await), none, "there is nothing to confirm");
+        let absent = told(Code::FailedPrecondition, "TOTP_NOT_ENROLLED");
+        assert_eq!(refusal(node.confirm_totp(&token, "000000").await), absent, "there is nothing to confirm");
         let replaced = node.totp_secret(&token).await;
         let secret = node.totp_secret(&token).await;
         let codes = factors_codes(&secret, &[now + 30 * away, now]).await;

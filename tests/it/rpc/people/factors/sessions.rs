@@ -90,9 +90,9 @@ async fn a_factor_is_removed_by_a_session_that_used_it(backend: Backend) {
     for table in ["totp_factors", "recovery_codes"] {
         assert_eq!(node.database.integer(&format!("SELECT COUNT(*) FROM {table}")).await, 0);
     }
-    let none = told(Code::FailedPrecondition, "TOTP_NOT_ENROLLED");
-    assert_eq!(refusal(node.remove_totp(&ada.access_token).await), none);
-    assert_eq!(refusal(node.generate_recovery_codes(&ada.access_token).await), none);
+    let absent = told(Code::FailedPrecondition, "TOTP_NOT_ENROLLED");
+    assert_eq!(refusal(node.remove_totp(&ada.access_token).await), absent);
+    assert_eq!(refusal(node.generate_recovery_codes(&ada.access_token).await), absent);
     assert_eq!(node.events("act = 'totp.removed'").await, 1);
     assert_eq!(told_of(&node, ADA, &Notice::TotpRemoved).await, 1);
     // And once more from the beginning.
@@ -127,8 +127,8 @@ async fn factors_taken_away_end_every_session(backend: Backend) {
     remove_factors(&node, &admin, &id).await.unwrap();
     assert_dead(&node, &ada).await;
     let ada = node.login(ADA).await.access_token;
-    let none = told(Code::FailedPrecondition, "TOTP_NOT_ENROLLED");
-    assert_eq!(refusal(node.confirm_totp(&ada, &code).await), none);
+    let absent = told(Code::FailedPrecondition, "TOTP_NOT_ENROLLED");
+    assert_eq!(refusal(node.confirm_totp(&ada, &code).await), absent);
     assert_eq!(node.events(&event).await, 2);
     assert_eq!(told_of(&node, ADA, &Notice::TotpRemoved).await, 1, "of what counted");
     assert_eq!(node.verify_strongly(&admin).await, InactiveReason::Unspecified);

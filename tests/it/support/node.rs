@@ -290,8 +290,13 @@ pub(crate) fn fields(status: &Status) -> Vec<String> {
 
 /// Asks until the answer is yes. What takes longer than any of this may take fails the test.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut question: impl FnMut() -> F) {
-    let asking = async { while !question().await {} };
-    assert!(timeout(Duration::from_mins(1), asking).await.is_ok(), "never: {what}");
+    let asking = async {
+        while !question().await {
+            // Each question may be a new connection: without a pause the machine would run out of ports for everybody else.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(timeout(Duration::from_mins(2), asking).await.is_ok(), "never: {what}");
 }
 
 /// Waits for as long as two nodes' clocks may be apart: before that nobody can say which of two moments came first.

@@ -45,7 +45,9 @@ impl Steps {
     /// make the 100 that an account may have.
     pub const CAPS: std::ops::RangeInclusive<u32> = 5..=45;
 
-    /// At a known device. Only its holder can guess there, so these come on top of what strangers may.
+    /// At a known device, for passwords, second factors and codes that were sent together. Only its holder can guess there, who once
+    /// signed in with every factor, so these come on top of what strangers may: those have their 100, and what they do at a second
+    /// factor they do at [`Steps::account`].
     pub const DEVICE: Self = Self::capped(10);
 
     /// At a service account's secret. Its 256 bits are not to be guessed: the waits are for whoever calls again and again with a

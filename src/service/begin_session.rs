@@ -74,11 +74,13 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// What failures of the first proof are counted by.
-    pub(super) fn target(&self) -> Target<'_> {
-        match &self.known_device {
-            Some((device, _)) => Target::Device(*device),
-            None => Target::Identifier(&self.identifier),
+    /// What failures are counted by: of the first proof, or of the second factor of this account. Either way a known device has
+    /// a counter of its own, so that strangers, even with the password, lock nobody out of it.
+    pub(super) fn target(&self, second: Option<UserId>) -> Target<'_> {
+        match (&self.known_device, second) {
+            (Some((device, _)), _) => Target::Device(*device),
+            (None, Some(account)) => Target::Account(account),
+            (None, None) => Target::Identifier(&self.identifier),
         }
     }
 

@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 use super::{
     RequestContext, Service, ServiceError,
     begin_session::{Pending, SignInStep},
-    throttle::Target,
 };
 use crate::{
     crypto::{KeyedHash, Purpose, keyed::mint, recovery_code},
@@ -101,11 +100,8 @@ impl Service {
         let hash = self.handle_hash(handle);
         let found = self.store.find_challenge(hash).await?.ok_or(ServiceError::ChallengeInvalid)?;
         let pending = self.open_pending(&hash, &found.pending)?;
-        let target = match (found.kind, found.user) {
-            (ChallengeKind::SecondFactor, Some(user)) => Target::Account(user),
-            // A code that was sent is the first proof.
-            _ => pending.target(),
-        };
+        // A code that was sent is the first proof.
+        let target = pending.target(found.user.filter(|_| found.kind == ChallengeKind::SecondFactor));
         self.admit(target, context).await?;
         let (proof, second) = self.proof(&hash, &found, response)?;
         let nobody = UserId::from_uuid(Uuid::nil());

@@ -19,8 +19,8 @@
 //! What is counted is a keyed hash of what was typed, so unknown identifiers are counted exactly as known ones, and the tables name nobody.
 //! At a target's cap nothing is looked at until its owner is known by something else ([`Service::note_owner`]), or a month has been quiet.
 //! An account's e-mail address, its user name and its codes have counters of their own, whose caps make no more than 100 together
-//! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). A known device has one too, and no other limit applies to it: what strangers do does
-//! not lock its owner out.
+//! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). A known device has one too, for passwords and codes of the app alike, and no other limit
+//! applies to it: what strangers do, also those who know the password, does not lock its owner out.
 //!
 //! `RevokeToken`, `Logout`, `Refresh` and `Verify` count nothing: their secrets have 256 bits, or a signature, and are not to be guessed.
 
@@ -52,9 +52,9 @@ use crate::{
 pub(super) enum Target<'a> {
     /// A password, for an identifier as it was typed. It may be nobody's: that must not show.
     Identifier(&'a str),
-    /// A password, on a device that is known to be one of the account's: strangers' failures do not count.
+    /// Whatever is proved on a device that is known to be one of the account's: strangers' failures do not count.
     Device(Uuid),
-    /// A code or a password of an account that is known, whatever it was reached by.
+    /// A code or a password of an account that is known, whatever it was reached by, but not on a known device.
     Account(UserId),
 }
 

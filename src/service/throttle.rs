@@ -134,14 +134,19 @@ impl Service {
         Ok(self.store.give_back_attempt(self.throttle_key(target)).await?)
     }
 
-    /// Forgets the failures at everything that an account is signed in with, because its owner is known by other means: a known device, a code
-    /// that was sent, a reset of the password, an administrator.
+    /// Forgets the failures at everything that an account is signed in with, because its owner is known by other means: a known device or a
+    /// code that was sent. What an administrator does forgets them in its own transaction ([`Service::owner_keys`]).
     pub(super) async fn note_owner(&self, user: &User) -> Result<(), ServiceError> {
+        Ok(self.store.forget_failures(self.owner_keys(user)).await?)
+    }
+
+    /// What the failures at everything that an account is signed in with are counted by.
+    pub(super) fn owner_keys(&self, user: &User) -> Vec<ThrottleKey> {
         let mut keys = vec![self.identifier_key(user.email.key()), self.throttle_key(Target::Account(user.id))];
         keys.extend(user.username.as_ref().map(|name| self.identifier_key(name.as_str())));
         // In one order, so that no two wait for each other.
         keys.sort_unstable();
-        Ok(self.store.forget_failures(keys).await?)
+        keys
     }
 
     const fn steps(&self, target: Target<'_>) -> Steps {

@@ -54,6 +54,12 @@ impl Steps {
     /// wrong one, and a cap would only let strangers shut a service out.
     pub const CLIENT: Self = Self { free: 20, longest: Duration::from_mins(1), cap: None };
 
+    /// At codes that were sent to sign in with, for an identifier as it was typed. No cap: strangers can ask for codes and guess at them,
+    /// and the owner, whom wrong passwords have locked out, must still come in by one. A code stands five guesses and ten minutes, has
+    /// eight digits, and as many are sent in an hour as the budget of messages has, so that of all guesses that there can be in a year
+    /// one in hundreds of accounts is right, in whose mailbox there are ninety thousand codes by then.
+    pub const CODE: Self = Self { free: FREE, longest: Duration::from_mins(1), cap: None };
+
     /// At an identifier as it was typed.
     pub const fn identifier(cap: u32) -> Self {
         Self::capped(cap)
@@ -83,9 +89,10 @@ impl Steps {
         }
     }
 
-    /// All the waits in microseconds, by the number of failures, up to the cap; what is beyond waits for [`QUIET`].
+    /// All the waits in microseconds, by the number of failures, up to where they grow no more; what is beyond waits as the last one.
     pub fn waits(&self) -> Vec<i64> {
-        (0..=self.cap.unwrap_or(self.free)).map(|failures| micros(self.wait(failures))).collect()
+        // Without a cap the longest is reached after at most 20 doublings.
+        (0..=self.cap.unwrap_or(self.free + 20)).map(|failures| micros(self.wait(failures))).collect()
     }
 
     /// When another guess may be made after so many failures, the last of them at `last`; `None`: now.

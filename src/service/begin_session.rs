@@ -80,7 +80,8 @@ impl Pending {
         match (&self.known_device, second) {
             (Some((device, _)), _) => Target::Device(*device),
             (None, Some(account)) => Target::Account(account),
-            (None, None) => Target::Identifier(&self.identifier),
+            (None, None) if self.first == FirstProof::Password => Target::Identifier(&self.identifier),
+            (None, None) => Target::Code(&self.identifier),
         }
     }
 

@@ -18,8 +18,8 @@
 //!
 //! What is counted is a keyed hash of what was typed, so unknown identifiers are counted exactly as known ones, and the tables name nobody.
 //! At a target's cap nothing is looked at until its owner is known by something else ([`Service::note_owner`]), or a month has been quiet.
-//! An account's e-mail address, its user name and its codes have counters of their own, whose caps make no more than 100 together
-//! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). A known device has one too, for passwords and codes of the app alike, and no other limit
+//! An account's e-mail address, its user name and its second factors have counters of their own, whose caps make no more than 100 together
+//! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). Codes that are sent have no cap but that of each code, so that they are always a way back in. A known device has one too, for passwords and codes of the app alike, and no other limit
 //! applies to it: what strangers do, also those who know the password, does not lock its owner out.
 //!
 //! `RevokeToken`, `Logout`, `Refresh` and `Verify` count nothing: their secrets have 256 bits, or a signature, and are not to be guessed.
@@ -41,7 +41,7 @@ use crate::{
     domain::{
         id::UserId,
         throttle::{Steps, network_of},
-        user::{Identifier, User},
+        user::{Identifier, User, Username},
     },
     store::port::{Attempt, ThrottleKey},
     telemetry::Throttled,
@@ -52,6 +52,9 @@ use crate::{
 pub(super) enum Target<'a> {
     /// A password, for an identifier as it was typed. It may be nobody's: that must not show.
     Identifier(&'a str),
+    /// A code that was sent to sign in with, for an identifier as it was typed. Apart from its passwords: however often these were guessed
+    /// at, a code is the way back in.
+    Code(&'a str),
     /// Whatever is proved on a device that is known to be one of the account's: strangers' failures do not count.
     Device(Uuid),
     /// A code or a password of an account that is known, whatever it was reached by, but not on a known device.
@@ -62,7 +65,7 @@ impl Target<'_> {
     /// Whether the limits of address and everybody apply: to all but a known device.
     const fn is_among_strangers(self) -> bool {
         match self {
-            Self::Identifier(_) | Self::Account(_) => true,
+            Self::Identifier(_) | Self::Code(_) | Self::Account(_) => true,
             Self::Device(_) => false,
         }
     }
@@ -142,8 +145,10 @@ impl Service {
 
     /// What the failures at everything that an account is signed in with are counted by.
     pub(super) fn owner_keys(&self, user: &User) -> Vec<ThrottleKey> {
-        let mut keys = vec![self.identifier_key(user.email.key()), self.throttle_key(Target::Account(user.id))];
-        keys.extend(user.username.as_ref().map(|name| self.identifier_key(name.as_str())));
+        let mut keys = vec![self.throttle_key(Target::Account(user.id))];
+        for name in [Some(user.email.key()), user.username.as_ref().map(Username::as_str)].into_iter().flatten() {
+            keys.extend([self.identifier_key(name), self.code_key(name)]);
+        }
         // In one order, so that no two wait for each other.
         keys.sort_unstable();
         keys
@@ -153,6 +158,7 @@ impl Service {
         match target {
             Target::Identifier(_) => self.policy.throttle.identifier,
             Target::Account(_) => self.policy.throttle.account,
+            Target::Code(_) => Steps::CODE,
             Target::Device(_) => Steps::DEVICE,
         }
     }
@@ -160,6 +166,7 @@ impl Service {
     fn throttle_key(&self, target: Target<'_>) -> ThrottleKey {
         match target {
             Target::Identifier(typed) => self.identifier_key(&normalised(typed)),
+            Target::Code(typed) => self.code_key(&normalised(typed)),
             Target::Account(user) => self.hasher.hash(Purpose::Throttle, b"account", user.as_uuid().as_bytes()),
             Target::Device(device) => self.hasher.hash(Purpose::Throttle, b"device", device.as_bytes()),
         }
@@ -167,6 +174,10 @@ impl Service {
 
     fn identifier_key(&self, normalised: &str) -> ThrottleKey {
         self.hasher.hash(Purpose::Throttle, b"identifier", normalised.as_bytes())
+    }
+
+    fn code_key(&self, normalised: &str) -> ThrottleKey {
+        self.hasher.hash(Purpose::Throttle, b"code", normalised.as_bytes())
     }
 
     /// Whether this address, and everybody, may fail once more.

@@ -22,7 +22,7 @@ const TRIES: u32 = 3;
 /// Rows deleted in one transaction, so that nobody waits long for SQLite's write lock.
 const BATCH: i64 = 500;
 
-/// The wait that goes with a row's failures, by the list `$3`; NULL beyond its end.
+/// The wait that goes with a row's failures, by the list `$3`; NULL beyond its end, where `$5` holds.
 macro_rules! listed_wait {
     () => {
         "CAST($3 ->> CAST(throttles.failures AS INTEGER) AS BIGINT)"
@@ -115,12 +115,13 @@ impl Tx {
                 listed_wait!(),
                 " = 0 OR $2 - throttles.time >= COALESCE(",
                 listed_wait!(),
-                ", $4)"
+                ", $5)"
             ))
             .bind(&key[..])
             .bind(now)
             .bind(Json(steps.waits()))
             .bind(micros(QUIET))
+            .bind(micros(steps.wait(u32::MAX)))
             .execute(self.conn())
             .await?;
             if reserved.rows_affected() == 1 {

@@ -24,6 +24,7 @@ on_both_databases!(
     whoever_reads_the_mail_takes_over_an_account_that_was_prepared,
     of_twenty_answers_at_once_one_wins,
     what_changes_meanwhile_ends_the_code,
+    a_code_is_the_way_back_in_however_often_passwords_were_guessed_at,
     what_is_not_sent_is_refused_whoever_asks,
     a_code_that_is_beyond_the_budget_is_not_sent_and_that_does_not_show,
 );
@@ -283,6 +284,42 @@ async fn what_is_not_sent_is_refused_whoever_asks(backend: Backend) {
         node.stop().await;
     }
     database.remove().await;
+}
+
+async fn a_code_is_the_way_back_in_however_often_passwords_were_guessed_at(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    outbox_keep(&node.database).await;
+    node.register("ada@example.com").await;
+    let identifiers = ["ada@example.com", "nobody@example.com"];
+    for identifier in identifiers {
+        for _ in 0..5 {
+            let wrong = node.try_login(login_request(identifier, "not the right password")).await.unwrap_err();
+            assert_eq!(reason(&wrong), "INVALID_CREDENTIALS");
+        }
+        let refused = node.try_login(login_request(identifier, PASSWORD)).await.unwrap_err();
+        assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS");
+    }
+    // Strangers guess at codes as well: that makes the owner wait, and never for long.
+    for round in 0..3 {
+        for identifier in identifiers {
+            let challenge = node.signin_send(identifier, CodeChannel::Email).await.unwrap().challenge_id;
+            for guess in 0..4 {
+                let wrong = node.signin_answer(&challenge, signin_sent("not it")).await.unwrap_err();
+                assert_eq!(reason(&wrong), "CODE_INVALID", "{identifier} {round} {guess}");
+                if round > 0 || guess > 2 {
+                    clock.advance(Duration::from_secs(60));
+                    node.catch_up().await;
+                }
+            }
+        }
+    }
+    let challenge = node.signin_send("ada@example.com", CodeChannel::Email).await.unwrap().challenge_id;
+    let code = outbox_code(&node.database, "ada@example.com").await;
+    node.signin_finish(&challenge, signin_sent(code)).await.unwrap();
+    let wrong = node.try_login(login_request("ada@example.com", "not the right password")).await.unwrap_err();
+    assert_eq!(reason(&wrong), "INVALID_CREDENTIALS", "the owner is known by the code: passwords are looked at again");
+    node.remove().await;
 }
 
 async fn a_code_that_is_beyond_the_budget_is_not_sent_and_that_does_not_show(backend: Backend) {

@@ -85,6 +85,16 @@ impl Pending {
         }
     }
 
+    /// The device, if it is known to be the account's.
+    pub(super) fn device_id(&self) -> Option<Uuid> {
+        self.known_device.as_ref().map(|(device, _)| *device)
+    }
+
+    /// The same for nobody.
+    pub(super) fn for_nobody(&self) -> Self {
+        Self { known_device: None, mailed_to: None, ..self.clone() }
+    }
+
     /// What goes on to the second factor: the address was proved by the code before.
     pub(super) fn after_first_proof(&self) -> Self {
         Self { mailed_to: None, ..self.clone() }
@@ -170,7 +180,7 @@ impl Service {
             checked_hash: checked,
             second_factor: second.is_some(),
             device: pending.device(),
-            known_device: pending.known_device.as_ref().map(|(device, _)| *device),
+            known_device: pending.device_id(),
             new_device: NewDevice {
                 id: *SessionId::new(now, &self.random()).as_uuid(),
                 secret: self.hasher.hash(Purpose::DeviceSecret, b"", new_secret.expose().as_bytes()),

@@ -4,7 +4,7 @@ use super::{
     RequestContext, Service, ServiceError,
     mailed_codes::{Mailbox, asked},
     password_rules::ChosenFor,
-    throttle::Target,
+    throttle::{MessageKind, Target},
 };
 use crate::{
     domain::{
@@ -27,7 +27,7 @@ impl Service {
             None => None,
         };
         let to = Mailbox::of_active(user.as_ref());
-        let sent = self.spend_message(identifier, to.key(), context).await?;
+        let sent = self.spend_message(MessageKind::Reset, identifier, to.key(), context).await?;
         let to = if sent { to } else { Mailbox::default() };
         let event = asked(Act::PasswordResetRequested, user.map(|user| user.id), context);
         let mailing = self.mailing(CodePurpose::Reset, to, |code| Notice::ResetPassword { code });

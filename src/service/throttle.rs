@@ -33,8 +33,8 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-pub(super) use self::buckets::Buckets;
 use self::buckets::Failures;
+pub(super) use self::{buckets::Buckets, messages::MessageKind};
 use super::{RequestContext, Service, ServiceError};
 use crate::{
     crypto::Purpose,

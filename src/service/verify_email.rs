@@ -3,6 +3,7 @@
 use super::{
     RequestContext, Service, ServiceError,
     mailed_codes::{Mailbox, asked},
+    throttle::MessageKind,
 };
 use crate::{
     domain::{
@@ -28,7 +29,7 @@ impl Service {
             }
             (None, None) => (CodePurpose::Verify, Mailbox::default()),
         };
-        let sent = self.spend_message(email.as_typed(), to.key(), context).await?;
+        let sent = self.spend_message(MessageKind::Verification, email.as_typed(), to.key(), context).await?;
         let to = if sent { to } else { Mailbox::default() };
         let event = asked(Act::EmailVerificationRequested, to.user, context);
         let mailing = self.mailing(purpose, to, |code| Notice::VerifyEmail { code });

@@ -47,7 +47,7 @@ impl Steps {
 
     /// At a known device, for passwords, second factors and codes that were sent together. Only its holder can guess there, who once
     /// signed in with every factor, so these come on top of what strangers may: those have their 100, and what they do at a second
-    /// factor they do at [`Steps::account`].
+    /// factor they do at [`Steps::account`]. At its cap a device counts as a stranger's, and adds nothing to these either.
     pub const DEVICE: Self = Self::capped(10);
 
     /// At a service account's secret. Its 256 bits are not to be guessed: the waits are for whoever calls again and again with a
@@ -87,6 +87,12 @@ impl Steps {
             // Beyond 20 doublings every longest wait is shorter.
             Some(doublings) => (FIRST_WAIT * (1 << doublings.min(20))).min(self.longest),
         }
+    }
+
+    /// Whether a wait that somebody was told is that of the cap: longer than any before it. Of a month at the cap only the last moments
+    /// look like another wait.
+    pub fn is_of_cap(&self, wait: Duration) -> bool {
+        self.cap.is_some_and(|cap| wait > self.wait(cap.saturating_sub(1)))
     }
 
     /// All the waits in microseconds, by the number of failures, up to where they grow no more; what is beyond waits as the last one.

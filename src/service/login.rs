@@ -134,9 +134,9 @@ impl Service {
         };
         let stored = credentials.as_ref().and_then(|c| c.password_hash.clone());
         let user = credentials.as_ref().map(|c| c.user);
-        let pending = self.pending(command.wanted.clone(), user, FirstProof::Password).await?;
+        let mut pending = self.pending(command.wanted.clone(), user, FirstProof::Password).await?;
         // A refusal is counted by the metrics only: an attacker must not write a row with each guess that was not looked at.
-        self.admit(pending.target(None), context).await?;
+        self.admit_pending(&mut pending, None, context).await?;
         let attempt = self.undecided(pending.target(None));
         let verdict = match self.verify_password(user, command.password.clone(), stored.clone(), context).await {
             Ok(verdict) => verdict,

@@ -20,7 +20,7 @@
 //! At a target's cap nothing is looked at until its owner is known by something else ([`Service::note_owner`]), or a month has been quiet.
 //! An account's e-mail address, its user name and its second factors have counters of their own, whose caps make no more than 100 together
 //! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). Codes that are sent have no cap but that of each code, so that they are always a way back in. A known device has one too, for passwords and codes of the app alike, and no other limit
-//! applies to it: what strangers do, also those who know the password, does not lock its owner out.
+//! applies to it: what strangers do, also those who know the password, does not lock its owner out. At its cap it is counted like any other.
 //!
 //! `RevokeToken`, `Logout`, `Refresh` and `Verify` count nothing: their secrets have 256 bits, or a signature, and are not to be guessed.
 
@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 use self::buckets::Failures;
 pub(super) use self::{buckets::Buckets, messages::MessageKind};
-use super::{RequestContext, Service, ServiceError};
+use super::{RequestContext, Service, ServiceError, begin_session::Pending};
 use crate::{
     crypto::Purpose,
     domain::{
@@ -111,10 +111,32 @@ impl Service {
         if target.is_among_strangers() {
             self.admit_address(context)?;
         }
-        match self.store.reserve_attempt(self.throttle_key(target), self.steps(target)).await? {
+        match self.reserve(target).await? {
             Attempt::Reserved => Ok(()),
             Attempt::Wait(retry_after) => Err(self.throttled(Throttled::Account, retry_after)),
         }
+    }
+
+    /// The same for a step of a sign-in: its first proof, or the second factor of an account. On a known device it is counted there. One
+    /// at its cap counts as unknown from then on: with it its owner must not be worse off than without.
+    pub(super) async fn admit_pending(
+        &self,
+        pending: &mut Pending,
+        second: Option<UserId>,
+        context: &RequestContext,
+    ) -> Result<(), ServiceError> {
+        if let Some(device) = pending.device_id() {
+            match self.reserve(Target::Device(device)).await? {
+                Attempt::Reserved => return Ok(()),
+                Attempt::Wait(wait) if Steps::DEVICE.is_of_cap(wait) => pending.count_among_strangers(),
+                Attempt::Wait(wait) => return Err(self.throttled(Throttled::Account, wait)),
+            }
+        }
+        self.admit(pending.target(second), context).await
+    }
+
+    async fn reserve(&self, target: Target<'_>) -> Result<Attempt, ServiceError> {
+        Ok(self.store.reserve_attempt(self.throttle_key(target), self.steps(target)).await?)
     }
 
     /// Counts a failure. At the target it was counted when it was admitted; here it counts for its address and altogether.

@@ -137,7 +137,7 @@ impl Service {
         let mut pending = self.pending(command.wanted.clone(), user, FirstProof::Password).await?;
         // A refusal is counted by the metrics only: an attacker must not write a row with each guess that was not looked at.
         self.admit_pending(&mut pending, None, context).await?;
-        let attempt = self.undecided(pending.target(None));
+        let attempt = self.undecided(pending.target(None), context);
         let verdict = match self.verify_password(user, command.password.clone(), stored.clone(), context).await {
             Ok(verdict) => verdict,
             Err(error) => {

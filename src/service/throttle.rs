@@ -72,10 +72,12 @@ impl Target<'_> {
 }
 
 /// An attempt that was admitted and is not decided. If its caller goes away before it is, nothing was learnt by it: it is given
-/// back, or a client that is impatient with its own right password would be slowed.
+/// back, or a client that is impatient with its own right password would be slowed. A stranger's counts for its address all the same,
+/// because it has cost a hash.
 pub(super) struct Undecided {
     service: Arc<Service>,
     key: Option<ThrottleKey>,
+    stranger: Option<RequestContext>,
 }
 
 impl Undecided {
@@ -87,7 +89,11 @@ impl Undecided {
 
 impl Drop for Undecided {
     fn drop(&mut self) {
-        let (Some(key), Ok(runtime)) = (self.key.take(), Handle::try_current()) else { return };
+        let Some(key) = self.key.take() else { return };
+        if let Some(context) = &self.stranger {
+            self.service.count_address(context);
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
         let service = Arc::clone(&self.service);
         runtime.spawn(async move {
             if let Err(error) = service.store.give_back_attempt(key).await {
@@ -99,8 +105,9 @@ impl Drop for Undecided {
 
 impl Service {
     /// Watches over an attempt that was admitted, until it is decided.
-    pub(super) fn undecided(self: &Arc<Self>, target: Target<'_>) -> Undecided {
-        Undecided { service: Arc::clone(self), key: Some(self.throttle_key(target)) }
+    pub(super) fn undecided(self: &Arc<Self>, target: Target<'_>, context: &RequestContext) -> Undecided {
+        let stranger = target.is_among_strangers().then(|| context.clone());
+        Undecided { service: Arc::clone(self), key: Some(self.throttle_key(target)), stranger }
     }
 
     /// Whether an attempt may be made now. If so, it counts as a failure until something better is known of it.

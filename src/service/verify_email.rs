@@ -1,5 +1,9 @@
 //! `SendEmailVerification` and `VerifyEmail`: that an address is its owner's.
 
+use std::sync::Arc;
+
+use tracing::Instrument as _;
+
 use super::{
     RequestContext, Service, ServiceError,
     mailed_codes::{Mailbox, asked},
@@ -37,7 +41,18 @@ impl Service {
     }
 
     /// Uses a mailed code. Whether another address still has to be confirmed.
-    pub async fn verify_email(&self, code: &SecretString, context: &RequestContext) -> Result<bool, ServiceError> {
+    pub async fn verify_email(
+        self: &Arc<Self>,
+        code: SecretString,
+        context: RequestContext,
+    ) -> Result<bool, ServiceError> {
+        let this = Arc::clone(self);
+        // In a task of its own: whoever hangs up when the answer is late must not escape the count.
+        let verifying = async move { this.try_verify_email(&code, &context).await };
+        tokio::spawn(verifying.in_current_span()).await.map_err(ServiceError::internal).flatten()
+    }
+
+    async fn try_verify_email(&self, code: &SecretString, context: &RequestContext) -> Result<bool, ServiceError> {
         self.admit_code(code, context).await?;
         let hash = self.mailed_code_hash(CodePurpose::Verify, code.expose());
         let found = self.store.find_code(hash).await?;

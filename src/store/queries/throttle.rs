@@ -39,8 +39,13 @@ impl ThrottleStore for Database {
     async fn give_back_attempt(&self, key: ThrottleKey) -> Result<(), StoreError> {
         self.transaction("give_back_attempt", key, |tx, key| {
             Box::pin(async move {
-                let sql = "UPDATE throttles SET failures = failures - 1 WHERE key_hash = $1 AND failures > 0";
-                sqlx::query(sql).bind(&key[..]).execute(tx.conn()).await?;
+                // In this order: what the first statement has locked nobody changes before the second.
+                for sql in [
+                    "UPDATE throttles SET failures = failures - 1 WHERE key_hash = $1 AND failures > 0",
+                    "DELETE FROM throttles WHERE key_hash = $1 AND failures <= 0",
+                ] {
+                    sqlx::query(sql).bind(&key[..]).execute(tx.conn()).await?;
+                }
                 Ok(())
             })
         })

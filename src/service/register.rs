@@ -101,6 +101,10 @@ impl Service {
             // Nobody could sign in to it.
             self.needs_mail()?;
         }
+        if !self.policy.verified_email_required {
+            // Before the hash, which is what makes registrations dear.
+            self.spend_registration(context)?;
+        }
         let (typed, key) = (command.email.as_typed(), command.email.key());
         let spent = if self.policy.sends_email {
             self.spend_message(MessageKind::Registration, typed, Some(key), context).await

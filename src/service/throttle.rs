@@ -228,6 +228,20 @@ impl Service {
         }
     }
 
+    /// Takes an account that is made at once out of the budget of its address, which is as large as that of failures and apart from it:
+    /// there is no mail to be read before, and a hash is all that one costs.
+    pub(super) fn spend_registration(&self, context: &RequestContext) -> Result<(), ServiceError> {
+        let (limit, now) = (self.policy.throttle.address.zip(network(context)), self.clock.now());
+        let Some((rate, network)) = limit else { return Ok(()) };
+        let registrations =
+            Failures { key: self.bucket_key(b"registrations", &network), rate, what: Throttled::Address };
+        if let Some(retry_after) = self.buckets.retry_after(registrations, now) {
+            return Err(self.throttled(registrations.what, retry_after));
+        }
+        self.buckets.spend(registrations, now);
+        Ok(())
+    }
+
     /// What limits the address of a call and everybody, where there is a limit.
     fn failures_of(&self, context: &RequestContext) -> impl Iterator<Item = Failures> {
         let limits = self.policy.throttle;

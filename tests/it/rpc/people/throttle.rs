@@ -18,6 +18,7 @@ on_both_databases!(
     a_client_that_is_wrong_too_often_waits_where_it_is,
     an_address_that_fails_too_often_waits_whatever_it_asks_for,
     when_all_fail_too_often_all_wait,
+    an_address_makes_so_many_accounts_and_no_more,
     the_address_is_what_trusted_proxies_say_and_nobody_else,
 );
 
@@ -127,6 +128,33 @@ async fn when_all_fail_too_often_all_wait(backend: Backend) {
     // Set back, it makes nobody wait for what it was wrong by.
     clock.set(vouchsafe::domain::time::Timestamp::from_seconds(1_700_000_000));
     assert_eq!(node.guess_client(&nobody(99), "192.0.2.99").await, Guess::Wait(Duration::from_secs(1)));
+    node.remove().await;
+}
+
+async fn an_address_makes_so_many_accounts_and_no_more(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::builder(backend).await.clock(Arc::clone(&clock) as _).set(BEHIND_PROXY);
+    let node = node.set("throttle.address_failures=6").start().await;
+    let register = async |from: &str, name: &str| {
+        let request = v1::RegisterRequest {
+            email: format!("{name}@example.com"),
+            password: PASSWORD.into(),
+            ..v1::RegisterRequest::default()
+        };
+        node.auth().await.register(forwarded(from, request)).await
+    };
+    for number in 0..6 {
+        register("192.0.2.1", &format!("user{number}")).await.unwrap();
+    }
+    let refused = register("192.0.2.1", "user6").await.unwrap_err();
+    assert_eq!(guess_of(&refused), Guess::Wait(Duration::from_secs(10)));
+    assert_eq!(node.database.integer("SELECT COUNT(*) FROM users").await, 6);
+    register("192.0.2.2", "elsewhere").await.unwrap();
+    // Accounts are no failures, and what is refused prolongs nothing.
+    assert_eq!(node.guess_client(&nobody(1), "192.0.2.1").await, Guess::Wrong);
+    clock.advance(Duration::from_secs(10));
+    node.catch_up().await;
+    register("192.0.2.1", "user6").await.unwrap();
     node.remove().await;
 }
 

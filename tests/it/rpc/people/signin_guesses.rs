@@ -24,6 +24,7 @@ on_both_databases!(
     a_right_password_alone_forgets_no_failure,
     nobody_can_tell_whether_there_is_an_account,
     an_administrator_lets_in_whoever_was_locked_out,
+    a_right_current_password_forgets_no_failure_either,
 );
 
 async fn builder(backend: Backend, clock: &Arc<ManualClock>) -> TestNodeBuilder {
@@ -143,6 +144,27 @@ async fn a_right_password_alone_forgets_no_failure(backend: Backend) {
     for _ in 0..5 {
         assert_eq!(reason(&wrong().await.unwrap_err()), "INVALID_CREDENTIALS", "all is forgotten");
     }
+    node.remove().await;
+}
+
+async fn a_right_current_password_forgets_no_failure_either(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.start().await;
+    node.register("ada@example.com").await;
+    let token = node.login("ada@example.com").await.access_token;
+    let change = async |current: &str| {
+        // One that will not do, so that all goes on as before.
+        let request = v1::ChangePasswordRequest { current_password: current.into(), new_password: "short".into() };
+        node.account().await.change_password(bearer(&token, request)).await.unwrap_err()
+    };
+    for _ in 0..4 {
+        assert_eq!(reason(&change("not the right password").await), "INVALID_CREDENTIALS");
+    }
+    for _ in 0..3 {
+        assert_eq!(change(PASSWORD).await.code(), Code::InvalidArgument, "the right one costs no attempt");
+    }
+    assert_eq!(reason(&change("not the right password").await), "INVALID_CREDENTIALS", "the fifth in a row");
+    assert_eq!(reason(&change("not the right password").await), "TOO_MANY_ATTEMPTS");
     node.remove().await;
 }
 

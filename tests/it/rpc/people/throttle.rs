@@ -27,6 +27,11 @@ mod shared {
     on_forms!([redis Redis cluster Cluster] [what_fails_at_one_node_counts_at_the_other]);
 }
 
+mod locked {
+    use super::{on_forms, whoever_hangs_up_escapes_no_count};
+    on_forms!([postgres Postgres] [whoever_hangs_up_escapes_no_count]);
+}
+
 /// A client that does not exist; another one for each number.
 fn nobody(number: u32) -> String {
     format!("svc_01900000-0000-7000-8000-{number:012}")
@@ -155,6 +160,50 @@ async fn an_address_makes_so_many_accounts_and_no_more(backend: Backend) {
     clock.advance(Duration::from_secs(10));
     node.catch_up().await;
     register("192.0.2.1", "user6").await.unwrap();
+    node.remove().await;
+}
+
+/// The database is made to wait, so that callers are gone before they could have been answered.
+async fn whoever_hangs_up_escapes_no_count(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::builder(backend).await.clock(Arc::clone(&clock) as _).set(BEHIND_PROXY);
+    let node = node.set("throttle.address_failures=1").start().await;
+    let root = administrator(&node).await;
+    let (account, secret) = create(&node, &root, &[]).await;
+    let patience = Duration::from_millis(300);
+    for (number, table) in [(1, "mailed_codes"), (2, "mailed_codes"), (3, "sessions")] {
+        let from = format!("192.0.2.{number}");
+        let refuses = async || match node.ask_as_client(&account.client_id, &secret, &from).await {
+            Ok(_) => false,
+            Err(refused) => guess_of(&refused) != Guess::Wrong,
+        };
+        assert!(!refuses().await);
+        let pool = node.database.postgres_pool().unwrap();
+        let mut lock = pool.begin().await.unwrap();
+        let sql = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *lock).await.unwrap();
+        let refused = match number {
+            1 => {
+                let mut request = forwarded(&from, v1::VerifyEmailRequest { code: "vev_wrong".into() });
+                request.set_timeout(patience);
+                node.auth().await.verify_email(request).await.map(|_| ())
+            }
+            2 => {
+                let reset = v1::ResetPasswordRequest { code: "vpr_wrong".into(), new_password: PASSWORD.into() };
+                let mut request = forwarded(&from, reset);
+                request.set_timeout(patience);
+                node.auth().await.reset_password(request).await.map(|_| ())
+            }
+            _ => {
+                let mut request = forwarded(&from, login_request("root@example.com", PASSWORD));
+                request.set_timeout(patience);
+                node.auth().await.login(request).await.map(|_| ())
+            }
+        };
+        assert!(refused.is_err(), "it waited for the lock");
+        lock.rollback().await.unwrap();
+        until("it counts for its address", refuses).await;
+    }
     node.remove().await;
 }
 

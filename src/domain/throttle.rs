@@ -22,7 +22,7 @@ pub const HARDLY_QUIET: Duration = Duration::from_hours(24);
 /// The longest that anybody is told to wait.
 pub const LONGEST_WAIT: Duration = Duration::from_mins(15);
 
-/// NIST SP 800-63B-4 §3.2.2: no more than 100 failed attempts in a row on one account.
+/// NIST SP 800-63B-4 §3.2.2: no more than 100 failed attempts in a row on one account, by passwords and second factors.
 const MOST_PER_ACCOUNT: u32 = 100;
 /// Names by which one account is signed in to, each counted for itself: its e-mail address and its user name. Were they counted
 /// together, it would show that they belong together.
@@ -41,8 +41,8 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// The least and the most that [`Steps::identifier`] takes. With the most, 45 by the address, 45 by the user name and 10 by codes
-    /// make the 100 that an account may have.
+    /// The least and the most that [`Steps::identifier`] takes. With the most, 45 by the address, 45 by the user name and 10 by second
+    /// factors make the 100 that an account may have.
     pub const CAPS: std::ops::RangeInclusive<u32> = 5..=45;
 
     /// At a known device, for passwords, second factors and codes that were sent together. Only its holder can guess there, who once

@@ -183,7 +183,8 @@ async fn a_known_device_at_its_cap_is_like_any_other(backend: Backend) {
     node.register("ada@example.com").await;
     let secret = node.login("ada@example.com").await.known_device_secret;
     let wrong = async || {
-        let guess = v1::LoginRequest { password: "not the right password".into(), ..on(&secret, "d", "ada@example.com") };
+        let guess =
+            v1::LoginRequest { password: "not the right password".into(), ..on(&secret, "d", "ada@example.com") };
         reason(&node.try_login(guess).await.unwrap_err())
     };
     let at_cap = async || {

@@ -192,7 +192,8 @@ async fn an_administrator_lets_in_whoever_was_locked_out(backend: Backend) {
     };
     let mut users = UserAdminServiceClient::new(node.shared().await);
     lock_out().await;
-    let set = v1::SetUserPasswordRequest { user_id: ada.id.clone(), password: "paper tigers dislike heavy rain".into() };
+    let set =
+        v1::SetUserPasswordRequest { user_id: ada.id.clone(), password: "paper tigers dislike heavy rain".into() };
     users.set_user_password(bearer(&helper, set)).await.unwrap();
     for identifier in ["ada", "ada@example.com"] {
         node.try_login(login_request(identifier, "paper tigers dislike heavy rain")).await.unwrap();

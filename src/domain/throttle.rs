@@ -57,8 +57,9 @@ impl Steps {
     /// At codes that were sent to sign in with, for an identifier as it was typed. No cap: strangers can ask for codes and guess at them,
     /// and the owner, whom wrong passwords have locked out, must still come in by one. A code stands five guesses and ten minutes, has
     /// eight digits, and as many are sent in an hour as the budget of messages has, so that of all guesses that there can be in a year
-    /// one in hundreds of accounts is right, in whose mailbox there are ninety thousand codes by then.
-    pub const CODE: Self = Self { free: FREE, longest: Duration::from_mins(1), cap: None };
+    /// one in hundreds of accounts is right, in whose mailbox there are ninety thousand codes by then. The waits are short, because it is
+    /// the owner who waits for what strangers guess.
+    pub const CODE: Self = Self { free: FREE, longest: Duration::from_secs(10), cap: None };
 
     /// At an identifier as it was typed.
     pub const fn identifier(cap: u32) -> Self {

@@ -138,7 +138,7 @@ impl Tx {
     /// Makes room for another challenge of a second factor. One of a code that is sent makes nothing give way: whoever asks for codes
     /// by one name would see those that were asked for by another one die, and know that both are one account's. How many there are of
     /// these the budgets of messages say.
-    async fn make_room(&mut self, new: &NewChallenge) -> Result<(), StoreError> {
+    async fn evict_challenges(&mut self, new: &NewChallenge) -> Result<(), StoreError> {
         if new.kind != ChallengeKind::SecondFactor {
             return Ok(());
         }
@@ -157,7 +157,7 @@ impl Tx {
     /// Writes a challenge; the same for nobody as for somebody.
     async fn insert_challenge(&mut self, new: &NewChallenge, epoch: i64) -> Result<OpenChallenge, StoreError> {
         let now = self.now();
-        self.make_room(new).await?;
+        self.evict_challenges(new).await?;
         sqlx::query(
             "INSERT INTO challenges (handle_hash, kind, user_id, epoch, code_hash, pending, failures, create_time, expire_time) \
              VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8)",

@@ -182,7 +182,7 @@ async fn whoever_hangs_up_escapes_no_count(backend: Backend) {
         let mut lock = pool.begin().await.unwrap();
         let sql = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *lock).await.unwrap();
-        let refused = match number {
+        let answer = match number {
             1 => {
                 let mut request = forwarded(&from, v1::VerifyEmailRequest { code: "vev_wrong".into() });
                 request.set_timeout(patience);
@@ -200,7 +200,7 @@ async fn whoever_hangs_up_escapes_no_count(backend: Backend) {
                 node.auth().await.login(request).await.map(|_| ())
             }
         };
-        assert!(refused.is_err(), "it waited for the lock");
+        assert!(answer.is_err(), "it waited for the lock");
         lock.rollback().await.unwrap();
         until("it counts for its address", refuses).await;
     }

@@ -22,7 +22,7 @@ pub const HARDLY_QUIET: Duration = Duration::from_hours(24);
 /// The longest that anybody is told to wait.
 pub const LONGEST_WAIT: Duration = Duration::from_mins(15);
 
-/// NIST SP 800-63B-4 §3.2.2: no more than 100 failed attempts in a row on one account.
+/// NIST SP 800-63B-4 §3.2.2: no more than 100 failed attempts in a row on one account, by passwords and second factors.
 const MOST_PER_ACCOUNT: u32 = 100;
 /// Names by which one account is signed in to, each counted for itself: its e-mail address and its user name. Were they counted
 /// together, it would show that they belong together.
@@ -41,16 +41,25 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// The least and the most that [`Steps::identifier`] takes. With the most, 45 by the address, 45 by the user name and 10 by codes
-    /// make the 100 that an account may have.
+    /// The least and the most that [`Steps::identifier`] takes. With the most, 45 by the address, 45 by the user name and 10 by second
+    /// factors make the 100 that an account may have.
     pub const CAPS: std::ops::RangeInclusive<u32> = 5..=45;
 
-    /// At a known device. Only its holder can guess there, so these come on top of what strangers may.
+    /// At a known device, for passwords, second factors and codes that were sent together. Only its holder can guess there, who once
+    /// signed in with every factor, so these come on top of what strangers may: those have their 100, and what they do at a second
+    /// factor they do at [`Steps::account`]. At its cap a device counts as a stranger's, and adds nothing to these either.
     pub const DEVICE: Self = Self::capped(10);
 
     /// At a service account's secret. Its 256 bits are not to be guessed: the waits are for whoever calls again and again with a
     /// wrong one, and a cap would only let strangers shut a service out.
     pub const CLIENT: Self = Self { free: 20, longest: Duration::from_mins(1), cap: None };
+
+    /// At codes that were sent to sign in with, for an identifier as it was typed. No cap: strangers can ask for codes and guess at them,
+    /// and the owner, whom wrong passwords have locked out, must still come in by one. A code stands five guesses and ten minutes, has
+    /// eight digits, and as many are sent in an hour as the budget of messages has, so that of all guesses that there can be in a year
+    /// one in hundreds of accounts is right, in whose mailbox there are ninety thousand codes by then. The waits are short, because it is
+    /// the owner who waits for what strangers guess.
+    pub const CODE: Self = Self { free: FREE, longest: Duration::from_secs(10), cap: None };
 
     /// At an identifier as it was typed.
     pub const fn identifier(cap: u32) -> Self {
@@ -81,9 +90,16 @@ impl Steps {
         }
     }
 
-    /// All the waits in microseconds, by the number of failures, up to the cap; what is beyond waits for [`QUIET`].
+    /// Whether a wait that somebody was told is that of the cap: longer than any before it. Of a month at the cap only the last moments
+    /// look like another wait.
+    pub fn is_of_cap(&self, wait: Duration) -> bool {
+        self.cap.is_some_and(|cap| wait > self.wait(cap.saturating_sub(1)))
+    }
+
+    /// All the waits in microseconds, by the number of failures, up to where they grow no more; what is beyond waits as the last one.
     pub fn waits(&self) -> Vec<i64> {
-        (0..=self.cap.unwrap_or(self.free)).map(|failures| micros(self.wait(failures))).collect()
+        // Without a cap the longest is reached after at most 20 doublings.
+        (0..=self.cap.unwrap_or(self.free + 20)).map(|failures| micros(self.wait(failures))).collect()
     }
 
     /// When another guess may be made after so many failures, the last of them at `last`; `None`: now.

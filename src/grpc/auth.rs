@@ -117,7 +117,7 @@ impl AuthService for Handlers {
     ) -> Result<Response<v1::VerifyEmailResponse>, Status> {
         let context = context(&request, &self.service)?;
         let code = people::verify_email(request.into_inner()).map_err(ServiceError::from)?;
-        let awaiting_other_address = self.service.verify_email(&code, &context).await?;
+        let awaiting_other_address = self.service.verify_email(code, context).await?;
         Ok(Response::new(v1::VerifyEmailResponse { awaiting_other_address }))
     }
 
@@ -137,7 +137,7 @@ impl AuthService for Handlers {
     ) -> Result<Response<v1::ResetPasswordResponse>, Status> {
         let context = context(&request, &self.service)?;
         let (code, password) = people::reset_password(request.into_inner()).map_err(ServiceError::from)?;
-        self.service.reset_password(&code, password, &context).await?;
+        self.service.reset_password(code, password, context).await?;
         Ok(Response::new(v1::ResetPasswordResponse {}))
     }
 }

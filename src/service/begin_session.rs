@@ -66,6 +66,9 @@ pub(super) struct Pending {
     ip_address: String,
     /// The device, if it is known to be the account's, and its secret.
     known_device: Option<(Uuid, String)>,
+    /// Whether that device has failed so often that it counts as unknown. Looked at anew with each step.
+    #[serde(skip)]
+    device_at_cap: bool,
     client_id: String,
     audience: Vec<Audience>,
     scope: Scope,
@@ -74,12 +77,30 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// What failures of the first proof are counted by.
-    pub(super) fn target(&self) -> Target<'_> {
-        match &self.known_device {
-            Some((device, _)) => Target::Device(*device),
-            None => Target::Identifier(&self.identifier),
+    /// What failures are counted by: of the first proof, or of the second factor of this account. Either way a known device has
+    /// a counter of its own, so that strangers, even with the password, lock nobody out of it.
+    pub(super) fn target(&self, second: Option<UserId>) -> Target<'_> {
+        match (self.device_id().filter(|_| !self.device_at_cap), second) {
+            (Some(device), _) => Target::Device(device),
+            (None, Some(account)) => Target::Account(account),
+            (None, None) if self.first == FirstProof::Password => Target::Identifier(&self.identifier),
+            (None, None) => Target::Code(&self.identifier),
         }
+    }
+
+    /// The device, if it is known to be the account's.
+    pub(super) fn device_id(&self) -> Option<Uuid> {
+        self.known_device.as_ref().map(|(device, _)| *device)
+    }
+
+    /// Counts what follows like on any device.
+    pub(super) const fn count_among_strangers(&mut self) {
+        self.device_at_cap = true;
+    }
+
+    /// What a caller wants with an account that is nobody's.
+    pub(super) fn for_nobody(&self) -> Self {
+        Self { known_device: None, mailed_to: None, ..self.clone() }
     }
 
     /// What goes on to the second factor: the address was proved by the code before.
@@ -127,6 +148,7 @@ impl Service {
             user_agent: device.user_agent.as_str().to_owned(),
             ip_address: device.ip_address.as_str().to_owned(),
             known_device,
+            device_at_cap: false,
             client_id: self.policy.client_id.clone(),
             audience,
             scope,
@@ -167,7 +189,7 @@ impl Service {
             checked_hash: checked,
             second_factor: second.is_some(),
             device: pending.device(),
-            known_device: pending.known_device.as_ref().map(|(device, _)| *device),
+            known_device: pending.device_id(),
             new_device: NewDevice {
                 id: *SessionId::new(now, &self.random()).as_uuid(),
                 secret: self.hasher.hash(Purpose::DeviceSecret, b"", new_secret.expose().as_bytes()),

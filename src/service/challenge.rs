@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 use super::{
     RequestContext, Service, ServiceError,
     begin_session::{Pending, SignInStep},
-    throttle::Target,
 };
 use crate::{
     crypto::{KeyedHash, Purpose, keyed::mint, recovery_code},
@@ -100,13 +99,11 @@ impl Service {
     ) -> Result<SignInStep, ServiceError> {
         let hash = self.handle_hash(handle);
         let found = self.store.find_challenge(hash).await?.ok_or(ServiceError::ChallengeInvalid)?;
-        let pending = self.open_pending(&hash, &found.pending)?;
-        let target = match (found.kind, found.user) {
-            (ChallengeKind::SecondFactor, Some(user)) => Target::Account(user),
-            // A code that was sent is the first proof.
-            _ => pending.target(),
-        };
-        self.admit(target, context).await?;
+        let mut pending = self.open_pending(&hash, &found.pending)?;
+        // A code that was sent is the first proof.
+        let second = found.user.filter(|_| found.kind == ChallengeKind::SecondFactor);
+        self.admit_pending(&mut pending, second, context).await?;
+        let target = pending.target(second);
         let (proof, second) = self.proof(&hash, &found, response)?;
         let nobody = UserId::from_uuid(Uuid::nil());
         let owner = self.store.get_user(found.user.unwrap_or(nobody)).await?;

@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 
-use super::{Principal, RequestContext, Service, ServiceError, mailed_codes::Mailbox, sessions::own_act};
+use super::{
+    Principal, RequestContext, Service, ServiceError, mailed_codes::Mailbox, sessions::own_act, throttle::MessageKind,
+};
 use crate::{
     domain::{
         audit::Act,
@@ -54,7 +56,8 @@ impl Service {
         change: Uuid,
         context: &RequestContext,
     ) -> Result<Mailing, ServiceError> {
-        let sent = self.spend_message(new_email.as_typed(), Some(new_email.key()), context).await?;
+        let sent =
+            self.spend_message(MessageKind::Change, new_email.as_typed(), Some(new_email.key()), context).await?;
         let email = sent.then(|| new_email.clone());
         let mut mailing = if let Some(owner) = taken {
             let to = Mailbox { email, locale: owner.locale, ..Mailbox::default() };
@@ -76,7 +79,8 @@ impl Service {
         change: Uuid,
         context: &RequestContext,
     ) -> Result<Mailing, ServiceError> {
-        let sent = self.spend_message(user.email.as_typed(), Some(user.email.key()), context).await?;
+        let sent =
+            self.spend_message(MessageKind::Change, user.email.as_typed(), Some(user.email.key()), context).await?;
         let to = Mailbox { email: sent.then(|| user.email.clone()), ..Mailbox::of(user) };
         let new_email = new_email.as_typed().to_owned();
         let mut mailing = self.mailing(CodePurpose::ChangeOld, to, |code| Notice::LeaveEmail { code, new_email });

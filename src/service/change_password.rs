@@ -68,8 +68,13 @@ impl Service {
         };
         let target = Target::Account(caller.user);
         self.admit(target, context).await?;
-        match self.verify_password(Some(caller.user), current, found.password_hash, context).await? {
-            Verdict::Match { .. } => self.note_success(target).await,
+        let verdict = self.verify_password(Some(caller.user), current, found.password_hash, context).await;
+        if !matches!(verdict, Ok(Verdict::Mismatch)) {
+            // Right, or nobody knows. The failures of before stay: those at the second factor are nothing to whoever knows the password.
+            self.forgive_quietly(target).await;
+        }
+        match verdict? {
+            Verdict::Match { .. } => Ok(()),
             Verdict::Mismatch => {
                 self.note_failure(target, context).await?;
                 self.store.record(own_act(caller, Act::ReauthenticationFailed, context)).await?;

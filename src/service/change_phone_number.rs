@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Principal, RequestContext, Service, ServiceError, throttle::Target};
+use super::{
+    Principal, RequestContext, Service, ServiceError,
+    throttle::{MessageKind, Target},
+};
 use crate::{
     crypto::keyed::{mint, mint_digits},
     domain::{
@@ -55,7 +58,7 @@ impl Service {
         number: PhoneNumber,
         context: &RequestContext,
     ) -> Result<PhoneVerification, ServiceError> {
-        let sent = self.spend_message(number.as_str(), Some(number.as_str()), context).await?;
+        let sent = self.spend_message(MessageKind::Change, number.as_str(), Some(number.as_str()), context).await?;
         let (handle, code) = (mint("vch_", &*self.entropy), mint_digits(&*self.entropy));
         let expire_time = self.clock.now().plus(LIFETIME);
         let (to, notice) = if sent {

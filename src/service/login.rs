@@ -69,7 +69,7 @@ impl Service {
             attempt.decided();
             // Right so far, or nobody knows: a sign-in that is complete has been counted as such.
             if !matches!(step, Ok(Some(SignInStep::SignedIn(_)))) {
-                self.forgive_quietly(pending.target()).await;
+                self.forgive_quietly(pending.target(None)).await;
             }
             if let Some(step) = step? {
                 if checked.outdated {
@@ -134,15 +134,15 @@ impl Service {
         };
         let stored = credentials.as_ref().and_then(|c| c.password_hash.clone());
         let user = credentials.as_ref().map(|c| c.user);
-        let pending = self.pending(command.wanted.clone(), user, FirstProof::Password).await?;
+        let mut pending = self.pending(command.wanted.clone(), user, FirstProof::Password).await?;
         // A refusal is counted by the metrics only: an attacker must not write a row with each guess that was not looked at.
-        self.admit(pending.target(), context).await?;
-        let attempt = self.undecided(pending.target());
+        self.admit_pending(&mut pending, None, context).await?;
+        let attempt = self.undecided(pending.target(None), context);
         let verdict = match self.verify_password(user, command.password.clone(), stored.clone(), context).await {
             Ok(verdict) => verdict,
             Err(error) => {
                 attempt.decided();
-                self.forgive_quietly(pending.target()).await;
+                self.forgive_quietly(pending.target(None)).await;
                 return Err(error);
             }
         };
@@ -165,11 +165,11 @@ impl Service {
         let noting = async move {
             this.store.record(event).await?;
             if cause == LoginFailure::EmailNotVerified {
-                this.forgive_quietly(pending.target()).await;
+                this.forgive_quietly(pending.target(None)).await;
                 return Err(ServiceError::EmailNotVerified);
             }
             // Also of somebody suspended who knows the password: that it is right must not show here either.
-            this.note_failure(pending.target(), &context).await?;
+            this.note_failure(pending.target(None), &context).await?;
             Err(ServiceError::InvalidCredentials)
         };
         tokio::spawn(noting.in_current_span()).await.map_err(ServiceError::internal).flatten()

@@ -3,7 +3,12 @@
 
 use std::sync::Arc;
 
-use super::{RequestContext, Service, ServiceError, begin_session::SignInRequest, challenge::IssuedChallenge};
+use super::{
+    RequestContext, Service, ServiceError,
+    begin_session::{Pending, SignInRequest},
+    challenge::IssuedChallenge,
+    throttle::MessageKind,
+};
 use crate::{
     crypto::keyed::mint_digits,
     domain::{
@@ -42,21 +47,41 @@ impl Service {
             return Err(ServiceError::DeliveryUnavailable);
         }
         let found = self.find_owner(&command).await?;
-        let recipient = found.as_ref().and_then(|user| recipient(user, command.channel));
-        let address = recipient.as_ref().map(|recipient| match recipient {
-            Recipient::Email(email) => email.key().to_owned(),
-            Recipient::Sms(number) => number.as_str().to_owned(),
-            Recipient::Nobody => String::new(),
-        });
-        let sent = self.spend_message(&command.wanted.identifier, address.as_deref(), context).await?;
-        let mut to = found.zip(recipient).filter(|_| sent);
+        let to = found.and_then(|user| recipient(&user, command.channel).map(|recipient| (user, recipient)));
+        let first = match command.channel {
+            CodeChannel::Email => FirstProof::MailedCode,
+            CodeChannel::Sms => FirstProof::SmsCode,
+        };
+        let account = to.as_ref().map(|(user, _)| user.id);
+        let pending = self.pending(command.wanted.clone(), account, first).await?;
+        let sent = self.spend_login_code(&command, &pending, to.as_ref(), context).await?;
+        let mut to = to.filter(|_| sent);
         for _ in 0..TRIES {
-            if let Some(challenge) = self.open_login_code(&command, to.take(), context).await? {
+            if let Some(challenge) = self.open_login_code(&pending, to.take(), context).await? {
                 return Ok(challenge);
             }
             // The account has just changed or gone: for nobody the same goes through in any case.
         }
         Err(ServiceError::Conflict)
+    }
+
+    /// Whether there is a budget for a code.
+    async fn spend_login_code(
+        &self,
+        command: &LoginCodeCommand,
+        pending: &Pending,
+        to: Option<&(User, Recipient)>,
+        context: &RequestContext,
+    ) -> Result<bool, ServiceError> {
+        if let Some(device) = pending.device_id() {
+            return self.spend_device_message(device).await;
+        }
+        let address = to.map(|(_, recipient)| match recipient {
+            Recipient::Email(email) => email.key(),
+            Recipient::Sms(number) => number.as_str(),
+            Recipient::Nobody => "",
+        });
+        self.spend_message(MessageKind::LoginCode, &command.wanted.identifier, address, context).await
     }
 
     async fn find_owner(&self, command: &LoginCodeCommand) -> Result<Option<User>, ServiceError> {
@@ -69,17 +94,13 @@ impl Service {
     /// Writes the challenge and its message; to nobody, both look the same. `None`: the account has changed.
     async fn open_login_code(
         &self,
-        command: &LoginCodeCommand,
+        pending: &Pending,
         to: Option<(User, Recipient)>,
         context: &RequestContext,
     ) -> Result<Option<IssuedChallenge>, ServiceError> {
         let (user, recipient) = to.unzip();
         let account = user.as_ref().map(|user| user.id);
-        let first = match command.channel {
-            CodeChannel::Email => FirstProof::MailedCode,
-            CodeChannel::Sms => FirstProof::SmsCode,
-        };
-        let mut pending = self.pending(command.wanted.clone(), account, first).await?;
+        let mut pending = if account.is_some() { pending.clone() } else { pending.for_nobody() };
         pending.mailed_to = match &recipient {
             Some(Recipient::Email(email)) => Some(email.key().to_owned()),
             Some(Recipient::Sms(_) | Recipient::Nobody) | None => None,

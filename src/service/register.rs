@@ -4,7 +4,7 @@ use super::{
     RequestContext, Service, ServiceError,
     mailed_codes::{Mailbox, asked},
     password_rules::ChosenFor,
-    throttle::Target,
+    throttle::{MessageKind, Target},
 };
 use crate::{
     domain::{
@@ -101,9 +101,16 @@ impl Service {
             // Nobody could sign in to it.
             self.needs_mail()?;
         }
+        if !self.policy.verified_email_required {
+            // Before the hash, which is what makes registrations dear.
+            self.spend_registration(context)?;
+        }
         let (typed, key) = (command.email.as_typed(), command.email.key());
-        let spent =
-            if self.policy.sends_email { self.spend_message(typed, Some(key), context).await } else { Ok(false) };
+        let spent = if self.policy.sends_email {
+            self.spend_message(MessageKind::Registration, typed, Some(key), context).await
+        } else {
+            Ok(false)
+        };
         let mailed = match spent {
             // The account does not need the mail: another one can be asked for, when there is a budget for it.
             Err(ServiceError::TooManyAttempts { .. }) if !self.policy.verified_email_required => false,

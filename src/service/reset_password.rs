@@ -1,10 +1,14 @@
 //! `RequestPasswordReset` and `ResetPassword`: a new password for whoever reads the account's mail.
 
+use std::sync::Arc;
+
+use tracing::Instrument as _;
+
 use super::{
     RequestContext, Service, ServiceError,
     mailed_codes::{Mailbox, asked},
     password_rules::ChosenFor,
-    throttle::Target,
+    throttle::{MessageKind, Target},
 };
 use crate::{
     domain::{
@@ -27,7 +31,7 @@ impl Service {
             None => None,
         };
         let to = Mailbox::of_active(user.as_ref());
-        let sent = self.spend_message(identifier, to.key(), context).await?;
+        let sent = self.spend_message(MessageKind::Reset, identifier, to.key(), context).await?;
         let to = if sent { to } else { Mailbox::default() };
         let event = asked(Act::PasswordResetRequested, user.map(|user| user.id), context);
         let mailing = self.mailing(CodePurpose::Reset, to, |code| Notice::ResetPassword { code });
@@ -37,6 +41,18 @@ impl Service {
     /// Sets a new password. The code is used up in the transaction that stores the hash, and not before: a password that will
     /// not do, or a server that has no time to hash it, leaves it good.
     pub async fn reset_password(
+        self: &Arc<Self>,
+        code: SecretString,
+        password: Password,
+        context: RequestContext,
+    ) -> Result<(), ServiceError> {
+        let this = Arc::clone(self);
+        // In a task of its own: whoever hangs up when the answer is late must not escape the count.
+        let resetting = async move { this.try_reset_password(&code, password, &context).await };
+        tokio::spawn(resetting.in_current_span()).await.map_err(ServiceError::internal).flatten()
+    }
+
+    async fn try_reset_password(
         &self,
         code: &SecretString,
         password: Password,

@@ -18,9 +18,9 @@
 //!
 //! What is counted is a keyed hash of what was typed, so unknown identifiers are counted exactly as known ones, and the tables name nobody.
 //! At a target's cap nothing is looked at until its owner is known by something else ([`Service::note_owner`]), or a month has been quiet.
-//! An account's e-mail address, its user name and its codes have counters of their own, whose caps make no more than 100 together
-//! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). A known device has one too, and no other limit applies to it: what strangers do does
-//! not lock its owner out.
+//! An account's e-mail address, its user name and its second factors have counters of their own, whose caps make no more than 100 together
+//! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). Codes that are sent have no cap but that of each code, so that they are always a way back in. A known device has one too, for passwords and codes of the app alike, and no other limit
+//! applies to it: what strangers do, also those who know the password, does not lock its owner out. At its cap it is counted like any other.
 //!
 //! `RevokeToken`, `Logout`, `Refresh` and `Verify` count nothing: their secrets have 256 bits, or a signature, and are not to be guessed.
 
@@ -33,15 +33,15 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-pub(super) use self::buckets::Buckets;
 use self::buckets::Failures;
-use super::{RequestContext, Service, ServiceError};
+pub(super) use self::{buckets::Buckets, messages::MessageKind};
+use super::{RequestContext, Service, ServiceError, begin_session::Pending};
 use crate::{
     crypto::Purpose,
     domain::{
         id::UserId,
         throttle::{Steps, network_of},
-        user::{Identifier, User},
+        user::{Identifier, User, Username},
     },
     store::port::{Attempt, ThrottleKey},
     telemetry::Throttled,
@@ -52,9 +52,12 @@ use crate::{
 pub(super) enum Target<'a> {
     /// A password, for an identifier as it was typed. It may be nobody's: that must not show.
     Identifier(&'a str),
-    /// A password, on a device that is known to be one of the account's: strangers' failures do not count.
+    /// A code that was sent to sign in with, for an identifier as it was typed. Apart from its passwords: however often these were guessed
+    /// at, a code is the way back in.
+    Code(&'a str),
+    /// Whatever is proved on a device that is known to be one of the account's: strangers' failures do not count.
     Device(Uuid),
-    /// A code or a password of an account that is known, whatever it was reached by.
+    /// A code or a password of an account that is known, whatever it was reached by, but not on a known device.
     Account(UserId),
 }
 
@@ -62,17 +65,19 @@ impl Target<'_> {
     /// Whether the limits of address and everybody apply: to all but a known device.
     const fn is_among_strangers(self) -> bool {
         match self {
-            Self::Identifier(_) | Self::Account(_) => true,
+            Self::Identifier(_) | Self::Code(_) | Self::Account(_) => true,
             Self::Device(_) => false,
         }
     }
 }
 
 /// An attempt that was admitted and is not decided. If its caller goes away before it is, nothing was learnt by it: it is given
-/// back, or a client that is impatient with its own right password would be slowed.
+/// back, or a client that is impatient with its own right password would be slowed. A stranger's counts for its address all the same,
+/// because it has cost a hash.
 pub(super) struct Undecided {
     service: Arc<Service>,
     key: Option<ThrottleKey>,
+    stranger: Option<RequestContext>,
 }
 
 impl Undecided {
@@ -84,7 +89,11 @@ impl Undecided {
 
 impl Drop for Undecided {
     fn drop(&mut self) {
-        let (Some(key), Ok(runtime)) = (self.key.take(), Handle::try_current()) else { return };
+        let Some(key) = self.key.take() else { return };
+        if let Some(context) = &self.stranger {
+            self.service.count_address(context);
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
         let service = Arc::clone(&self.service);
         runtime.spawn(async move {
             if let Err(error) = service.store.give_back_attempt(key).await {
@@ -96,8 +105,9 @@ impl Drop for Undecided {
 
 impl Service {
     /// Watches over an attempt that was admitted, until it is decided.
-    pub(super) fn undecided(self: &Arc<Self>, target: Target<'_>) -> Undecided {
-        Undecided { service: Arc::clone(self), key: Some(self.throttle_key(target)) }
+    pub(super) fn undecided(self: &Arc<Self>, target: Target<'_>, context: &RequestContext) -> Undecided {
+        let stranger = target.is_among_strangers().then(|| context.clone());
+        Undecided { service: Arc::clone(self), key: Some(self.throttle_key(target)), stranger }
     }
 
     /// Whether an attempt may be made now. If so, it counts as a failure until something better is known of it.
@@ -108,10 +118,32 @@ impl Service {
         if target.is_among_strangers() {
             self.admit_address(context)?;
         }
-        match self.store.reserve_attempt(self.throttle_key(target), self.steps(target)).await? {
+        match self.reserve(target).await? {
             Attempt::Reserved => Ok(()),
             Attempt::Wait(retry_after) => Err(self.throttled(Throttled::Account, retry_after)),
         }
+    }
+
+    /// The same for a step of a sign-in: its first proof, or the second factor of an account. On a known device it is counted there. One
+    /// at its cap counts as unknown from then on: with it its owner must not be worse off than without.
+    pub(super) async fn admit_pending(
+        &self,
+        pending: &mut Pending,
+        second: Option<UserId>,
+        context: &RequestContext,
+    ) -> Result<(), ServiceError> {
+        if let Some(device) = pending.device_id() {
+            match self.reserve(Target::Device(device)).await? {
+                Attempt::Reserved => return Ok(()),
+                Attempt::Wait(wait) if Steps::DEVICE.is_of_cap(wait) => pending.count_among_strangers(),
+                Attempt::Wait(wait) => return Err(self.throttled(Throttled::Account, wait)),
+            }
+        }
+        self.admit(pending.target(second), context).await
+    }
+
+    async fn reserve(&self, target: Target<'_>) -> Result<Attempt, ServiceError> {
+        Ok(self.store.reserve_attempt(self.throttle_key(target), self.steps(target)).await?)
     }
 
     /// Counts a failure. At the target it was counted when it was admitted; here it counts for its address and altogether.
@@ -134,20 +166,28 @@ impl Service {
         Ok(self.store.give_back_attempt(self.throttle_key(target)).await?)
     }
 
-    /// Forgets the failures at everything that an account is signed in with, because its owner is known by other means: a known device, a code
-    /// that was sent, a reset of the password, an administrator.
+    /// Forgets the failures at everything that an account is signed in with, because its owner is known by other means: a known device or a
+    /// code that was sent. What an administrator does forgets them in its own transaction ([`Service::owner_keys`]).
     pub(super) async fn note_owner(&self, user: &User) -> Result<(), ServiceError> {
-        let mut keys = vec![self.identifier_key(user.email.key()), self.throttle_key(Target::Account(user.id))];
-        keys.extend(user.username.as_ref().map(|name| self.identifier_key(name.as_str())));
+        Ok(self.store.forget_failures(self.owner_keys(user)).await?)
+    }
+
+    /// What the failures at everything that an account is signed in with are counted by.
+    pub(super) fn owner_keys(&self, user: &User) -> Vec<ThrottleKey> {
+        let mut keys = vec![self.throttle_key(Target::Account(user.id))];
+        for name in [Some(user.email.key()), user.username.as_ref().map(Username::as_str)].into_iter().flatten() {
+            keys.extend([self.identifier_key(name), self.code_key(name)]);
+        }
         // In one order, so that no two wait for each other.
         keys.sort_unstable();
-        Ok(self.store.forget_failures(keys).await?)
+        keys
     }
 
     const fn steps(&self, target: Target<'_>) -> Steps {
         match target {
             Target::Identifier(_) => self.policy.throttle.identifier,
             Target::Account(_) => self.policy.throttle.account,
+            Target::Code(_) => Steps::CODE,
             Target::Device(_) => Steps::DEVICE,
         }
     }
@@ -155,6 +195,7 @@ impl Service {
     fn throttle_key(&self, target: Target<'_>) -> ThrottleKey {
         match target {
             Target::Identifier(typed) => self.identifier_key(&normalised(typed)),
+            Target::Code(typed) => self.code_key(&normalised(typed)),
             Target::Account(user) => self.hasher.hash(Purpose::Throttle, b"account", user.as_uuid().as_bytes()),
             Target::Device(device) => self.hasher.hash(Purpose::Throttle, b"device", device.as_bytes()),
         }
@@ -162,6 +203,10 @@ impl Service {
 
     fn identifier_key(&self, normalised: &str) -> ThrottleKey {
         self.hasher.hash(Purpose::Throttle, b"identifier", normalised.as_bytes())
+    }
+
+    fn code_key(&self, normalised: &str) -> ThrottleKey {
+        self.hasher.hash(Purpose::Throttle, b"code", normalised.as_bytes())
     }
 
     /// Whether this address, and everybody, may fail once more.
@@ -181,6 +226,20 @@ impl Service {
         for failures in self.failures_of(context) {
             self.buckets.spend(failures, now);
         }
+    }
+
+    /// Takes an account that is made at once out of the budget of its address, which is as large as that of failures and apart from it:
+    /// there is no mail to be read before, and a hash is all that one costs.
+    pub(super) fn spend_registration(&self, context: &RequestContext) -> Result<(), ServiceError> {
+        let (limit, now) = (self.policy.throttle.address.zip(network(context)), self.clock.now());
+        let Some((rate, network)) = limit else { return Ok(()) };
+        let registrations =
+            Failures { key: self.bucket_key(b"registrations", &network), rate, what: Throttled::Address };
+        if let Some(retry_after) = self.buckets.retry_after(registrations, now) {
+            return Err(self.throttled(registrations.what, retry_after));
+        }
+        self.buckets.spend(registrations, now);
+        Ok(())
     }
 
     /// What limits the address of a call and everybody, where there is a limit.

@@ -1,8 +1,13 @@
 //! `SendEmailVerification` and `VerifyEmail`: that an address is its owner's.
 
+use std::sync::Arc;
+
+use tracing::Instrument as _;
+
 use super::{
     RequestContext, Service, ServiceError,
     mailed_codes::{Mailbox, asked},
+    throttle::MessageKind,
 };
 use crate::{
     domain::{
@@ -28,7 +33,7 @@ impl Service {
             }
             (None, None) => (CodePurpose::Verify, Mailbox::default()),
         };
-        let sent = self.spend_message(email.as_typed(), to.key(), context).await?;
+        let sent = self.spend_message(MessageKind::Verification, email.as_typed(), to.key(), context).await?;
         let to = if sent { to } else { Mailbox::default() };
         let event = asked(Act::EmailVerificationRequested, to.user, context);
         let mailing = self.mailing(purpose, to, |code| Notice::VerifyEmail { code });
@@ -36,7 +41,18 @@ impl Service {
     }
 
     /// Uses a mailed code. Whether another address still has to be confirmed.
-    pub async fn verify_email(&self, code: &SecretString, context: &RequestContext) -> Result<bool, ServiceError> {
+    pub async fn verify_email(
+        self: &Arc<Self>,
+        code: SecretString,
+        context: RequestContext,
+    ) -> Result<bool, ServiceError> {
+        let this = Arc::clone(self);
+        // In a task of its own: whoever hangs up when the answer is late must not escape the count.
+        let verifying = async move { this.try_verify_email(&code, &context).await };
+        tokio::spawn(verifying.in_current_span()).await.map_err(ServiceError::internal).flatten()
+    }
+
+    async fn try_verify_email(&self, code: &SecretString, context: &RequestContext) -> Result<bool, ServiceError> {
         self.admit_code(code, context).await?;
         let hash = self.mailed_code_hash(CodePurpose::Verify, code.expose());
         let found = self.store.find_code(hash).await?;

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::challenge::CHALLENGE_LIFE;
 
 const fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)
@@ -21,6 +22,11 @@ fn a_few_are_free_then_waits_double_up_to_a_quarter_of_an_hour_and_at_the_cap_it
     assert_eq!(steps.retry_after(40, at(0), at(0).plus(QUIET)), None);
     assert_eq!(Steps::identifier(5).wait(5), QUIET);
     assert_eq!(Steps::DEVICE.wait(10), QUIET);
+    let told = |failures| Steps::DEVICE.retry_after(failures, at(0), at(0)).unwrap_or_default();
+    assert!((0..10).all(|failures| !Steps::DEVICE.is_of_cap(told(failures))) && Steps::DEVICE.is_of_cap(told(10)));
+    assert!(!Steps::CODE.is_of_cap(LONGEST_WAIT));
+    assert_eq!([4, 5, 8, 9, 1_000].map(|n| Steps::CODE.wait(n)), [0, 1, 8, 10, 10].map(secs));
+    assert!(Steps::CODE.wait(u32::MAX) < CHALLENGE_LIFE, "an owner can wait for it");
     assert_eq!([19, 20, 26, 1_000].map(|n| Steps::CLIENT.wait(n)), [secs(0), secs(1), secs(60), secs(60)]);
 }
 
@@ -36,9 +42,12 @@ fn no_account_is_guessed_at_more_than_a_hundred_times_in_a_row() {
 
 #[test]
 fn the_waits_that_the_database_is_given_are_those() {
-    for steps in [Steps::identifier(40), Steps::account(45), Steps::DEVICE] {
+    for steps in [Steps::identifier(40), Steps::account(45), Steps::DEVICE, Steps::CODE] {
         let waits = steps.waits();
-        assert_eq!(waits.len(), 1 + usize::try_from(steps.cap.unwrap()).unwrap());
+        if let Some(cap) = steps.cap {
+            assert_eq!(waits.len(), 1 + usize::try_from(cap).unwrap());
+        }
+        assert_eq!(waits.last(), Some(&micros(steps.wait(u32::MAX))), "beyond its end it is as at the end");
         for (failures, wait) in (0..).zip(waits) {
             assert_eq!(wait, micros(steps.wait(failures)), "{failures}");
         }

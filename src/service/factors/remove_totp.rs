@@ -18,7 +18,7 @@ impl Service {
         refused(self.store.remove_totp(act, user.totp_enrolled).await?)
     }
 
-    /// Takes a user's factors away and ends all sessions.
+    /// Takes a user's factors away and ends all sessions. Failures at what is left are forgotten: the owner has been helped.
     pub async fn remove_user_factors(
         &self,
         warrant: Warrant,
@@ -26,10 +26,10 @@ impl Service {
         context: &RequestContext,
     ) -> Result<(), ServiceError> {
         // Whether there is such a user, and may be acted on, is the store's to say.
-        let news = match self.store.get_user(user).await? {
-            Some(user) => self.news(&user, Notice::TotpRemoved),
-            None => None,
+        let (forgiven, news) = match self.store.get_user(user).await? {
+            Some(user) => (self.owner_keys(&user), self.news(&user, Notice::TotpRemoved)),
+            None => (Vec::new(), None),
         };
-        Ok(self.store.remove_user_factors(act(warrant, user, context), news).await?)
+        Ok(self.store.remove_user_factors(act(warrant, user, context), forgiven, news).await?)
     }
 }

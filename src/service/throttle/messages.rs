@@ -1,5 +1,7 @@
 //! Budgets of messages: nobody's mailbox is flooded in our name, and nobody runs up our bill.
 
+use uuid::Uuid;
+
 use super::{Service, network, normalised};
 use crate::{
     crypto::Purpose,
@@ -7,6 +9,35 @@ use crate::{
     store::port::{MessageBudgets, Spending, ThrottleKey},
     telemetry::Throttled,
 };
+
+/// What a message is for. Each kind has budgets of its own: whoever asks for resets of a stranger's password until no more are sent must
+/// not thereby keep the stranger from a sign-in code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum MessageKind {
+    /// A code to sign in with.
+    LoginCode,
+    /// A code to set a new password with.
+    Reset,
+    /// A code to verify an address with.
+    Verification,
+    /// The same for one who registers.
+    Registration,
+    /// Codes for another address or number of one who is signed in.
+    Change,
+}
+
+impl MessageKind {
+    /// What goes into the hashes: of who is asked for, and of the recipient.
+    const fn scopes(self) -> [&'static [u8]; 2] {
+        match self {
+            Self::LoginCode => [b"login code asked for", b"login code recipient"],
+            Self::Reset => [b"reset asked for", b"reset recipient"],
+            Self::Verification => [b"verification asked for", b"verification recipient"],
+            Self::Registration => [b"registration asked for", b"registration recipient"],
+            Self::Change => [b"change asked for", b"change recipient"],
+        }
+    }
+}
 
 impl Service {
     /// Takes a message out of the budget of whoever asks with `asked_for` (an identifier as typed, an address, a number), and of
@@ -20,6 +51,7 @@ impl Service {
     /// part in it.
     pub(in crate::service) async fn spend_message(
         &self,
+        kind: MessageKind,
         asked_for: &str,
         recipient: Option<&str>,
         context: &RequestContext,
@@ -35,17 +67,36 @@ impl Service {
         }
         let asked_for = normalised(asked_for);
         let recipient = recipient.map_or_else(|| asked_for.clone(), normalised);
-        let budgets = MessageBudgets {
-            asked_for: self.budget_key(b"asked for", &asked_for),
-            recipient: self.budget_key(b"recipient", &recipient),
-            each: self.policy.throttle.recipient,
-            overall: self.budget_key(b"overall", ""),
-            all: self.policy.throttle.messages,
-        };
-        let spending = self.store.spend_message(budgets).await?;
+        let [asked_for_scope, recipient_scope] = kind.scopes();
+        let asked_for = self.budget_key(asked_for_scope, asked_for.as_bytes());
+        let recipient = self.budget_key(recipient_scope, recipient.as_bytes());
+        let spending = self.store.spend_message(self.budgets(asked_for, recipient)).await?;
         if let Some(from) = from {
             self.buckets.spend(from, now);
         }
+        self.spent(spending)
+    }
+
+    /// The same for a code to sign in with that a known device asks for. It comes out of budgets of the device's own, and not out of those of
+    /// its account and its address: what strangers ask for does not keep the owner from a code. As many statements.
+    pub(in crate::service) async fn spend_device_message(&self, device: Uuid) -> Result<bool, ServiceError> {
+        let device = device.as_bytes();
+        let asked_for = self.budget_key(b"device asked for", device);
+        let recipient = self.budget_key(b"device recipient", device);
+        self.spent(self.store.spend_message(self.budgets(asked_for, recipient)).await?)
+    }
+
+    fn budgets(&self, asked_for: ThrottleKey, recipient: ThrottleKey) -> MessageBudgets {
+        MessageBudgets {
+            asked_for,
+            recipient,
+            each: self.policy.throttle.recipient,
+            overall: self.budget_key(b"overall", b""),
+            all: self.policy.throttle.messages,
+        }
+    }
+
+    fn spent(&self, spending: Spending) -> Result<bool, ServiceError> {
         match spending {
             Spending::Spent => Ok(true),
             Spending::RecipientSpent => {
@@ -56,7 +107,7 @@ impl Service {
         }
     }
 
-    fn budget_key(&self, scope: &[u8], text: &str) -> ThrottleKey {
-        self.hasher.hash(Purpose::Budget, scope, text.as_bytes())
+    fn budget_key(&self, scope: &[u8], text: &[u8]) -> ThrottleKey {
+        self.hasher.hash(Purpose::Budget, scope, text)
     }
 }

@@ -57,7 +57,7 @@ impl Service {
         Ok(self.store.set_user_state(act(warrant, user, context), UserState::Active).await?)
     }
 
-    /// Replaces a user's password and ends all sessions.
+    /// Replaces a user's password and ends all sessions. Whoever gets the new one may use it, however often the old one was guessed at.
     pub async fn set_user_password(
         &self,
         warrant: Warrant,
@@ -74,7 +74,8 @@ impl Service {
         self.refuse_known(&password, field, hashes, context).await?;
         let hash = self.passwords.hash(password, self.random(), self.hash_deadline(context)).await?;
         let news = self.news(&user, Notice::PasswordChanged);
-        Ok(self.store.set_user_password(act, hash, news).await?)
+        let forgiven = self.owner_keys(&user);
+        Ok(self.store.set_user_password(act, hash, forgiven, news).await?)
     }
 
     /// Gives a user a role.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{NewMessage, UserAct};
+use super::{NewMessage, ThrottleKey, UserAct};
 use crate::{
     crypto::KeyedHash,
     domain::{
@@ -99,7 +99,12 @@ pub trait FactorStore: Send + Sync + 'static {
     /// How many recovery codes have not been used.
     async fn recovery_codes_left(&self, user: UserId) -> Result<u32, StoreError>;
 
-    /// Deletes a user's app and recovery codes and ends all sessions, as an administrator. Where there are none, nothing is done.
-    /// The news are for the owner of an app that was confirmed.
-    async fn remove_user_factors(&self, act: UserAct, news: Option<NewMessage>) -> Result<(), StoreError>;
+    /// Deletes a user's app and recovery codes, ends all sessions and forgets the failures `forgiven`, as an administrator. Where there
+    /// are no factors, nothing is done. The news are for the owner of an app that was confirmed.
+    async fn remove_user_factors(
+        &self,
+        act: UserAct,
+        forgiven: Vec<ThrottleKey>,
+        news: Option<NewMessage>,
+    ) -> Result<(), StoreError>;
 }

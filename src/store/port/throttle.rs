@@ -54,7 +54,8 @@ pub trait ThrottleStore: Send + Sync + 'static {
     /// let through than one after the other would be.
     async fn reserve_attempt(&self, key: ThrottleKey, steps: Steps) -> Result<Attempt, StoreError>;
 
-    /// Gives back an attempt that was reserved and of which nobody knows whether it would have failed.
+    /// Gives back an attempt that was reserved and of which nobody knows whether it would have failed. Without any other nothing is left
+    /// of it.
     async fn give_back_attempt(&self, key: ThrottleKey) -> Result<(), StoreError>;
 
     /// Counts a failure for which nothing was reserved.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{CreateRequest, NewMessage, NewUser};
+use super::{CreateRequest, NewMessage, NewUser, ThrottleKey};
 use crate::{
     domain::{
         audit::Origin,
@@ -77,11 +77,12 @@ pub trait UserAdminStore: Send + Sync + 'static {
     /// `history` before it. Changes nothing.
     async fn passwords_to_act_on(&self, act: UserAct, history: u32) -> Result<(User, Vec<PhcString>), StoreError>;
 
-    /// Replaces a user's password, ends all sessions, forgets all devices, and sends the news.
+    /// Replaces a user's password, ends all sessions, forgets all devices and the failures `forgiven`, and sends the news.
     async fn set_user_password(
         &self,
         act: UserAct,
         hash: PhcString,
+        forgiven: Vec<ThrottleKey>,
         news: Option<NewMessage>,
     ) -> Result<(), StoreError>;
 

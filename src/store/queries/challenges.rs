@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// How many challenges of a kind a user can have open; the oldest gives way.
+/// How many second factors can be asked of a user at once; the oldest gives way. Each of these took the right password.
 const MAX_OPEN: i64 = 10;
 
 #[async_trait]
@@ -135,9 +135,13 @@ struct LockedRow {
 }
 
 impl Tx {
-    /// Writes a challenge; the same for nobody as for somebody.
-    async fn insert_challenge(&mut self, new: &NewChallenge, epoch: i64) -> Result<OpenChallenge, StoreError> {
-        let now = self.now();
+    /// Makes room for another challenge of a second factor. One of a code that is sent makes nothing give way: whoever asks for codes
+    /// by one name would see those that were asked for by another one die, and know that both are one account's. How many there are of
+    /// these the budgets of messages say.
+    async fn evict_challenges(&mut self, new: &NewChallenge) -> Result<(), StoreError> {
+        if new.kind != ChallengeKind::SecondFactor {
+            return Ok(());
+        }
         sqlx::query(
             "DELETE FROM challenges WHERE user_id = $1 AND kind = $2 AND handle_hash NOT IN \
              (SELECT handle_hash FROM challenges WHERE user_id = $1 AND kind = $2 ORDER BY create_time DESC LIMIT $3)",
@@ -147,6 +151,13 @@ impl Tx {
         .bind(MAX_OPEN - 1)
         .execute(self.conn())
         .await?;
+        Ok(())
+    }
+
+    /// Writes a challenge; the same for nobody as for somebody.
+    async fn insert_challenge(&mut self, new: &NewChallenge, epoch: i64) -> Result<OpenChallenge, StoreError> {
+        let now = self.now();
+        self.evict_challenges(new).await?;
         sqlx::query(
             "INSERT INTO challenges (handle_hash, kind, user_id, epoch, code_hash, pending, failures, create_time, expire_time) \
              VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8)",

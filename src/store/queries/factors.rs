@@ -14,7 +14,10 @@ use crate::{
     },
     store::{
         StoreError,
-        port::{FactorAct, FactorChange, FactorStore, NewMessage, NewTotp, TotpConfirmation, TotpFactor, UserAct},
+        port::{
+            FactorAct, FactorChange, FactorStore, NewMessage, NewTotp, ThrottleKey, TotpConfirmation, TotpFactor,
+            UserAct,
+        },
     },
 };
 
@@ -86,14 +89,20 @@ impl FactorStore for Database {
         .await
     }
 
-    async fn remove_user_factors(&self, act: UserAct, news: Option<NewMessage>) -> Result<(), StoreError> {
-        self.transaction("remove_user_factors", (act, news), |tx, (act, news)| {
+    async fn remove_user_factors(
+        &self,
+        act: UserAct,
+        forgiven: Vec<ThrottleKey>,
+        news: Option<NewMessage>,
+    ) -> Result<(), StoreError> {
+        self.transaction("remove_user_factors", (act, forgiven, news), |tx, (act, forgiven, news)| {
             Box::pin(async move {
                 let (user, _) = tx.user_to_act_on(act).await?;
                 if !tx.delete_factors(user.id).await? {
                     return Ok(());
                 }
                 tx.raise_epoch(user.id, None).await?;
+                tx.forget_failures(forgiven).await?;
                 if let Some(news) = news.as_ref().filter(|_| user.totp_enrolled) {
                     tx.enqueue(news).await?;
                 }

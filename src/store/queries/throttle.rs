@@ -22,7 +22,7 @@ const TRIES: u32 = 3;
 /// Rows deleted in one transaction, so that nobody waits long for SQLite's write lock.
 const BATCH: i64 = 500;
 
-/// The wait that goes with a row's failures, by the list `$3`; NULL beyond its end.
+/// The wait that goes with a row's failures, by the list `$3`; NULL beyond its end, where `$5` holds.
 macro_rules! listed_wait {
     () => {
         "CAST($3 ->> CAST(throttles.failures AS INTEGER) AS BIGINT)"
@@ -39,8 +39,13 @@ impl ThrottleStore for Database {
     async fn give_back_attempt(&self, key: ThrottleKey) -> Result<(), StoreError> {
         self.transaction("give_back_attempt", key, |tx, key| {
             Box::pin(async move {
-                let sql = "UPDATE throttles SET failures = failures - 1 WHERE key_hash = $1 AND failures > 0";
-                sqlx::query(sql).bind(&key[..]).execute(tx.conn()).await?;
+                // In this order: what the first statement has locked nobody changes before the second.
+                for sql in [
+                    "UPDATE throttles SET failures = failures - 1 WHERE key_hash = $1 AND failures > 0",
+                    "DELETE FROM throttles WHERE key_hash = $1 AND failures <= 0",
+                ] {
+                    sqlx::query(sql).bind(&key[..]).execute(tx.conn()).await?;
+                }
                 Ok(())
             })
         })
@@ -115,12 +120,13 @@ impl Tx {
                 listed_wait!(),
                 " = 0 OR $2 - throttles.time >= COALESCE(",
                 listed_wait!(),
-                ", $4)"
+                ", $5)"
             ))
             .bind(&key[..])
             .bind(now)
             .bind(Json(steps.waits()))
             .bind(micros(QUIET))
+            .bind(micros(steps.wait(u32::MAX)))
             .execute(self.conn())
             .await?;
             if reserved.rows_affected() == 1 {

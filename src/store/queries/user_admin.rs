@@ -23,7 +23,7 @@ use crate::{
     },
     store::{
         Refused, StoreError,
-        port::{NewMessage, UserAct, UserAddition, UserAdminStore, UserListing},
+        port::{NewMessage, ThrottleKey, UserAct, UserAddition, UserAdminStore, UserListing},
     },
 };
 
@@ -133,14 +133,16 @@ impl UserAdminStore for Database {
         &self,
         act: UserAct,
         hash: PhcString,
+        forgiven: Vec<ThrottleKey>,
         news: Option<NewMessage>,
     ) -> Result<(), StoreError> {
-        self.transaction("set_user_password", (act, hash, news), |tx, (act, hash, news)| {
+        self.transaction("set_user_password", (act, hash, forgiven, news), |tx, (act, hash, forgiven, news)| {
             Box::pin(async move {
                 let (user, _) = tx.user_to_act_on(act).await?;
                 tx.replace_password(user.id, hash).await?;
                 tx.forget_devices(user.id, None).await?;
                 tx.raise_epoch(user.id, None).await?;
+                tx.forget_failures(forgiven).await?;
                 if let Some(news) = news {
                     tx.enqueue(news).await?;
                 }

@@ -147,6 +147,28 @@ pub(super) async fn no_session_begins_without_a_factor_that_came_meanwhile(w: Ar
     assert_eq!(w.live(ada).await, []);
 }
 
+pub(super) async fn only_second_factors_give_way_to_newer_ones(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    for (user, kind, alive) in [
+        (Some(ada), ChallengeKind::LoginCode, 15),
+        (None, ChallengeKind::LoginCode, 15),
+        (Some(ada), ChallengeKind::SecondFactor, 10),
+    ] {
+        let mut challenges = Vec::new();
+        for _ in 0..15 {
+            w.wait(Duration::from_millis(1));
+            challenges.push(new_challenge(&w, user, kind));
+            open(&w, challenges.last().unwrap()).await;
+        }
+        let mut found = Vec::new();
+        for challenge in &challenges {
+            found.push(w.store.find_challenge(challenge.handle).await.unwrap().is_some());
+        }
+        let expected: Vec<_> = (0..15).map(|n| n >= 15 - alive).collect();
+        assert_eq!(found, expected, "{kind:?} of {user:?}");
+    }
+}
+
 pub(super) async fn expired_challenges_are_forgotten(w: Arc<World>) {
     let ada = w.user("ada").await;
     for user in [Some(ada), None] {

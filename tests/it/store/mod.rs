@@ -80,6 +80,7 @@ suite! {
         nobody_s_challenge_has_no_right_answer
         a_challenge_is_answered_by_its_kind_and_its_user_alone
         no_session_begins_without_a_factor_that_came_meanwhile
+        only_second_factors_give_way_to_newer_ones
         expired_challenges_are_forgotten
     }
     families {

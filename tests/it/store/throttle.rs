@@ -103,6 +103,7 @@ pub(super) async fn an_attempt_that_is_given_back_is_free_again(w: Arc<World>) {
         assert_eq!(w.try_once().await, Reserved);
         w.store.give_back_attempt(KEY).await.unwrap();
     }
+    assert_eq!(w.database.integer("SELECT COUNT(*) FROM throttles").await, 0, "no row is left of it");
     w.fail(4).await;
     w.store.give_back_attempt(KEY).await.unwrap();
     assert_eq!(w.failures().await, 3, "those before it stay");

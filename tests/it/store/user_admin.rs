@@ -67,7 +67,10 @@ pub(super) async fn whoever_lacks_the_permission_changes_nothing(world: Arc<Worl
             let hash = PhcString::new("x".into());
             assert_eq!(refused(store.update_user(act.clone(), None, change.clone()).await), Refused::NotPermitted);
             assert_eq!(refused(store.set_user_state(act.clone(), state).await), Refused::NotPermitted);
-            assert_eq!(refused(store.set_user_password(act.clone(), hash, None).await), Refused::NotPermitted);
+            assert_eq!(
+                refused(store.set_user_password(act.clone(), hash, Vec::new(), None).await),
+                Refused::NotPermitted
+            );
             assert_eq!(refused(store.end_user_sessions(act.clone(), None).await), Refused::NotPermitted);
             assert_eq!(refused(store.assign_role(act.clone(), "reader".into()).await), Refused::NotPermitted);
             assert_eq!(refused(store.unassign_role(act.clone(), "reader".into()).await), Refused::NotPermitted);

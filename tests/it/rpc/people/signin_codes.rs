@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use vouchsafe::{
-    domain::time::Clock as _,
+    domain::{notice::Notice, time::Clock as _},
     pb::v1::{self, ChallengeFactor, CodeChannel, complete_challenge_response::Outcome},
 };
 
@@ -24,6 +24,8 @@ on_both_databases!(
     whoever_reads_the_mail_takes_over_an_account_that_was_prepared,
     of_twenty_answers_at_once_one_wins,
     what_changes_meanwhile_ends_the_code,
+    a_code_is_the_way_back_in_however_often_passwords_were_guessed_at,
+    strangers_who_ask_for_messages_keep_no_owner_from_a_code,
     what_is_not_sent_is_refused_whoever_asks,
     a_code_that_is_beyond_the_budget_is_not_sent_and_that_does_not_show,
 );
@@ -285,6 +287,96 @@ async fn what_is_not_sent_is_refused_whoever_asks(backend: Backend) {
     database.remove().await;
 }
 
+async fn strangers_who_ask_for_messages_keep_no_owner_from_a_code(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.set("throttle.messages_per_recipient=3").start().await;
+    outbox_keep(&node.database).await;
+    node.register("ada@example.com").await;
+    let secret = node.login("ada@example.com").await.known_device_secret;
+    let reset = || async {
+        let request = v1::RequestPasswordResetRequest { identifier: "ada@example.com".into() };
+        node.auth().await.request_password_reset(request).await
+    };
+    while reset().await.is_ok() {}
+    let verify = || async {
+        let request = v1::SendEmailVerificationRequest { email: "ada@example.com".into() };
+        node.auth().await.send_email_verification(request).await
+    };
+    while verify().await.is_ok() {}
+    for sent in 1..=3 {
+        node.signin_send("ada@example.com", CodeChannel::Email).await.unwrap();
+        assert_eq!(login_codes(&node).await, sent, "one kind does not use up another's");
+    }
+    let refused = node.signin_send("ada@example.com", CodeChannel::Email).await.unwrap_err();
+    assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS");
+
+    // Otherwise whoever reads the mail would take the account over, and devices would be forgotten.
+    node.database.execute("UPDATE users SET email_verified_time = 1").await;
+    let on_device = |device_secret: &str| {
+        let device = v1::Device { name: "laptop".into(), known_device_secret: device_secret.into() };
+        v1::SendLoginCodeRequest {
+            identifier: "ada@example.com".into(),
+            device: Some(device),
+            ..v1::SendLoginCodeRequest::default()
+        }
+    };
+    let refused = node.auth().await.send_login_code(on_device("vds_not_hers")).await.unwrap_err();
+    assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS");
+    for sent in 4..=6 {
+        let answer = node.auth().await.send_login_code(on_device(&secret)).await.unwrap().into_inner();
+        assert_eq!(login_codes(&node).await, sent, "a known device has a budget of its own");
+        let code = outbox_code(&node.database, "ada@example.com").await;
+        if sent == 4 {
+            node.signin_finish(&answer.challenge.unwrap().challenge_id, signin_sent(code)).await.unwrap();
+        }
+    }
+    let refused = node.auth().await.send_login_code(on_device(&secret)).await.unwrap_err();
+    assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS", "and no more than that");
+    node.remove().await;
+}
+
+/// How many codes to sign in with were sent to anybody.
+async fn login_codes(node: &TestNode) -> usize {
+    let messages = outbox_messages(&node.database).await;
+    messages.iter().filter(|message| matches!(message.notice, Notice::LoginCode { .. })).count()
+}
+
+async fn a_code_is_the_way_back_in_however_often_passwords_were_guessed_at(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    outbox_keep(&node.database).await;
+    node.register("ada@example.com").await;
+    let identifiers = ["ada@example.com", "nobody@example.com"];
+    for identifier in identifiers {
+        for _ in 0..5 {
+            let wrong = node.try_login(login_request(identifier, "not the right password")).await.unwrap_err();
+            assert_eq!(reason(&wrong), "INVALID_CREDENTIALS");
+        }
+        let refused = node.try_login(login_request(identifier, PASSWORD)).await.unwrap_err();
+        assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS");
+    }
+    // Strangers guess at codes as well: that makes the owner wait, and never for long.
+    for round in 0..3 {
+        for identifier in identifiers {
+            let challenge = node.signin_send(identifier, CodeChannel::Email).await.unwrap().challenge_id;
+            for guess in 0..4 {
+                let wrong = node.signin_answer(&challenge, signin_sent("not it")).await.unwrap_err();
+                assert_eq!(reason(&wrong), "CODE_INVALID", "{identifier} {round} {guess}");
+                if round > 0 || guess > 2 {
+                    clock.advance(Duration::from_secs(10));
+                    node.catch_up().await;
+                }
+            }
+        }
+    }
+    let challenge = node.signin_send("ada@example.com", CodeChannel::Email).await.unwrap().challenge_id;
+    let code = outbox_code(&node.database, "ada@example.com").await;
+    node.signin_finish(&challenge, signin_sent(code)).await.unwrap();
+    let wrong = node.try_login(login_request("ada@example.com", "not the right password")).await.unwrap_err();
+    assert_eq!(reason(&wrong), "INVALID_CREDENTIALS", "the owner is known by the code: passwords are looked at again");
+    node.remove().await;
+}
+
 async fn a_code_that_is_beyond_the_budget_is_not_sent_and_that_does_not_show(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
     let node = builder(backend, &clock).await.set("throttle.messages_per_recipient=3").start().await;
@@ -296,13 +388,13 @@ async fn a_code_that_is_beyond_the_budget_is_not_sent_and_that_does_not_show(bac
         ..v1::RegisterRequest::default()
     };
     node.auth().await.register(request).await.unwrap();
-    // The registration took the first one.
-    for identifier in ["ada@example.com", "ada@example.com", "ada", "ada", "ada"] {
+    // The mail of the registration came out of another budget.
+    for identifier in ["ada@example.com", "ada@example.com", "ada@example.com", "ada", "ada", "ada"] {
         node.signin_send(identifier, CodeChannel::Email).await.unwrap();
     }
     let messages = outbox_messages(&node.database).await;
     let (sent, to_nobody): (Vec<_>, Vec<_>) = messages.iter().partition(|message| message.to.channel() == "email");
-    assert_eq!((sent.len(), to_nobody.len()), (3, 3), "by another name the same recipient gets no more");
+    assert_eq!((sent.len(), to_nobody.len()), (4, 3), "by another name the same recipient gets no more");
     for identifier in ["ada@example.com", "ada"] {
         let refused = node.signin_send(identifier, CodeChannel::Email).await.unwrap_err();
         assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS");

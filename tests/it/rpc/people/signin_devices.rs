@@ -14,7 +14,7 @@ use crate::{
         Backend, ManualClock, PASSWORD, TestNode, TestNodeBuilder, login_request,
         outbox::{outbox_is_to, outbox_keep, outbox_messages},
         reason,
-        signin::{signin_app, signin_totp},
+        signin::{signin_app, signin_other, signin_totp},
     },
 };
 
@@ -23,6 +23,8 @@ on_both_databases!(
     a_device_secret_is_its_users_alone,
     a_known_device_is_known_after_the_second_factor_too,
     a_known_device_is_not_slowed_by_strangers,
+    nor_is_it_by_strangers_who_have_the_password,
+    a_known_device_at_its_cap_is_like_any_other,
     twenty_devices_are_known_and_no_more,
     the_session_not_used_for_longest_gives_way,
     where_none_gives_way_the_sign_in_is_refused,
@@ -147,6 +149,62 @@ async fn a_known_device_is_not_slowed_by_strangers(backend: Backend) {
     node.try_login(on(&secret, "laptop", "ada@example.com")).await.unwrap();
     // The owner is known by that, and may sign in elsewhere, too.
     node.login("ada@example.com").await;
+    node.remove().await;
+}
+
+async fn nor_is_it_by_strangers_who_have_the_password(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    let ada = node.register("ada@example.com").await;
+    let secret = node.login("ada@example.com").await.known_device_secret;
+    let seed = node.signin_give_totp(&ada, &[]).await;
+    let right = || signin_totp(signin_app(&seed, clock.now()));
+    let stranger = node.signin_challenge("ada@example.com").await.challenge_id;
+    for _ in 0..5 {
+        let wrong = signin_totp(signin_other(&signin_app(&seed, clock.now())));
+        assert_eq!(reason(&node.signin_answer(&stranger, wrong).await.unwrap_err()), "CODE_INVALID");
+    }
+    let elsewhere = node.signin_challenge("ada@example.com").await.challenge_id;
+    let refused = node.signin_answer(&elsewhere, right()).await.unwrap_err();
+    assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS", "the account's codes are at their cap");
+    let here = node.signin_challenge_of(on(&secret, "laptop", "ada@example.com")).await.challenge_id;
+    node.signin_finish(&here, right()).await.unwrap();
+    // The owner is known by that, and may sign in elsewhere, too.
+    clock.advance(Duration::from_secs(30));
+    node.catch_up().await;
+    let elsewhere = node.signin_challenge("ada@example.com").await.challenge_id;
+    node.signin_finish(&elsewhere, right()).await.unwrap();
+    node.remove().await;
+}
+
+async fn a_known_device_at_its_cap_is_like_any_other(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    node.register("ada@example.com").await;
+    let secret = node.login("ada@example.com").await.known_device_secret;
+    let wrong = async || {
+        let guess =
+            v1::LoginRequest { password: "not the right password".into(), ..on(&secret, "d", "ada@example.com") };
+        reason(&node.try_login(guess).await.unwrap_err())
+    };
+    let at_cap = async || {
+        for wait in [0, 0, 0, 0, 0, 1, 2, 4, 8, 16] {
+            clock.advance(Duration::from_secs(wait));
+            node.catch_up().await;
+            assert_eq!(wrong().await, "INVALID_CREDENTIALS");
+        }
+    };
+    at_cap().await;
+    let tokens = node.try_login(on(&secret, "d", "ada@example.com")).await.unwrap();
+    assert_eq!(tokens.known_device_secret, secret, "it is hers as before");
+    at_cap().await;
+    for _ in 0..5 {
+        assert_eq!(wrong().await, "INVALID_CREDENTIALS", "counted where strangers are");
+    }
+    for device in [secret.as_str(), ""] {
+        let refused = node.try_login(on(device, "d", "ada@example.com")).await.unwrap_err();
+        assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS", "and no more than theirs");
+    }
     node.remove().await;
 }
 

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use vouchsafe::{
     domain::time::Clock as _,
-    pb::v1::{self, CodeChannel},
+    pb::v1::{self, CodeChannel, user_admin_service_client::UserAdminServiceClient},
 };
 
 use crate::{
     rpc::on_both_databases,
     support::{
-        Backend, ManualClock, PASSWORD, TestNode, TestNodeBuilder, login_request,
+        Backend, ManualClock, PASSWORD, TestNode, TestNodeBuilder, bearer, login_request,
         outbox::{outbox_code, outbox_keep},
         reason,
         signin::{signin_app, signin_other, signin_recovery, signin_sent, signin_totp},
@@ -23,6 +23,8 @@ on_both_databases!(
     a_new_sign_in_gives_no_new_guesses_by_any_door,
     a_right_password_alone_forgets_no_failure,
     nobody_can_tell_whether_there_is_an_account,
+    an_administrator_lets_in_whoever_was_locked_out,
+    a_right_current_password_forgets_no_failure_either,
 );
 
 async fn builder(backend: Backend, clock: &Arc<ManualClock>) -> TestNodeBuilder {
@@ -142,6 +144,76 @@ async fn a_right_password_alone_forgets_no_failure(backend: Backend) {
     for _ in 0..5 {
         assert_eq!(reason(&wrong().await.unwrap_err()), "INVALID_CREDENTIALS", "all is forgotten");
     }
+    node.remove().await;
+}
+
+async fn a_right_current_password_forgets_no_failure_either(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.start().await;
+    node.register("ada@example.com").await;
+    let token = node.login("ada@example.com").await.access_token;
+    let change = async |current: &str| {
+        // One that will not do, so that all goes on as before.
+        let request = v1::ChangePasswordRequest { current_password: current.into(), new_password: "short".into() };
+        node.account().await.change_password(bearer(&token, request)).await.unwrap_err()
+    };
+    for _ in 0..4 {
+        assert_eq!(reason(&change("not the right password").await), "INVALID_CREDENTIALS");
+    }
+    for _ in 0..3 {
+        assert_eq!(change(PASSWORD).await.code(), Code::InvalidArgument, "the right one costs no attempt");
+    }
+    assert_eq!(reason(&change("not the right password").await), "INVALID_CREDENTIALS", "the fifth in a row");
+    assert_eq!(reason(&change("not the right password").await), "TOO_MANY_ATTEMPTS");
+    node.remove().await;
+}
+
+async fn an_administrator_lets_in_whoever_was_locked_out(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    node.database.make_role("helper", &["users:set_password", "users:remove_factors"]).await;
+    let helper = node.join("helper", &["helper"], "").await.access_token;
+    let request = v1::RegisterRequest {
+        email: "ada@example.com".into(),
+        username: "ada".into(),
+        password: PASSWORD.into(),
+        ..v1::RegisterRequest::default()
+    };
+    let ada = node.auth().await.register(request).await.unwrap().into_inner().user.unwrap();
+    let lock_out = async || {
+        for identifier in ["ada", "ada@example.com"] {
+            for _ in 0..5 {
+                let wrong = node.try_login(login_request(identifier, "not the right password")).await.unwrap_err();
+                assert_eq!(reason(&wrong), "INVALID_CREDENTIALS");
+            }
+            let refused = node.try_login(login_request(identifier, PASSWORD)).await.unwrap_err();
+            assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS", "{identifier}");
+        }
+    };
+    let mut users = UserAdminServiceClient::new(node.shared().await);
+    lock_out().await;
+    let set =
+        v1::SetUserPasswordRequest { user_id: ada.id.clone(), password: "paper tigers dislike heavy rain".into() };
+    users.set_user_password(bearer(&helper, set)).await.unwrap();
+    for identifier in ["ada", "ada@example.com"] {
+        node.try_login(login_request(identifier, "paper tigers dislike heavy rain")).await.unwrap();
+    }
+    let seed = node.signin_give_totp(&ada, &[]).await;
+    let challenge = node
+        .signin_challenge_of(login_request("ada@example.com", "paper tigers dislike heavy rain"))
+        .await
+        .challenge_id;
+    for _ in 0..5 {
+        let wrong = signin_totp(signin_other(&signin_app(&seed, clock.now())));
+        assert_eq!(reason(&node.signin_answer(&challenge, wrong).await.unwrap_err()), "CODE_INVALID");
+    }
+    lock_out().await;
+    let remove = v1::RemoveUserFactorsRequest { user_id: ada.id.clone() };
+    users.remove_user_factors(bearer(&helper, remove)).await.unwrap();
+    for identifier in ["ada", "ada@example.com"] {
+        node.try_login(login_request(identifier, "paper tigers dislike heavy rain")).await.unwrap();
+    }
+    assert_eq!(node.database.integer("SELECT COUNT(*) FROM throttles").await, 0, "codes are forgotten, too");
     node.remove().await;
 }
 

@@ -18,12 +18,18 @@ on_both_databases!(
     a_client_that_is_wrong_too_often_waits_where_it_is,
     an_address_that_fails_too_often_waits_whatever_it_asks_for,
     when_all_fail_too_often_all_wait,
+    an_address_makes_so_many_accounts_and_no_more,
     the_address_is_what_trusted_proxies_say_and_nobody_else,
 );
 
 mod shared {
     use super::{on_forms, what_fails_at_one_node_counts_at_the_other};
     on_forms!([redis Redis cluster Cluster] [what_fails_at_one_node_counts_at_the_other]);
+}
+
+mod locked {
+    use super::{on_forms, whoever_hangs_up_escapes_no_count};
+    on_forms!([postgres Postgres] [whoever_hangs_up_escapes_no_count]);
 }
 
 /// A client that does not exist; another one for each number.
@@ -127,6 +133,77 @@ async fn when_all_fail_too_often_all_wait(backend: Backend) {
     // Set back, it makes nobody wait for what it was wrong by.
     clock.set(vouchsafe::domain::time::Timestamp::from_seconds(1_700_000_000));
     assert_eq!(node.guess_client(&nobody(99), "192.0.2.99").await, Guess::Wait(Duration::from_secs(1)));
+    node.remove().await;
+}
+
+async fn an_address_makes_so_many_accounts_and_no_more(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::builder(backend).await.clock(Arc::clone(&clock) as _).set(BEHIND_PROXY);
+    let node = node.set("throttle.address_failures=6").start().await;
+    let register = async |from: &str, name: &str| {
+        let request = v1::RegisterRequest {
+            email: format!("{name}@example.com"),
+            password: PASSWORD.into(),
+            ..v1::RegisterRequest::default()
+        };
+        node.auth().await.register(forwarded(from, request)).await
+    };
+    for number in 0..6 {
+        register("192.0.2.1", &format!("user{number}")).await.unwrap();
+    }
+    let refused = register("192.0.2.1", "user6").await.unwrap_err();
+    assert_eq!(guess_of(&refused), Guess::Wait(Duration::from_secs(10)));
+    assert_eq!(node.database.integer("SELECT COUNT(*) FROM users").await, 6);
+    register("192.0.2.2", "elsewhere").await.unwrap();
+    // Accounts are no failures, and what is refused prolongs nothing.
+    assert_eq!(node.guess_client(&nobody(1), "192.0.2.1").await, Guess::Wrong);
+    clock.advance(Duration::from_secs(10));
+    node.catch_up().await;
+    register("192.0.2.1", "user6").await.unwrap();
+    node.remove().await;
+}
+
+/// The database is made to wait, so that callers are gone before they could have been answered.
+async fn whoever_hangs_up_escapes_no_count(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::builder(backend).await.clock(Arc::clone(&clock) as _).set(BEHIND_PROXY);
+    let node = node.set("throttle.address_failures=1").start().await;
+    let root = administrator(&node).await;
+    let (account, secret) = create(&node, &root, &[]).await;
+    let patience = Duration::from_millis(300);
+    for (number, table) in [(1, "mailed_codes"), (2, "mailed_codes"), (3, "sessions")] {
+        let from = format!("192.0.2.{number}");
+        let refuses = async || match node.ask_as_client(&account.client_id, &secret, &from).await {
+            Ok(_) => false,
+            Err(refused) => guess_of(&refused) != Guess::Wrong,
+        };
+        assert!(!refuses().await);
+        let pool = node.database.postgres_pool().unwrap();
+        let mut lock = pool.begin().await.unwrap();
+        let sql = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *lock).await.unwrap();
+        let answer = match number {
+            1 => {
+                let mut request = forwarded(&from, v1::VerifyEmailRequest { code: "vev_wrong".into() });
+                request.set_timeout(patience);
+                node.auth().await.verify_email(request).await.map(|_| ())
+            }
+            2 => {
+                let reset = v1::ResetPasswordRequest { code: "vpr_wrong".into(), new_password: PASSWORD.into() };
+                let mut request = forwarded(&from, reset);
+                request.set_timeout(patience);
+                node.auth().await.reset_password(request).await.map(|_| ())
+            }
+            _ => {
+                let mut request = forwarded(&from, login_request("root@example.com", PASSWORD));
+                request.set_timeout(patience);
+                node.auth().await.login(request).await.map(|_| ())
+            }
+        };
+        assert!(answer.is_err(), "it waited for the lock");
+        lock.rollback().await.unwrap();
+        until("it counts for its address", refuses).await;
+    }
     node.remove().await;
 }
 

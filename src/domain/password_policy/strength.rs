@@ -162,6 +162,15 @@ mod tests {
         assert_eq!(estimate("xK9#mQ2v").score, 2, "eight random characters, which do beside a second factor");
     }
 
+    /// zxcvbn counts the turns of a way over the keyboard in numbers that are too small for this one.
+    #[test]
+    fn a_long_way_over_the_keyboard_is_no_panic() {
+        assert!(estimate(&"qa".repeat(32)).score < 3);
+        for walk in ["qaqwsedrftgyhujikolp", "zaq1xsw2cde3vfr4bgt5nhy6mju7", "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik,9ol.0p;/"] {
+            estimate(&walk.chars().cycle().take(64).collect::<String>());
+        }
+    }
+
     #[test]
     fn words_of_the_context_are_worth_little() {
         let password = Password::presented("lovelacecountess").unwrap();

@@ -44,6 +44,7 @@ on_both_databases!(
     what_cannot_be_opened_waits_for_who_can,
     what_is_of_no_use_any_more_is_not_sent,
     a_message_to_nobody_goes_the_way_of_all_others,
+    a_purge_that_fails_keeps_no_other_from_its_work,
 );
 
 const FROM: &str = "notify.from=Example <noreply@example.com>";
@@ -436,6 +437,19 @@ async fn what_is_of_no_use_any_more_is_not_sent(backend: Backend) {
     assert_eq!(database.of_message(id, "attempts").await, None);
     let received = server.wait_for(1).await;
     assert_eq!((received.len(), &received[0]["rcpt_tos"]), (1, &json!(["new@example.com"])));
+    node.remove().await;
+}
+
+async fn a_purge_that_fails_keeps_no_other_from_its_work(backend: Backend) {
+    let database = Arc::new(TestDatabase::migrated(backend).await);
+    let store = store_on(&database, standing_clock()).await;
+    store
+        .enqueue(vec![mail("old@example.com", None, &reset(), machine_date().minus(Duration::from_secs(1)))])
+        .await
+        .unwrap();
+    database.execute("ALTER TABLE create_requests RENAME TO out_of_reach").await;
+    let node = TestNode::on(Arc::clone(&database)).set("notify.email=off").start().await;
+    emptied(&database).await;
     node.remove().await;
 }
 

@@ -41,6 +41,9 @@ use webhook::Webhook;
 pub const DELIVERY_LIMIT: Duration = Duration::from_secs(75);
 const _: () = assert!(smtp::CONNECT_LIMIT.as_secs() + smtp::MESSAGE_LIMIT.as_secs() < DELIVERY_LIMIT.as_secs());
 
+/// What messages in the log are written under, at the level info.
+pub const LOG_TARGET: &str = log::TARGET;
+
 /// Why messages cannot be sent as the settings say.
 #[derive(Debug, thiserror::Error)]
 pub enum NotifyError {

@@ -90,7 +90,14 @@ impl Smtp {
     pub(super) fn new(url: SmtpUrl, roots: Option<&Path>, from: &str, host: &str) -> Result<Self, NotifyError> {
         let tls = if url.is_tls() { Some(parameters(&url, roots)?) } else { None };
         let from = from.parse().map_err(|_| NotifyError::Sender)?;
-        Ok(Self { url, tls, from, host: host.to_owned(), idle: Mutex::default(), login_refused: AtomicBool::new(false) })
+        Ok(Self {
+            url,
+            tls,
+            from,
+            host: host.to_owned(),
+            idle: Mutex::default(),
+            login_refused: AtomicBool::new(false),
+        })
     }
 
     /// Hands a message over.
@@ -162,7 +169,10 @@ impl Smtp {
     fn login_refused(&self, error: &SmtpError) -> Failure {
         let problem = told(error);
         if error.is_permanent() && !self.login_refused.swap(true, Ordering::Relaxed) {
-            tracing::warn!(problem, "the mail server refuses the login in notify.smtp_url: messages wait until it is right");
+            tracing::warn!(
+                problem,
+                "the mail server refuses the login in notify.smtp_url: messages wait until it is right"
+            );
         }
         Failure::Temporary(format!("{problem} to the login in notify.smtp_url"))
     }
@@ -247,7 +257,7 @@ fn refusal(error: &SmtpError, stage: Stage) -> Failure {
 fn told(error: &SmtpError) -> String {
     match error.status() {
         Some(code) => format!("the server answered {code}"),
-        None if error.is_response() => "the server's answer is none of SMTP".to_owned(),
+        None if error.is_response() => "the server hung up, or what it answered is not SMTP".to_owned(),
         None => one_line(&error.to_string(), 200),
     }
 }

@@ -101,7 +101,11 @@ fn login_of(text: &str) -> Result<(String, SecretString), SmtpUrlError> {
         return Err(SmtpUrlError::Form);
     }
     let (user, password) = (decoded(user)?, decoded(password)?);
-    if user.is_empty() || password.is_empty() { Err(SmtpUrlError::Form) } else { Ok((user, SecretString::new(password))) }
+    if user.is_empty() || password.is_empty() {
+        Err(SmtpUrlError::Form)
+    } else {
+        Ok((user, SecretString::new(password)))
+    }
 }
 
 /// Takes percent-encoding away (RFC 3986 section 2.1).

@@ -221,10 +221,11 @@ fn broken(path: &Path, error: &minijinja::Error) -> NotifyError {
 /// Every kind of message as it is with a link, and, where one can have a link, as it is without.
 fn trials() -> Vec<(&'static str, Variables)> {
     let mut trials = samples();
-    let without = samples().into_iter().filter(|(_, variables)| variables.link.is_some()).map(|(kind, mut variables)| {
-        variables.link = Some(String::new());
-        (kind, variables)
-    });
+    let without =
+        samples().into_iter().filter(|(_, variables)| variables.link.is_some()).map(|(kind, mut variables)| {
+            variables.link = Some(String::new());
+            (kind, variables)
+        });
     trials.extend(without);
     trials
 }

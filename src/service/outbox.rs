@@ -33,8 +33,8 @@ const _: () = assert!(DELIVERY_LIMIT.as_secs() + BOOKKEEPING.as_secs() + RECORD_
 /// How often, and after which pause, it is tried to record what became of a message.
 const RECORD_TRIES: u32 = 4;
 const RECORD_PAUSE: Duration = Duration::from_secs(2);
-/// From this attempt on a message that may have arrived is not sent again: one that came three times is a nuisance, one of a code
-/// that is asked for again is none.
+/// From this attempt on a message that may have arrived is not sent again: a mail server that never answers in time would deliver it
+/// each half hour for two days.
 const DOUBTFUL_TRIES: i64 = 3;
 /// How long messages that were given up are kept for the operator.
 const DEAD_RETENTION: Duration = Duration::from_hours(30 * 24);
@@ -168,7 +168,8 @@ impl Service {
         let (counted, due_time, error) = match outcome {
             Ok(()) => (MessageOutcome::Sent, None, String::new()),
             Err(Failure::Doubtful(error)) if *attempts >= DOUBTFUL_TRIES => {
-                let error = format!("{error} after the whole message was sent: it may have arrived, also more than once");
+                let error =
+                    format!("{error} after the whole message was sent: it may have arrived, also more than once");
                 (MessageOutcome::Dead, None, error)
             }
             Err(Failure::Temporary(error) | Failure::Doubtful(error)) => match again(&error) {

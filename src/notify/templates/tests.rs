@@ -132,7 +132,8 @@ fn a_template_is_tried_out_without_a_link_too() {
 
 #[test]
 fn a_phone_gets_its_own_language_before_a_text_for_phones() {
-    let folder = folder(&[("fr/login_code.txt", "Votre code : {{ code }}"), ("fr/verify_phone.sms", "{{ code }}, svp")]);
+    let folder =
+        folder(&[("fr/login_code.txt", "Votre code : {{ code }}"), ("fr/verify_phone.sms", "{{ code }}, svp")]);
     let templates = Templates::load(Some(folder.path()), &locale("en")).unwrap();
     let text = |kind: &str, tag: &str| templates.word(kind, Some(&locale(tag)), true, &variables(kind)).unwrap().text;
     assert_eq!(text("login_code", "fr"), "Votre code : 12345678");

@@ -106,7 +106,9 @@ pub(super) async fn a_message_that_was_put_off_comes_when_it_is_due(world: Arc<W
 pub(super) async fn what_was_never_tried_comes_before_what_failed(world: Arc<World>) {
     let (old, lease) = (world.mail().await, Uuid::from_u128(1));
     world.claim(1, 1).await;
-    assert!(world.store.postpone_message(old, lease, world.clock.now(), "the server answered 451".into()).await.unwrap());
+    assert!(
+        world.store.postpone_message(old, lease, world.clock.now(), "the server answered 451".into()).await.unwrap()
+    );
     world.wait(Duration::from_secs(30));
     let first = world.mail().await;
     world.wait(Duration::from_secs(1));

@@ -376,9 +376,10 @@ async fn an_answer_that_is_none_is_not_repeated(backend: Backend) {
     store.enqueue(vec![message]).await.unwrap();
     let (mut connection, _) = strange.accept().await.unwrap();
     connection.write_all(b"nothing for ada@example.com today\r\n").await.unwrap();
-    until("it was tried", async || node.database.of_message(id, "last_error").await.is_some_and(|e| !e.is_empty())).await;
+    until("it was tried", async || node.database.of_message(id, "last_error").await.is_some_and(|e| !e.is_empty()))
+        .await;
     let error = node.database.of_message(id, "last_error").await.unwrap();
-    assert_eq!(error, "the server's answer is none of SMTP");
+    assert_eq!(error, "the server hung up, or what it answered is not SMTP");
     node.remove().await;
 }
 
@@ -388,7 +389,8 @@ async fn what_is_off_here_is_left_to_others(backend: Backend) {
     let off = TestNode::on(Arc::clone(&database)).set("notify.email=off").set("notify.sms=off").start().await;
     let store = store_on(&database, standing_clock()).await;
     let code = Notice::VerifyPhone { code: "12345678".into() };
-    let (letter, text) = (mail("ada@example.com", None, &reset(), in_an_hour()), sms("+4930123456", &code, in_an_hour()));
+    let (letter, text) =
+        (mail("ada@example.com", None, &reset(), in_an_hour()), sms("+4930123456", &code, in_an_hour()));
     let (letter_id, text_id) = (letter.id, text.id);
     store.enqueue(vec![letter, text, nobody_s(in_an_hour())]).await.unwrap();
     // The last one put in is done: those before it have been seen, and left.
@@ -416,7 +418,8 @@ async fn what_cannot_be_opened_waits_for_who_can(backend: Backend) {
     let id = message.id;
     message.sealed = vec![0; 64];
     store.enqueue(vec![message]).await.unwrap();
-    until("it was tried", async || node.database.of_message(id, "last_error").await.is_some_and(|e| !e.is_empty())).await;
+    until("it was tried", async || node.database.of_message(id, "last_error").await.is_some_and(|e| !e.is_empty()))
+        .await;
     assert_eq!(node.database.of_message(id, "dead_time").await.as_deref(), Some(""), "it is not given up");
     let error = node.database.of_message(id, "last_error").await.unwrap();
     assert!(error.starts_with("it cannot be opened: "), "{error}");

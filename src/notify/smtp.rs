@@ -39,7 +39,7 @@ use super::{
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Longest that one message may take from then on. Servers that look for viruses do so before they answer, and whoever hangs up
 /// meanwhile and comes again makes one message many (RFC 5321 section 4.5.3.2.6 asks for ten minutes).
-pub(super) const MESSAGE_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const MESSAGE_LIMIT: Duration = Duration::from_mins(1);
 /// A connection that was not used for this long is made anew: servers hang up on idle ones.
 const IDLE: Duration = Duration::from_secs(30);
 /// Most connections that are kept.
@@ -223,7 +223,8 @@ async fn hand_over(
 ) -> Result<(), SmtpError> {
     let mut options = Vec::new();
     // A server that does not say that it takes them refuses what it does not.
-    if envelope.has_non_ascii_addresses() {
+    let is_ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
+    if !envelope.to().iter().chain(envelope.from()).all(is_ascii) {
         options.push(MailParameter::SmtpUtfEight);
     }
     if !message.is_ascii() && connection.server_info().supports_feature(Extension::EightBitMime) {

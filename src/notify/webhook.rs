@@ -170,7 +170,7 @@ mod tests {
             let judged = match judge(StatusCode::from_u16(status).unwrap()) {
                 Ok(()) => "ok",
                 Err(Failure::Permanent(_)) => "final",
-                Err(Failure::Temporary(_)) => "again",
+                Err(Failure::Temporary(_) | Failure::Doubtful(_)) => "again",
             };
             assert_eq!(judged, expected, "{status}");
         }

@@ -17,6 +17,8 @@ use super::{header, key, merge::merge};
 
 /// Longest line of a list. Passwords of more than 1024 bytes cannot be chosen.
 const MAX_LINE: u64 = 4096;
+/// So many names are tried for a file beside the output.
+const MAX_NAMES: u32 = 1_000;
 /// Digits of a SHA-1 in hexadecimal.
 const HEX: usize = 40;
 
@@ -68,6 +70,9 @@ pub enum BuildError {
     /// No password is that long.
     #[error("line {0} of the list has more than {MAX_LINE} bytes: is it a list of passwords?")]
     Long(u64),
+    /// Such a filter would find nobody's password, and nobody would notice.
+    #[error("the list has no password for the filter: it is empty, or none was seen so often")]
+    Empty,
     /// The output or what is kept beside it cannot be written.
     #[error("the filter cannot be written: {0}")]
     Write(#[from] io::Error),
@@ -80,7 +85,7 @@ pub enum BuildError {
 /// What went wrong; nothing was done.
 pub fn build(mut list: impl BufRead, output: &Path, input: Input, limits: Limits) -> Result<Built, BuildError> {
     let mut work = Work { output, scratch: Scratch::default(), sorted: None, portion: Vec::new(), limits };
-    work.sorted = Some(Run::create(work.scratch.file(output, "part"))?);
+    work.sorted = Some(Run::new(work.scratch.file(output, "part")?)?);
     let mut lines = 0;
     let mut line = Zeroizing::new(Vec::new());
     loop {
@@ -154,7 +159,7 @@ impl Work<'_> {
 
     fn spill(&mut self) -> Result<(), BuildError> {
         self.portion.sort_unstable();
-        let mut run = Run::create(self.scratch.file(self.output, &format!("run{}", self.scratch.runs())))?;
+        let mut run = Run::new(self.scratch.file(self.output, &format!("run{}", self.scratch.runs()))?)?;
         for key in self.portion.drain(..) {
             run.push(key)?;
         }
@@ -166,17 +171,20 @@ impl Work<'_> {
         if !self.portion.is_empty() {
             self.spill()?;
         }
-        let Some(sorted) = self.sorted.take() else { return Ok(0) };
+        let sorted = self.sorted.take().ok_or(BuildError::Empty)?;
         let mut records = sorted.close()?;
-        let mut complete = self.scratch.0[0].clone();
+        let mut complete = 0;
         if self.scratch.runs() > 0 {
             let runs = self.scratch.0.clone();
-            complete = self.scratch.file(self.output, "merged");
-            let mut merged = Run::create(complete.clone())?;
+            complete = runs.len();
+            let mut merged = Run::new(self.scratch.file(self.output, "merged")?)?;
             merge(&runs, |key| merged.push(key))?;
             records = merged.close()?;
         }
-        fs::rename(&complete, self.output)?;
+        if records == 0 {
+            return Err(BuildError::Empty);
+        }
+        fs::rename(&self.scratch.0[complete], self.output)?;
         Ok(records)
     }
 }
@@ -189,8 +197,8 @@ struct Run {
 }
 
 impl Run {
-    fn create(path: PathBuf) -> io::Result<Self> {
-        let mut file = BufWriter::with_capacity(256 * 1024, File::create(path)?);
+    fn new(file: File) -> io::Result<Self> {
+        let mut file = BufWriter::with_capacity(256 * 1024, file);
         file.write_all(&header(0))?;
         Ok(Self { file, count: 0, last: None })
     }
@@ -223,12 +231,21 @@ impl Run {
 struct Scratch(Vec<PathBuf>);
 
 impl Scratch {
-    fn file(&mut self, output: &Path, suffix: &str) -> PathBuf {
-        let mut name = output.as_os_str().to_owned();
-        name.push(".");
-        name.push(suffix);
-        self.0.push(name.clone().into());
-        name.into()
+    /// A new file, by a name that nothing else has: another build for the same output may be under way, on another machine even.
+    fn file(&mut self, output: &Path, suffix: &str) -> io::Result<File> {
+        for number in 0..MAX_NAMES {
+            let mut name = output.as_os_str().to_owned();
+            name.push(format!(".{suffix}-{number}"));
+            match File::create_new(&name) {
+                Ok(file) => {
+                    self.0.push(name.into());
+                    return Ok(file);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many files of builds that were broken off lie beside it"))
     }
 
     /// How many there are beside the first.

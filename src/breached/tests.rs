@@ -77,6 +77,37 @@ fn portions_of_any_size_make_the_same_file() {
 }
 
 #[test]
+fn a_filter_of_nothing_is_none() {
+    let once = "5BAA61E4C9B93F3F0682250B6CF8331B7EE68FD8:1\n";
+    for (list, min_count) in [("", 0), ("\n\n", 0), (once, 2)] {
+        let (dir, path) = place();
+        fs::write(&path, "the one that was there").unwrap();
+        let limits = Limits { min_count, ..Limits::default() };
+        let built = build(Cursor::new(list), &path, Input::Hashes, limits);
+        assert!(matches!(built, Err(BuildError::Empty)), "{list:?}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "the one that was there");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+}
+
+/// What lies there is another build's, and stays as it is.
+#[test]
+fn builds_at_once_do_not_write_into_each_other_s_files() {
+    let (dir, path) = place();
+    let others = ["part-0", "run0-0", "merged-0"].map(|suffix| dir.path().join(format!("filter.{suffix}")));
+    for other in &others {
+        fs::write(other, "another's").unwrap();
+    }
+    let built = build(Cursor::new("c\nb\na\n"), &path, Input::Plain, small(1)).unwrap();
+    assert_eq!(built.records, 3);
+    assert!(finds(&Filter::open(&path).unwrap(), "b"));
+    for other in &others {
+        assert_eq!(fs::read_to_string(other).unwrap(), "another's");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "nothing else is left beside it");
+}
+
+#[test]
 fn a_sorted_list_needs_no_memory() {
     let mut keys: Vec<u64> = (0..5_000_u32).map(|n| key(&n.to_be_bytes())).collect();
     keys.sort_unstable();

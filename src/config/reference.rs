@@ -117,7 +117,7 @@ pub const REFERENCE: &[SettingDoc] = &[
 
     depends("notify.email", "`log` on SQLite, `off` on Postgres", "How e-mail is sent: `log` (written to the log with its codes: to try things out), `smtp`, `webhook`, or `off`."),
     depends("notify.sms", "`log` on SQLite, `off` on Postgres", "How SMS are sent: `log`, `webhook`, or `off`."),
-    fixed("notify.smtp_url", "", "The mail server. `smtp://user:password@host:587`: with STARTTLS, never without. `smtps://user:password@host:465`: with TLS from the beginning. `smtp://host:25?tls=none`: not encrypted, for a server on this machine.").secret(),
+    fixed("notify.smtp_url", "", "The mail server. `smtp://user:password@host:587`: with STARTTLS, never without. `smtps://user:password@host:465`: with TLS from the beginning. `smtp://localhost:25?tls=none`: not encrypted, only for a server on this machine.").secret(),
     fixed("notify.smtp_tls_roots", "", "PEM file with the roots that the mail server is trusted by. Empty: the system's."),
     fixed("notify.from", "", "The sender of e-mail: `noreply@example.com`, or `Example <noreply@example.com>`."),
     fixed("notify.webhook_url", "", "The web service that is called for each message, by https, or by http on this machine (docs/MESSAGES.md)."),

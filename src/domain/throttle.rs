@@ -155,17 +155,18 @@ impl Rate {
     #[must_use]
     pub fn spend(self, spent: Spent, number: u32, now: Timestamp) -> Spent {
         let wanted = self.base(spent, now).saturating_add(self.each.saturating_mul(i64::from(number)));
-        Spent { until: Timestamp::from_micros(wanted.min(self.furthest(now))) }
+        Spent { until: Timestamp::from_micros(wanted.min(self.furthest(now).as_micros())) }
     }
 
     /// From where on is spent. More than can have been says that the clock was set back: then everything is, and no more.
     fn base(self, spent: Spent, now: Timestamp) -> i64 {
         let (until, now_micros) = (spent.until.as_micros(), now.as_micros());
-        if until > self.furthest(now) { now_micros + self.ahead } else { until.max(now_micros) }
+        if spent.until > self.furthest(now) { now_micros + self.ahead } else { until.max(now_micros) }
     }
 
-    fn furthest(self, now: Timestamp) -> i64 {
-        now.as_micros() + self.ahead + micros(LONGEST_WAIT)
+    /// The furthest that can have been spent by a clock that is right. What is beyond counts as [`Rate::ahead`].
+    pub fn furthest(self, now: Timestamp) -> Timestamp {
+        Timestamp::from_micros(now.as_micros() + self.ahead + micros(LONGEST_WAIT))
     }
 }
 

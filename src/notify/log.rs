@@ -2,10 +2,13 @@
 
 use super::Letter;
 
+/// The target of its lines, for filters.
+pub(super) const TARGET: &str = "vouchsafe::notify::log";
+
 /// Writes a message, with its code if it has one.
 pub(super) fn write(letter: &Letter) {
     let Letter { channel, to, subject, code, .. } = letter;
     let how = if *channel == "sms" { "SMS" } else { "e-mail" };
     let code = code.as_ref().map_or_else(String::new, |code| format!(" Code: {code}"));
-    tracing::info!(target: "vouchsafe::notify::log", "{how} to {to}: {subject}.{code}");
+    tracing::info!(target: TARGET, "{how} to {to}: {subject}.{code}");
 }

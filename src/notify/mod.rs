@@ -38,7 +38,11 @@ use templates::Templates;
 use webhook::Webhook;
 
 /// Longest that one delivery may take, whatever the way does about it itself.
-pub const DELIVERY_LIMIT: Duration = Duration::from_secs(20);
+pub const DELIVERY_LIMIT: Duration = Duration::from_secs(75);
+const _: () = assert!(smtp::CONNECT_LIMIT.as_secs() + smtp::MESSAGE_LIMIT.as_secs() < DELIVERY_LIMIT.as_secs());
+
+/// What messages in the log are written under, at the level info.
+pub const LOG_TARGET: &str = log::TARGET;
 
 /// Why messages cannot be sent as the settings say.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,8 @@ pub enum NotifyError {
 pub enum Failure {
     /// Another attempt may help.
     Temporary(String),
+    /// It may have arrived, and another attempt may make it arrive a second time.
+    Doubtful(String),
     /// No other attempt will help.
     Permanent(String),
 }

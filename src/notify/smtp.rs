@@ -3,7 +3,14 @@
 //! The connections are kept here and not by lettre's pool: that one takes a connection back whose exchange was broken off by a
 //! timeout, and the next message on it would be told the answers to the one before.
 
-use std::{path::Path, sync::Mutex, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use lettre::{
     Address,
@@ -16,7 +23,8 @@ use lettre::{
         Error as SmtpError,
         authentication::{Credentials, Mechanism},
         client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters},
-        extension::ClientId,
+        commands::{Data, Mail, Rcpt},
+        extension::{ClientId, Extension, MailBodyParameter, MailParameter},
     },
 };
 use tokio::time::{Instant, timeout};
@@ -27,8 +35,11 @@ use super::{
     smtp_url::{SmtpTls, SmtpUrl},
 };
 
-/// Longest that one message may take, from the connection to the server's answer.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Longest that it may take until the server takes messages: to connect, to greet, to encrypt, to log in.
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Longest that one message may take from then on. Servers that look for viruses do so before they answer, and whoever hangs up
+/// meanwhile and comes again makes one message many (RFC 5321 section 4.5.3.2.6 asks for ten minutes).
+pub(super) const MESSAGE_LIMIT: Duration = Duration::from_mins(1);
 /// A connection that was not used for this long is made anew: servers hang up on idle ones.
 const IDLE: Duration = Duration::from_secs(30);
 /// Most connections that are kept.
@@ -43,6 +54,17 @@ pub(super) struct Smtp {
     host: String,
     /// Those that nothing is under way on.
     idle: Mutex<Vec<(AsyncSmtpConnection, Instant)>>,
+    /// The server refused the login, and the log says so.
+    login_refused: AtomicBool,
+}
+
+/// How far a message has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The server cannot have taken it.
+    Announced,
+    /// The end of it may have been sent: if no answer comes, nobody knows.
+    Sent,
 }
 
 /// RFC 3834: nobody's out-of-office note shall come back.
@@ -68,26 +90,35 @@ impl Smtp {
     pub(super) fn new(url: SmtpUrl, roots: Option<&Path>, from: &str, host: &str) -> Result<Self, NotifyError> {
         let tls = if url.is_tls() { Some(parameters(&url, roots)?) } else { None };
         let from = from.parse().map_err(|_| NotifyError::Sender)?;
-        Ok(Self { url, tls, from, host: host.to_owned(), idle: Mutex::default() })
+        Ok(Self {
+            url,
+            tls,
+            from,
+            host: host.to_owned(),
+            idle: Mutex::default(),
+            login_refused: AtomicBool::new(false),
+        })
     }
 
     /// Hands a message over.
     pub(super) async fn send(&self, letter: &Letter) -> Result<(), Failure> {
         let (envelope, message) = self.compose(letter)?;
-        let exchange = async {
-            // Who refuses us refuses no message: that is for the operator to mend, and the message can wait.
-            let mut connection = self.connection().await.map_err(|error| Failure::Temporary(told(&error)))?;
-            connection.send(&envelope, &message).await.map_err(|error| refusal(&error))?;
-            Ok(connection)
+        // Who refuses us refuses no message: that is for the operator to mend, and the message can wait.
+        let mut connection = match timeout(CONNECT_LIMIT, self.connection()).await {
+            Ok(connection) => connection?,
+            Err(_) => return Err(Failure::Temporary(no_answer(CONNECT_LIMIT))),
         };
-        // Broken off, the connection is dropped with whatever was still to be said on it.
-        match timeout(LIMIT, exchange).await {
-            Ok(Ok(connection)) => {
+        let mut stage = Stage::Announced;
+        let exchange = timeout(MESSAGE_LIMIT, hand_over(&mut connection, &envelope, &message, &mut stage)).await;
+        // Broken off or refused, the connection is dropped with whatever was still to be said on it.
+        match exchange {
+            Ok(Ok(())) => {
                 self.keep(connection);
                 Ok(())
             }
-            Ok(Err(failure)) => Err(failure),
-            Err(_) => Err(Failure::Temporary(format!("no answer within {} s", LIMIT.as_secs()))),
+            Ok(Err(error)) => Err(refusal(&error, stage)),
+            Err(_) if stage == Stage::Sent => Err(Failure::Doubtful(no_answer(MESSAGE_LIMIT))),
+            Err(_) => Err(Failure::Temporary(no_answer(MESSAGE_LIMIT))),
         }
     }
 
@@ -108,7 +139,7 @@ impl Smtp {
         Ok((envelope, message.formatted()))
     }
 
-    async fn connection(&self) -> Result<AsyncSmtpConnection, SmtpError> {
+    async fn connection(&self) -> Result<AsyncSmtpConnection, Failure> {
         while let Some(mut connection) = self.kept() {
             if connection.test_connected().await {
                 return Ok(connection);
@@ -118,16 +149,32 @@ impl Smtp {
         let hello = ClientId::default();
         let implicit = self.tls.clone().filter(|_| *tls == SmtpTls::Implicit);
         let at = (host.as_str(), *port);
-        let mut connection = AsyncSmtpConnection::connect_tokio1(at, Some(LIMIT), &hello, implicit, None).await?;
+        let unusable = |error: SmtpError| Failure::Temporary(told(&error));
+        let connecting = AsyncSmtpConnection::connect_tokio1(at, Some(CONNECT_LIMIT), &hello, implicit, None);
+        let mut connection = connecting.await.map_err(unusable)?;
         if let (SmtpTls::StartTls, Some(parameters)) = (tls, &self.tls) {
             // Fails if the server does not offer it.
-            connection.starttls(parameters.clone(), &hello).await?;
+            connection.starttls(parameters.clone(), &hello).await.map_err(unusable)?;
         }
         if let Some((user, password)) = login {
             let credentials = Credentials::new(user.clone(), password.expose().to_owned());
-            connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await?;
+            let login = connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await;
+            login.map_err(|error| self.login_refused(&error))?;
+            self.login_refused.store(false, Ordering::Relaxed);
         }
         Ok(connection)
+    }
+
+    /// Nothing is sent any more until the operator does something: that is a warning, once until a login is taken again.
+    fn login_refused(&self, error: &SmtpError) -> Failure {
+        let problem = told(error);
+        if error.is_permanent() && !self.login_refused.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                problem,
+                "the mail server refuses the login in notify.smtp_url: messages wait until it is right"
+            );
+        }
+        Failure::Temporary(format!("{problem} to the login in notify.smtp_url"))
     }
 
     fn kept(&self) -> Option<AsyncSmtpConnection> {
@@ -167,16 +214,51 @@ pub(super) fn parameters(url: &SmtpUrl, roots: Option<&Path>) -> Result<TlsParam
     builder.build_rustls().map_err(|e| unusable(e.to_string()))
 }
 
-/// What a failure during the delivery itself means. "Authentication required" (530) is about us again.
-fn refusal(error: &SmtpError) -> Failure {
-    let about_us = error.status().is_some_and(|code| code.to_string() == "530");
-    if error.is_permanent() && !about_us { Failure::Permanent(told(error)) } else { Failure::Temporary(told(error)) }
+/// Says a message, command by command: what a failure means depends on how far it got.
+async fn hand_over(
+    connection: &mut AsyncSmtpConnection,
+    envelope: &Envelope,
+    message: &[u8],
+    stage: &mut Stage,
+) -> Result<(), SmtpError> {
+    let mut options = Vec::new();
+    // A server that does not say that it takes them refuses what it does not.
+    let is_ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
+    if !envelope.to().iter().chain(envelope.from()).all(is_ascii) {
+        options.push(MailParameter::SmtpUtfEight);
+    }
+    if !message.is_ascii() && connection.server_info().supports_feature(Extension::EightBitMime) {
+        options.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+    }
+    connection.command(Mail::new(envelope.from().cloned(), options)).await?;
+    for to in envelope.to() {
+        connection.command(Rcpt::new(to.clone(), Vec::new())).await?;
+    }
+    connection.command(Data).await?;
+    *stage = Stage::Sent;
+    connection.message(message).await?;
+    Ok(())
 }
 
-/// What an attempt failed with, in one line that names nobody: a server's answer often repeats the address.
+fn no_answer(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs())
+}
+
+/// What a failure during the delivery itself means. "Authentication required" (530) is about us again.
+fn refusal(error: &SmtpError, stage: Stage) -> Failure {
+    let problem = told(error);
+    match error.status() {
+        Some(code) if error.is_permanent() && code.to_string() != "530" => Failure::Permanent(problem),
+        None if stage == Stage::Sent => Failure::Doubtful(problem),
+        _ => Failure::Temporary(problem),
+    }
+}
+
+/// What an attempt failed with, in one line that names nobody: a server's answer often repeats the address, also one that is none.
 fn told(error: &SmtpError) -> String {
     match error.status() {
         Some(code) => format!("the server answered {code}"),
+        None if error.is_response() => "the server hung up, or what it answered is not SMTP".to_owned(),
         None => one_line(&error.to_string(), 200),
     }
 }

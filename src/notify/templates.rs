@@ -90,12 +90,15 @@ impl Templates {
         variables: &Variables,
     ) -> Result<Wording, minijinja::Error> {
         let variables = Value::from(Serde(variables));
-        let part = |part: &str| self.render(locale, &format!("{kind}.{part}"), variables.clone());
-        // Few kinds have a text of their own for phones.
-        let text = match to_phone.then(|| part("sms")).transpose()?.flatten() {
-            Some(text) => text,
-            None => part("txt")?.unwrap_or_default(),
+        let part = |part: &str| self.render(locale, &[format!("{kind}.{part}")], variables.clone());
+        // Few kinds have a text of their own for phones. The language comes first: a long text that somebody reads is better than a
+        // short one that they do not.
+        let text = if to_phone {
+            self.render(locale, &[format!("{kind}.sms"), format!("{kind}.txt")], variables.clone())?
+        } else {
+            part("txt")?
         };
+        let text = text.unwrap_or_default();
         let subject = one_line(&part("subject")?.unwrap_or_default(), MAX_SUBJECT);
         let html = if to_phone {
             String::new()
@@ -103,21 +106,23 @@ impl Templates {
             let content = Value::from_safe_string(part("html")?.unwrap_or_default());
             let lang = self.language(locale, kind);
             let page = context! { content, subject => subject.clone(), lang, ..variables.clone() };
-            self.render(locale, LAYOUT, page)?.unwrap_or_default()
+            self.render(locale, &[LAYOUT.to_owned()], page)?.unwrap_or_default()
         };
         Ok(Wording { subject, text, html })
     }
 
-    /// By the first template there is of this name.
+    /// By the first template there is of these names, in the first language that has one.
     fn render(
         &self,
         locale: Option<&Locale>,
-        name: &str,
+        names: &[String],
         variables: Value,
     ) -> Result<Option<String>, minijinja::Error> {
         for tag in self.languages(locale) {
-            if let Ok(template) = self.environment.get_template(&format!("{tag}/{name}")) {
-                return template.render(variables).map(Some);
+            for name in names {
+                if let Ok(template) = self.environment.get_template(&format!("{tag}/{name}")) {
+                    return template.render(variables).map(Some);
+                }
             }
         }
         Ok(None)
@@ -138,7 +143,7 @@ impl Templates {
     fn try_out(&self, name: &str) -> Result<(), minijinja::Error> {
         let template = self.environment.get_template(name)?;
         let file = name.rsplit('/').next().unwrap_or(name);
-        for (kind, variables) in samples() {
+        for (kind, variables) in trials() {
             if file == LAYOUT {
                 let content = Value::from_safe_string(String::new());
                 let more = context! { content, subject => "", lang => LAST_RESORT };
@@ -211,6 +216,18 @@ fn broken(path: &Path, error: &minijinja::Error) -> NotifyError {
     let line = error.line().map_or_else(String::new, |line| format!(", line {line}"));
     let detail = error.detail().map_or_else(String::new, |detail| format!(": {detail}"));
     NotifyError::Template { place: format!("{}{line}", path.display()), problem: format!("{}{detail}", error.kind()) }
+}
+
+/// Every kind of message as it is with a link, and, where one can have a link, as it is without.
+fn trials() -> Vec<(&'static str, Variables)> {
+    let mut trials = samples();
+    let without =
+        samples().into_iter().filter(|(_, variables)| variables.link.is_some()).map(|(kind, mut variables)| {
+            variables.link = Some(String::new());
+            (kind, variables)
+        });
+    trials.extend(without);
+    trials
 }
 
 /// Every kind of message, with variables that stand for any.

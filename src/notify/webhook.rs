@@ -106,9 +106,18 @@ impl Webhook {
     }
 }
 
-/// What an answer means: what we did wrong once, we will do wrong again.
+/// What an answer means. What is wrong with a message will be wrong again; what says that the service is not set up rightly, or not
+/// there, is for the operator to mend, and the message can wait.
 fn judge(status: StatusCode) -> Result<(), Failure> {
-    let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    let again = [
+        StatusCode::UNAUTHORIZED,
+        StatusCode::FORBIDDEN,
+        StatusCode::NOT_FOUND,
+        StatusCode::METHOD_NOT_ALLOWED,
+        StatusCode::REQUEST_TIMEOUT,
+        StatusCode::TOO_EARLY,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
     let answered = format!("the web service answered {}", status.as_u16());
     match status {
         status if status.is_success() => Ok(()),
@@ -152,15 +161,16 @@ mod tests {
     #[test]
     fn only_a_refusal_of_the_message_itself_is_final() {
         for (status, expected) in
-            [(200, "ok"), (202, "ok"), (204, "ok"), (400, "final"), (401, "final"), (410, "final")]
+            [(200, "ok"), (202, "ok"), (204, "ok"), (400, "final"), (410, "final"), (413, "final")]
                 .into_iter()
+                .chain([(401, "again"), (403, "again"), (404, "again"), (405, "again")])
                 .chain([(422, "final"), (408, "again"), (425, "again"), (429, "again"), (302, "again"), (500, "again")])
                 .chain([(503, "again")])
         {
             let judged = match judge(StatusCode::from_u16(status).unwrap()) {
                 Ok(()) => "ok",
                 Err(Failure::Permanent(_)) => "final",
-                Err(Failure::Temporary(_)) => "again",
+                Err(Failure::Temporary(_) | Failure::Doubtful(_)) => "again",
             };
             assert_eq!(judged, expected, "{status}");
         }

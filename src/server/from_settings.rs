@@ -6,6 +6,9 @@ use std::{
     thread,
 };
 
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+
 use super::StartError;
 use crate::{
     breached::Filter,
@@ -17,6 +20,7 @@ use crate::{
         signing_key::RotationPolicy,
         throttle::{Rate, Steps, ThrottleLimits},
     },
+    notify::LOG_TARGET,
     service::{PasswordRules, Policy, RuleOptions},
     state::{
         HotState,
@@ -165,10 +169,40 @@ pub(super) fn logged_codes(settings: &Settings) -> Option<String> {
         .then(|| format!("{key} is log: messages are not sent, and whoever reads this log can use the codes in them"))
 }
 
+/// What to tell an operator whose messages end in the log, and whose log does not show them: then they end nowhere.
+pub(super) fn hidden_codes(settings: &Settings) -> Option<String> {
+    let Settings { notify, log, .. } = settings;
+    let logged = [("notify.email", notify.email), ("notify.sms", notify.sms)];
+    let (key, _) = logged.into_iter().find(|(_, channel)| *channel == Channel::Log)?;
+    // A filter by spans or fields, which this cannot read, may show them.
+    let shown = log.filter.parse::<Targets>().ok()?.would_enable(LOG_TARGET, &Level::INFO);
+    (!shown).then(|| {
+        let filter = &log.filter;
+        format!("{key} is log, but log.filter={filter} hides what is sent there: add {LOG_TARGET}=info to it")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Sources, load};
+
+    #[test]
+    fn messages_that_the_log_would_not_show_are_warned_of() {
+        let warning = |more: &[&str]| {
+            let sets = more.iter().map(|&set| set.to_owned()).collect();
+            let sources = Sources { file: None, env: Vec::new(), sets, data_dir: Some("d".to_owned()) };
+            hidden_codes(&load(sources).unwrap())
+        };
+        for shown in ["info", "debug", "warn,vouchsafe=info", "error,vouchsafe::notify::log=info"] {
+            assert_eq!(warning(&[&format!("log.filter={shown}")]), None, "{shown}");
+        }
+        for hidden in ["warn", "error,tower=info", "info,vouchsafe=warn"] {
+            let warned = warning(&[&format!("log.filter={hidden}")]).unwrap();
+            assert!(warned.starts_with("notify.email is log") && warned.contains(hidden), "{warned}");
+        }
+        assert_eq!(warning(&["log.filter=warn", "notify.email=off", "notify.sms=off"]), None);
+    }
 
     #[test]
     fn codes_in_the_log_of_a_shared_service_are_warned_of() {

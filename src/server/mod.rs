@@ -32,7 +32,7 @@ pub use clock::DatabaseClock;
 pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;
 pub use from_settings::password_rules;
-use from_settings::{cheap_passwords, hot_state, location, logged_codes, options, policy, pool_config};
+use from_settings::{cheap_passwords, hidden_codes, hot_state, location, logged_codes, options, policy, pool_config};
 
 /// Where the time and the random bytes of a node come from.
 #[derive(Clone)]
@@ -111,7 +111,7 @@ impl Node {
     pub async fn prepare(settings: Settings, ambient: Ambient) -> Result<Self, StartError> {
         let tls = Ports::load(&settings)?;
         let notifier = Notifier::new(&settings.notify, &settings.issuer)?;
-        if let Some(warning) = logged_codes(&settings) {
+        for warning in [logged_codes(&settings), hidden_codes(&settings)].into_iter().flatten() {
             tracing::warn!("{warning}");
         }
         let rules = password_rules(&settings)?;

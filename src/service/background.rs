@@ -11,7 +11,7 @@ use super::{
     imports::IMPORT_RETENTION,
     users::REQUEST_RETENTION,
 };
-use crate::domain::audit::Actor;
+use crate::{domain::audit::Actor, store::StoreError};
 
 /// How often the feed is read without being asked.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
@@ -185,31 +185,26 @@ impl Service {
             ticks.tick().await;
             self.feed.forget_expired(self.policy.database_grace);
             let forgotten = self.clock.now().minus(SESSION_RETENTION);
-            let purged = async {
-                let entries = self.store.purge_feed().await?;
-                let keys = self.store.purge_keys().await?;
-                let sessions = self.store.purge_sessions(forgotten).await?;
-                let requests = self.store.purge_create_requests(self.clock.now().minus(REQUEST_RETENTION)).await?;
-                let secrets = self.store.purge_service_accounts().await?;
-                let imports = self.store.purge_imports(self.clock.now().minus(IMPORT_RETENTION)).await?;
-                let challenges = self.store.purge_challenges(self.clock.now()).await?;
-                tracing::debug!(challenges, "challenges forgotten");
-                let people = self.store.purge_people().await?;
-                tracing::debug!(people, "expired registrations, changes and codes deleted");
-                let messages = self.purge_messages().await?;
-                tracing::debug!(messages, "dead messages deleted");
-                Ok::<_, crate::store::StoreError>((entries, keys, sessions, requests, secrets, imports))
-            };
-            match purged.await {
-                Ok((entries, keys, sessions, requests, secrets, imports)) => {
-                    tracing::debug!(entries, keys, sessions, requests, secrets, imports, "expired rows deleted");
-                }
-                Err(error) => tracing::warn!(%error, "expired rows not deleted this time"),
-            }
-            match self.store.purge_throttles().await {
-                Ok(counters) => tracing::debug!(counters, "counters that are over deleted"),
-                Err(error) => tracing::warn!(%error, "counters that are over not deleted this time"),
-            }
+            // Each by itself: one that fails keeps no other from its work.
+            let now = self.clock.now();
+            note_purge("entries of the feed", self.store.purge_feed().await);
+            note_purge("keys", self.store.purge_keys().await);
+            note_purge("sessions", self.store.purge_sessions(forgotten).await);
+            note_purge("requests to create", self.store.purge_create_requests(now.minus(REQUEST_RETENTION)).await);
+            note_purge("secrets of service accounts", self.store.purge_service_accounts().await);
+            note_purge("imports", self.store.purge_imports(now.minus(IMPORT_RETENTION)).await);
+            note_purge("challenges", self.store.purge_challenges(now).await);
+            note_purge("registrations, changes and codes", self.store.purge_people().await);
+            note_purge("messages", self.purge_messages().await);
+            note_purge("counters", self.store.purge_throttles().await);
         }
+    }
+}
+
+/// What became of a purge.
+fn note_purge(rows: &'static str, purged: Result<impl std::fmt::Debug, StoreError>) {
+    match purged {
+        Ok(number) => tracing::debug!(rows, ?number, "what has expired is deleted"),
+        Err(error) => tracing::warn!(%error, rows, "what has expired is not deleted this time"),
     }
 }

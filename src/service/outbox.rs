@@ -33,17 +33,23 @@ const _: () = assert!(DELIVERY_LIMIT.as_secs() + BOOKKEEPING.as_secs() + RECORD_
 /// How often, and after which pause, it is tried to record what became of a message.
 const RECORD_TRIES: u32 = 4;
 const RECORD_PAUSE: Duration = Duration::from_secs(2);
+/// From this attempt on a message that may have arrived is not sent again: a mail server that never answers in time would deliver it
+/// each half hour for two days.
+const DOUBTFUL_TRIES: i64 = 3;
 /// How long messages that were given up are kept for the operator.
 const DEAD_RETENTION: Duration = Duration::from_hours(30 * 24);
 /// Up to which number the messages that are due are counted.
 const COUNTED: u32 = 1_000;
 
 impl MessageChannel {
-    /// The words in the database. A message to nobody takes the way of e-mail, and ends before it.
-    const fn words(self) -> &'static [&'static str] {
-        match self {
-            Self::Email => &["email", "none"],
-            Self::Sms => &["sms"],
+    /// The words in the database of what a node takes that sends by this channel, or does not: then what is there is for others that
+    /// do, as in a change of settings from node to node. A message to nobody takes the way of e-mail, and ends before it.
+    const fn words(self, is_on: bool) -> &'static [&'static str] {
+        match (self, is_on) {
+            (Self::Email, true) => &["email", "none"],
+            (Self::Email, false) => &["none"],
+            (Self::Sms, true) => &["sms"],
+            (Self::Sms, false) => &[],
         }
     }
 }
@@ -57,8 +63,19 @@ impl Service {
         self.send(MessageChannel::Sms).await;
     }
 
+    fn words(&self, channel: MessageChannel) -> &'static [&'static str] {
+        channel.words(match channel {
+            MessageChannel::Email => self.policy.sends_email,
+            MessageChannel::Sms => self.policy.sends_sms,
+        })
+    }
+
     /// Sends what comes, for ever. A provider that hangs takes up the slots of its own channel and nothing else.
     async fn send(self: Arc<Self>, channel: MessageChannel) {
+        let words = self.words(channel);
+        if words.is_empty() {
+            return;
+        }
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         let mut enqueued = self.feed.observer().enqueuings();
         let mut ticks = interval(INTERVAL);
@@ -84,7 +101,7 @@ impl Service {
     /// Takes messages, as many as there are slots, until none is due. To look costs a read; only what is there is taken by a write.
     async fn send_due(self: &Arc<Self>, channel: MessageChannel, slots: &Arc<Semaphore>) -> Result<(), StoreError> {
         loop {
-            let due = self.store.due_messages(channel.words(), COUNTED).await?;
+            let due = self.store.due_messages(self.words(channel), COUNTED).await?;
             self.metrics.messages_due(channel, due);
             if due == 0 {
                 return Ok(());
@@ -114,7 +131,7 @@ impl Service {
         let claim = Claim {
             lease,
             until: self.clock.now().plus(LEASE),
-            channels: channel.words(),
+            channels: self.words(channel),
             limit: u32::try_from(free.len()).unwrap_or(1),
         };
         let taken = self.store.claim_messages(claim).await?;
@@ -129,8 +146,8 @@ impl Service {
     async fn deliver(&self, channel: MessageChannel, due: DueMessage, lease: Uuid, slot: OwnedSemaphorePermit) {
         let outcome = match self.open_message(due.id, &due.sealed) {
             Ok(message) => self.notifier.deliver(due.id, &message, due.expire_time, self.clock.now()).await,
-            // Of another master key, perhaps: the operator may still have it.
-            Err(problem) => Err(Failure::Permanent(format!("it cannot be opened: {problem}"))),
+            // Of another master key, perhaps, or of a newer version: there may be a node that knows it.
+            Err(problem) => Err(Failure::Temporary(format!("it cannot be opened: {problem}"))),
         };
         let is_nobody_s = due.channel == "none";
         let counted = self.record(&due, lease, outcome).await;
@@ -150,7 +167,12 @@ impl Service {
         };
         let (counted, due_time, error) = match outcome {
             Ok(()) => (MessageOutcome::Sent, None, String::new()),
-            Err(Failure::Temporary(error)) => match again(&error) {
+            Err(Failure::Doubtful(error)) if *attempts >= DOUBTFUL_TRIES => {
+                let error =
+                    format!("{error} after the whole message was sent: it may have arrived, also more than once");
+                (MessageOutcome::Dead, None, error)
+            }
+            Err(Failure::Temporary(error) | Failure::Doubtful(error)) => match again(&error) {
                 Some(due_time) => (MessageOutcome::Postponed, Some(due_time), error),
                 None => (MessageOutcome::Dead, None, error),
             },

@@ -1,7 +1,8 @@
 """A mail server that takes messages and shows each as a line of JSON.
 
 The first line says on which port of this machine it listens. Who is called refused@... is refused for good; who is called
-later@... is refused for now.
+later@... is refused for now. What is sent to slow@... is thought about for longer than a connection may take; to vanish@... it is taken, and
+the server hangs up instead of saying so.
 """
 
 import argparse
@@ -43,6 +44,10 @@ class Handler:
                 "ascii": envelope.content.isascii(),
             }
         )
+        if any(address.startswith("slow@") for address in envelope.rcpt_tos):
+            await asyncio.sleep(12)
+        if any(address.startswith("vanish@") for address in envelope.rcpt_tos):
+            server.transport.abort()
         return "250 OK"
 
 

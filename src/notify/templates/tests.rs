@@ -121,6 +121,26 @@ fn a_broken_template_is_named_with_its_line() {
     assert!(problem(&[("en/layout.html", "{{ contents }}")]).contains("layout.html, line 1"));
 }
 
+/// Where no link is set there is none, which is when a template must do without.
+#[test]
+fn a_template_is_tried_out_without_a_link_too() {
+    let error = problem(&[("en/verify_email.txt", "{% if link %}{{ link }}{% else %}\n{{ cod }}{% endif %}")]);
+    assert!(error.contains("verify_email.txt, line 2: undefined value"), "{error}");
+    let error = problem(&[("en/verify_email.txt", "{% if link %}\n{{ lin }}{% else %}{{ code }}{% endif %}")]);
+    assert!(error.contains("verify_email.txt, line 2: undefined value"), "{error}");
+}
+
+#[test]
+fn a_phone_gets_its_own_language_before_a_text_for_phones() {
+    let folder =
+        folder(&[("fr/login_code.txt", "Votre code : {{ code }}"), ("fr/verify_phone.sms", "{{ code }}, svp")]);
+    let templates = Templates::load(Some(folder.path()), &locale("en")).unwrap();
+    let text = |kind: &str, tag: &str| templates.word(kind, Some(&locale(tag)), true, &variables(kind)).unwrap().text;
+    assert_eq!(text("login_code", "fr"), "Votre code : 12345678");
+    assert_eq!(text("verify_phone", "fr-CA"), "12345678, svp");
+    assert!(text("login_code", "es").contains("is your code"));
+}
+
 #[test]
 fn what_is_no_template_is_refused() {
     assert!(problem(&[("en/verify-email.txt", "x")]).contains("verify-email.txt"));

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc::{SyncSender, TrySendError, sync_channel},
     thread,
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The thread. It ends when this is dropped.
+/// The thread. It ends when this is dropped, and not before: a job that panics is answered with an error, and the next one is done.
 pub(super) struct Aside {
     jobs: SyncSender<Job>,
 }
@@ -43,8 +44,12 @@ impl Aside {
         let (answer, answered) = oneshot::channel();
         let job = move || {
             if !answer.is_closed() {
+                // What `work` left behind in pieces is dropped with it: it has nothing that outlives it but what it only reads.
+                let done = catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+                    tracing::error!("judging a password panicked");
+                });
                 // Whoever has gone meanwhile needs no answer.
-                let _ = answer.send(work());
+                let _ = answer.send(done);
             }
         };
         self.jobs.try_send(Box::new(job)).map_err(|error| match error {
@@ -52,8 +57,8 @@ impl Aside {
             TrySendError::Disconnected(_) => ServiceError::internal("the thread of the password rules is gone"),
         })?;
         match timeout_at(deadline.into(), answered).await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(_)) => Err(ServiceError::internal("a password could not be judged")),
+            Ok(Ok(Ok(done))) => Ok(done),
+            Ok(Ok(Err(())) | Err(_)) => Err(ServiceError::internal("a password could not be judged")),
             Err(_) => Err(ServiceError::Overloaded { retry_after: RETRY_AFTER }),
         }
     }
@@ -101,9 +106,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_error_and_the_thread_is_gone() {
+    async fn a_panic_is_an_error_and_the_thread_goes_on() {
         let aside = Aside::start().unwrap();
         let caught = aside.run(later(), || panic!("on purpose")).await;
         assert!(matches!(caught, Err::<(), _>(ServiceError::Internal { .. })));
+        assert_eq!(aside.run(later(), || 7).await.unwrap(), 7);
     }
 }

@@ -92,7 +92,8 @@ pub trait OutboxStore: Send + Sync + 'static {
     /// How many messages of these channels are due and of use, counted up to `limit`.
     async fn due_messages(&self, channels: &'static [&'static str], limit: u32) -> Result<u32, StoreError>;
 
-    /// Takes messages that are due and of use, those that have been due for longest first. Of any number of workers each message
+    /// Takes messages that are due and of use, those that were never tried first, and then those that have
+    /// been due for longest. Of any number of workers each message
     /// has one, until its lease ends.
     async fn claim_messages(&self, claim: Claim) -> Result<Vec<DueMessage>, StoreError>;
 

@@ -13,6 +13,9 @@ use crate::{
     },
 };
 
+/// Rows deleted in one transaction, so that nobody waits long for SQLite's write lock.
+const BATCH: i64 = 500;
+
 type DueRow = (Uuid, String, Vec<u8>, Timestamp, Timestamp, i64);
 type DeadRow = (Uuid, String, Vec<u8>, Timestamp, Timestamp, Timestamp, i64, Option<String>);
 
@@ -170,24 +173,18 @@ impl OutboxStore for Database {
     }
 
     async fn purge_messages(&self, dead_before: Timestamp) -> Result<PurgedMessages, StoreError> {
-        self.transaction("purge_messages", dead_before, |tx, dead_before| {
-            Box::pin(async move {
-                let now = tx.now();
-                let expired: Vec<(String,)> = sqlx::query_as(
-                    "DELETE FROM outbox WHERE dead_time IS NULL AND expire_time <= $1 RETURNING channel",
-                )
-                .bind(now)
-                .fetch_all(tx.conn())
-                .await?;
-                let dead = sqlx::query("DELETE FROM outbox WHERE dead_time < $1")
-                    .bind(*dead_before)
-                    .execute(tx.conn())
-                    .await?;
-                let expired = expired.into_iter().map(|(channel,)| channel).collect();
-                Ok(PurgedMessages { expired, dead: dead.rows_affected() })
-            })
-        })
-        .await
+        let mut all = PurgedMessages::default();
+        loop {
+            let batch = self.transaction("purge_messages", dead_before, |tx, dead_before| {
+                Box::pin(tx.purge_messages(*dead_before))
+            });
+            let batch = batch.await?;
+            if batch == PurgedMessages::default() {
+                return Ok(all);
+            }
+            all.expired.extend(batch.expired);
+            all.dead += batch.dead;
+        }
     }
 }
 
@@ -211,6 +208,28 @@ impl Tx {
         Ok(())
     }
 
+    /// Deletes a few.
+    async fn purge_messages(&mut self, dead_before: Timestamp) -> Result<PurgedMessages, StoreError> {
+        let now = self.now();
+        let expired: Vec<(String,)> = sqlx::query_as(
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE dead_time IS NULL AND expire_time <= $1 LIMIT $2) \
+             AND dead_time IS NULL RETURNING channel",
+        )
+        .bind(now)
+        .bind(BATCH)
+        .fetch_all(self.conn())
+        .await?;
+        let dead = sqlx::query(
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE dead_time < $1 LIMIT $2) AND dead_time < $1",
+        )
+        .bind(dead_before)
+        .bind(BATCH)
+        .execute(self.conn())
+        .await?;
+        let expired = expired.into_iter().map(|(channel,)| channel).collect();
+        Ok(PurgedMessages { expired, dead: dead.rows_affected() })
+    }
+
     async fn take(&mut self, claim: &Claim) -> Result<Vec<DueMessage>, StoreError> {
         let now = self.now();
         let mut rows: Vec<DueRow> = sqlx::query_as::<Db, DueRow>(concat!(
@@ -220,7 +239,8 @@ impl Tx {
                 concat!(
                     "SELECT id FROM outbox WHERE dead_time IS NULL AND due_time <= $3 AND expire_time > $3 AND ",
                     is_among!("channel", "$4"),
-                    " ORDER BY due_time LIMIT $5"
+                    // What was never tried comes before what failed: after an outage nobody waits for a code behind old ones.
+                    " ORDER BY CASE WHEN attempts = 0 THEN 0 ELSE 1 END, due_time LIMIT $5"
                 )
             ),
             " RETURNING id, channel, message_sealed, create_time, expire_time, attempts"

@@ -8,7 +8,7 @@ use sqlx::types::Json;
 use super::{Database, Tx};
 use crate::{
     domain::{
-        throttle::{HARDLY_QUIET, QUIET, Rate, Spent, Steps},
+        throttle::{HARDLY_QUIET, LONGEST_WAIT, QUIET, Rate, Spent, Steps},
         time::Timestamp,
     },
     store::{
@@ -21,6 +21,20 @@ use crate::{
 const TRIES: u32 = 3;
 /// Rows deleted in one transaction, so that nobody waits long for SQLite's write lock.
 const BATCH: i64 = 500;
+
+/// No budget may be spent for longer ahead.
+const FURTHEST_BUDGET: Duration = Duration::from_hours(1);
+
+/// What became of the wish to spend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// It is spent.
+    Spent,
+    /// There is no room for it.
+    None,
+    /// There is none, by a moment that a wrong clock wrote. It is set right, if this transaction commits.
+    Corrected,
+}
 
 /// The wait that goes with a row's failures, by the list `$3`; NULL beyond its end, where `$5` holds.
 macro_rules! listed_wait {
@@ -92,7 +106,13 @@ impl ThrottleStore for Database {
     }
 
     async fn spend_message(&self, budgets: MessageBudgets) -> Result<Spending, StoreError> {
-        self.transaction("spend_message", budgets, |tx, budgets| Box::pin(tx.spend_message(budgets))).await
+        let spent = self.transaction("spend_message", budgets, |tx, budgets| Box::pin(tx.spend_message(budgets)));
+        let (spending, to_correct) = spent.await?;
+        if to_correct {
+            // By itself, because what a refusal had written is undone. Until it is written down the wait would begin anew each time.
+            self.transaction("correct_budgets", budgets, |tx, budgets| Box::pin(tx.correct_budgets(budgets))).await?;
+        }
+        Ok(spending)
     }
 
     async fn purge_throttles(&self) -> Result<u64, StoreError> {
@@ -169,34 +189,59 @@ impl Tx {
         Ok(())
     }
 
-    /// See the port. Everybody's comes last, because everybody waits for its row.
-    async fn spend_message(&mut self, budgets: &MessageBudgets) -> Result<Spending, StoreError> {
+    /// See the port. Everybody's comes last, because everybody waits for its row. With it, whether the budgets are to be corrected.
+    async fn spend_message(&mut self, budgets: &MessageBudgets) -> Result<(Spending, bool), StoreError> {
         let MessageBudgets { asked_for, recipient, each, overall, all } = budgets;
         let now = self.now();
-        if !self.spend(asked_for, *each, now).await? {
-            return self.wait_for_budget(asked_for, *each, now).await;
+        let room = self.spend(asked_for, *each, now).await?;
+        if room != Room::Spent {
+            return Ok((self.wait_for_budget(asked_for, *each, now).await?, room == Room::Corrected));
         }
-        let may_receive = self.spend(recipient, *each, now).await?;
-        if !self.spend(overall, *all, now).await? {
-            return self.wait_for_budget(overall, *all, now).await;
+        let may_receive = self.spend(recipient, *each, now).await? == Room::Spent;
+        let room = self.spend(overall, *all, now).await?;
+        if room != Room::Spent {
+            return Ok((self.wait_for_budget(overall, *all, now).await?, room == Room::Corrected));
         }
-        Ok(if may_receive { Spending::Spent } else { Spending::RecipientSpent })
+        Ok((if may_receive { Spending::Spent } else { Spending::RecipientSpent }, false))
     }
 
-    /// Spends one of a rate; `false` if there is no room for it.
-    async fn spend(&mut self, key: &ThrottleKey, rate: Rate, now: Timestamp) -> Result<bool, StoreError> {
-        let spent = sqlx::query(
+    /// Spends one of a rate, if there is room for it. The rule for what a clock spent that was ahead is that of the domain; a
+    /// microsecond more tells it from what is spent to the last.
+    async fn spend(&mut self, key: &ThrottleKey, rate: Rate, now: Timestamp) -> Result<Room, StoreError> {
+        let written: Option<(Timestamp,)> = sqlx::query_as(
             "INSERT INTO budgets (key_hash, spent_until) VALUES ($1, $2 + $3) ON CONFLICT (key_hash) DO UPDATE \
-             SET spent_until = CASE WHEN budgets.spent_until > $2 THEN budgets.spent_until ELSE $2 END + $3 \
-             WHERE budgets.spent_until + $3 <= $2 + $4",
+             SET spent_until = CASE WHEN budgets.spent_until > $5 THEN $2 + $4 + 1 \
+             WHEN budgets.spent_until > $2 THEN budgets.spent_until + $3 ELSE $2 + $3 END \
+             WHERE budgets.spent_until > $5 OR budgets.spent_until + $3 <= $2 + $4 RETURNING spent_until",
         )
         .bind(&key[..])
         .bind(now)
         .bind(rate.each())
         .bind(rate.ahead())
-        .execute(self.conn())
+        .bind(rate.furthest(now))
+        .fetch_optional(self.conn())
         .await?;
-        Ok(spent.rows_affected() == 1)
+        Ok(match written {
+            Some((until,)) if until.as_micros() <= now.as_micros() + rate.ahead() => Room::Spent,
+            Some(_) => Room::Corrected,
+            None => Room::None,
+        })
+    }
+
+    /// What is spent for longer ahead than can be is spent to the last.
+    async fn correct_budgets(&mut self, budgets: &MessageBudgets) -> Result<(), StoreError> {
+        let MessageBudgets { asked_for, recipient, each, overall, all } = budgets;
+        let now = self.now();
+        for (key, rate) in [(asked_for, each), (recipient, each), (overall, all)] {
+            sqlx::query("UPDATE budgets SET spent_until = $2 + $3 WHERE key_hash = $1 AND spent_until > $4")
+                .bind(&key[..])
+                .bind(now)
+                .bind(rate.ahead())
+                .bind(rate.furthest(now))
+                .execute(self.conn())
+                .await?;
+        }
+        Ok(())
     }
 
     async fn wait_for_budget(&mut self, key: &ThrottleKey, rate: Rate, now: Timestamp) -> Result<Spending, StoreError> {
@@ -212,9 +257,10 @@ impl Tx {
     async fn correct_throttles(&mut self) -> Result<(), StoreError> {
         let now = self.now();
         sqlx::query("UPDATE throttles SET time = $1 WHERE time > $1").bind(now).execute(self.conn()).await?;
-        // No budget is spent for longer than an hour ahead.
-        sqlx::query("UPDATE budgets SET spent_until = $1 WHERE spent_until > $1")
-            .bind(now.plus(Duration::from_hours(1)))
+        // As when they are spent; here the rate is not known, so it is that of the longest.
+        sqlx::query("UPDATE budgets SET spent_until = $1 WHERE spent_until > $2")
+            .bind(now.plus(FURTHEST_BUDGET))
+            .bind(now.plus(FURTHEST_BUDGET + LONGEST_WAIT))
             .execute(self.conn())
             .await?;
         Ok(())

@@ -135,6 +135,8 @@ suite! {
         of_workers_at_once_each_message_has_one
         a_message_is_its_taker_s_until_the_lease_ends
         a_message_that_was_put_off_comes_when_it_is_due
+        what_was_never_tried_comes_before_what_failed
+        any_number_of_expired_messages_is_deleted
         only_what_is_of_use_and_of_its_channel_is_taken
         a_message_that_was_given_up_is_kept_tried_again_or_dropped
     }

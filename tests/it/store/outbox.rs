@@ -103,6 +103,32 @@ pub(super) async fn a_message_that_was_put_off_comes_when_it_is_due(world: Arc<W
     assert_eq!(world.claim(3, 1).await.remove(0).id, later);
 }
 
+pub(super) async fn what_was_never_tried_comes_before_what_failed(world: Arc<World>) {
+    let (old, lease) = (world.mail().await, Uuid::from_u128(1));
+    world.claim(1, 1).await;
+    assert!(
+        world.store.postpone_message(old, lease, world.clock.now(), "the server answered 451".into()).await.unwrap()
+    );
+    world.wait(Duration::from_secs(30));
+    let first = world.mail().await;
+    world.wait(Duration::from_secs(1));
+    let second = world.mail().await;
+    let mut taken = Vec::new();
+    for lease in 2..=4 {
+        taken.extend(world.claim(lease, 1).await.iter().map(|message| message.id));
+    }
+    assert_eq!(taken, [first, second, old]);
+}
+
+pub(super) async fn any_number_of_expired_messages_is_deleted(world: Arc<World>) {
+    let messages = (0..1_100).map(|_| world.message("email", Duration::from_secs(1))).collect();
+    world.store.enqueue(messages).await.unwrap();
+    let left = world.mail().await;
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.store.purge_messages(world.clock.now()).await.unwrap().expired.len(), 1_100);
+    assert_eq!(world.claim(1, 8).await.remove(0).id, left);
+}
+
 pub(super) async fn only_what_is_of_use_and_of_its_channel_is_taken(world: Arc<World>) {
     let (mail, nobody, text) = (world.message("email", HOUR), world.message("none", HOUR), world.message("sms", HOUR));
     let (short, text_id) = (world.message("email", Duration::from_secs(10)), text.id);

@@ -144,13 +144,33 @@ pub(super) async fn a_clock_set_back_gives_no_attempt_and_no_wait_of_years(w: Ar
     assert_eq!(w.try_once().await, Reserved);
     assert_eq!((w.try_once().await, w.failures().await), (Wait(secs(16)), 9));
 
-    let (budgets, rate) = (budgets(1, 1), Rate::per_hour(10, 5));
-    w.wait(1_000 * DAY);
-    w.store.spend_message(MessageBudgets { each: rate, ..budgets }).await.unwrap();
+    // So are budgets, each at once and without a purge: what lies in years counts as all that can be spent ahead.
+    for ahead in [1_000 * DAY, Duration::from_mins(40), secs(16 * 60)] {
+        w.database.execute("DELETE FROM budgets").await;
+        w.clock.set(right.plus(ahead));
+        for _ in 0..5 {
+            assert_eq!(spend(&*w.store, 1, 1).await, Spending::Spent);
+        }
+        w.clock.set(right);
+        let Spending::Wait(wait) = spend(&*w.store, 1, 1).await else { panic!("sent") };
+        assert!(wait <= Duration::from_mins(6) + Duration::from_micros(1), "{ahead:?}: {wait:?}");
+        w.wait(wait);
+        // Everybody's, of which five were spent, may be in the way a last time.
+        if let Spending::Wait(wait) = spend(&*w.store, 1, 1).await {
+            assert!(wait <= Duration::from_mins(3) + Duration::from_micros(1), "{ahead:?}: {wait:?}");
+            w.wait(wait);
+        }
+        assert_eq!(spend(&*w.store, 1, 1).await, Spending::Spent, "{ahead:?}");
+        assert!(matches!(spend(&*w.store, 1, 1).await, Spending::Wait(_)), "no credit: {ahead:?}");
+    }
+
+    // The purge leaves the same, also of those that nobody asks for any more.
+    w.clock.set(right.plus(1_000 * DAY));
+    spend(&*w.store, 9, 9).await;
     w.clock.set(right);
     w.store.purge_throttles().await.unwrap();
-    let Spending::Wait(wait) = w.store.spend_message(budgets).await.unwrap() else { panic!("sent") };
-    assert!(wait <= Duration::from_hours(1), "{wait:?}");
+    w.wait(Duration::from_hours(1) + secs(1));
+    assert_eq!(spend(&*w.store, 9, 9).await, Spending::Spent);
 }
 
 pub(super) async fn counters_that_are_over_are_deleted_and_no_others(w: Arc<World>) {

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::{io::AsyncReadExt as _, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use uuid::Uuid;
 use vouchsafe::{
     crypto::machine_date,
@@ -34,8 +37,14 @@ on_both_databases!(
     a_server_killed_while_it_sends_loses_nothing,
     a_server_that_never_answers_holds_up_nobody,
     a_refusal_is_final_and_a_delay_is_not,
+    a_server_that_thinks_behind_the_message_gets_it_once,
+    what_may_have_arrived_is_not_sent_for_ever,
+    an_answer_that_is_none_is_not_repeated,
+    what_is_off_here_is_left_to_others,
+    what_cannot_be_opened_waits_for_who_can,
     what_is_of_no_use_any_more_is_not_sent,
     a_message_to_nobody_goes_the_way_of_all_others,
+    a_purge_that_fails_keeps_no_other_from_its_work,
 );
 
 const FROM: &str = "notify.from=Example <noreply@example.com>";
@@ -104,7 +113,7 @@ async fn by_starttls_and_a_login_or_not_at_all(backend: Backend) {
     let right = url("mailer:S3cr%40t@", server.port);
     // A wrong password, somebody else's certificate, and a server without TLS: none gets the message, which goes on waiting.
     for (url, roots, problem) in [
-        (&url("mailer:guess@", server.port), &roots, "the server answered 535"),
+        (&url("mailer:guess@", server.port), &roots, "the server answered 535 to the login in notify.smtp_url"),
         (&right, &strangers, "certificate"),
         (&url("", open.port), &roots, "STARTTLS is not supported"),
     ] {
@@ -314,6 +323,109 @@ async fn a_refusal_is_final_and_a_delay_is_not(backend: Backend) {
     node.remove().await;
 }
 
+/// The server takes longer than a connection may: it is waited for, and the message is not sent again.
+async fn a_server_that_thinks_behind_the_message_gets_it_once(backend: Backend) {
+    let server = Receiver::mail().await;
+    let node =
+        TestNode::builder(backend).await.set("notify.email=smtp").set(FROM).set(&server.plain_url()).start().await;
+    let store = store_on(&node.database, standing_clock()).await;
+    let message = mail("slow@example.com", None, &reset(), in_an_hour());
+    let id = message.id;
+    store.enqueue(vec![message]).await.unwrap();
+    server.wait_for(1).await;
+    until("it is sent, or to be sent again", async || {
+        node.database.of_message(id, "CASE WHEN lease IS NULL THEN 0 ELSE 1 END").await.as_deref() != Some("1")
+    })
+    .await;
+    assert_eq!(node.database.of_message(id, "last_error").await, None, "the server has it");
+    assert_eq!(server.received().len(), 1);
+    node.remove().await;
+}
+
+async fn what_may_have_arrived_is_not_sent_for_ever(backend: Backend) {
+    let server = Receiver::mail().await;
+    let clock = standing_clock();
+    let node = TestNode::builder(backend).await.clock(Arc::clone(&clock) as _);
+    let node = node.set("notify.email=smtp").set(FROM).set(&server.plain_url()).start().await;
+    let store = store_on(&node.database, Arc::clone(&clock) as _).await;
+    let message = mail("vanish@example.com", None, &reset(), clock.now().plus(Duration::from_hours(1)));
+    let id = message.id;
+    store.enqueue(vec![message]).await.unwrap();
+    for attempt in 1..=3 {
+        let column = "CASE WHEN lease IS NULL THEN attempts END";
+        let failed = async || node.database.of_message(id, column).await == Some(attempt.to_string());
+        until("it was tried", failed).await;
+        clock.advance(Duration::from_secs(10));
+    }
+    let dead = store.dead_messages(None, 10).await.unwrap().remove(0);
+    assert!(dead.id == id && dead.last_error.contains("it may have arrived"), "{}", dead.last_error);
+    let received = server.wait_for(3).await;
+    let ids: BTreeSet<_> = received.iter().map(|mail| header(mail, "Message-ID")).collect();
+    assert_eq!((received.len(), ids.len()), (3, 1), "each time the same");
+    node.remove().await;
+}
+
+/// What a server says is its own, and often names who a message is for.
+async fn an_answer_that_is_none_is_not_repeated(backend: Backend) {
+    let strange = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("notify.smtp_url=smtp://{}?tls=none", strange.local_addr().unwrap());
+    let node = TestNode::builder(backend).await.set("notify.email=smtp").set(FROM).set(&url).start().await;
+    let store = store_on(&node.database, standing_clock()).await;
+    let message = mail("ada@example.com", None, &reset(), in_an_hour());
+    let id = message.id;
+    store.enqueue(vec![message]).await.unwrap();
+    let (mut connection, _) = strange.accept().await.unwrap();
+    connection.write_all(b"nothing for ada@example.com today\r\n").await.unwrap();
+    until("it was tried", async || node.database.of_message(id, "last_error").await.is_some_and(|e| !e.is_empty()))
+        .await;
+    let error = node.database.of_message(id, "last_error").await.unwrap();
+    assert_eq!(error, "the server hung up, or what it answered is not SMTP");
+    node.remove().await;
+}
+
+/// In a rolling change some nodes have the channel already, and some do not yet.
+async fn what_is_off_here_is_left_to_others(backend: Backend) {
+    let database = Arc::new(TestDatabase::migrated(backend).await);
+    let off = TestNode::on(Arc::clone(&database)).set("notify.email=off").set("notify.sms=off").start().await;
+    let store = store_on(&database, standing_clock()).await;
+    let code = Notice::VerifyPhone { code: "12345678".into() };
+    let (letter, text) =
+        (mail("ada@example.com", None, &reset(), in_an_hour()), sms("+4930123456", &code, in_an_hour()));
+    let (letter_id, text_id) = (letter.id, text.id);
+    store.enqueue(vec![letter, text, nobody_s(in_an_hour())]).await.unwrap();
+    // The last one put in is done: those before it have been seen, and left.
+    until("what is nobody's is done", async || database.messages().await == 2).await;
+    store.enqueue(vec![nobody_s(in_an_hour())]).await.unwrap();
+    until("what is nobody's is done", async || database.messages().await == 2).await;
+    for id in [letter_id, text_id] {
+        assert_eq!(database.of_message(id, "attempts").await.as_deref(), Some("0"));
+    }
+    let server = Receiver::mail().await;
+    let on = TestNode::on(Arc::clone(&database)).set("notify.email=smtp").set(FROM).set(&server.plain_url());
+    let on = on.set("notify.sms=log").start().await;
+    emptied(&database).await;
+    assert_eq!(server.wait_for(1).await.len(), 1);
+    off.stop().await;
+    on.remove().await;
+}
+
+async fn what_cannot_be_opened_waits_for_who_can(backend: Backend) {
+    let server = Receiver::mail().await;
+    let node =
+        TestNode::builder(backend).await.set("notify.email=smtp").set(FROM).set(&server.plain_url()).start().await;
+    let store = store_on(&node.database, standing_clock()).await;
+    let mut message = mail("ada@example.com", None, &reset(), in_an_hour());
+    let id = message.id;
+    message.sealed = vec![0; 64];
+    store.enqueue(vec![message]).await.unwrap();
+    until("it was tried", async || node.database.of_message(id, "last_error").await.is_some_and(|e| !e.is_empty()))
+        .await;
+    assert_eq!(node.database.of_message(id, "dead_time").await.as_deref(), Some(""), "it is not given up");
+    let error = node.database.of_message(id, "last_error").await.unwrap();
+    assert!(error.starts_with("it cannot be opened: "), "{error}");
+    node.remove().await;
+}
+
 async fn what_is_of_no_use_any_more_is_not_sent(backend: Backend) {
     let server = Receiver::mail().await;
     let database = Arc::new(TestDatabase::migrated(backend).await);
@@ -328,6 +440,19 @@ async fn what_is_of_no_use_any_more_is_not_sent(backend: Backend) {
     assert_eq!(database.of_message(id, "attempts").await, None);
     let received = server.wait_for(1).await;
     assert_eq!((received.len(), &received[0]["rcpt_tos"]), (1, &json!(["new@example.com"])));
+    node.remove().await;
+}
+
+async fn a_purge_that_fails_keeps_no_other_from_its_work(backend: Backend) {
+    let database = Arc::new(TestDatabase::migrated(backend).await);
+    let store = store_on(&database, standing_clock()).await;
+    store
+        .enqueue(vec![mail("old@example.com", None, &reset(), machine_date().minus(Duration::from_secs(1)))])
+        .await
+        .unwrap();
+    database.execute("ALTER TABLE create_requests RENAME TO out_of_reach").await;
+    let node = TestNode::on(Arc::clone(&database)).set("notify.email=off").start().await;
+    emptied(&database).await;
     node.remove().await;
 }
 

@@ -18,6 +18,7 @@ use crate::{
 on_both_databases!(
     a_call_can_be_checked_by_whoever_knows_the_secret,
     a_web_service_that_refuses_or_puts_off,
+    a_login_that_is_refused_is_in_the_log,
     messages_that_were_given_up_are_in_the_operator_s_hands,
 );
 
@@ -86,6 +87,21 @@ async fn a_web_service_that_refuses_or_puts_off(backend: Backend) {
     assert_eq!(tries.iter().map(|call| call["status"].as_u64().unwrap()).collect::<Vec<_>>(), [503, 503, 204]);
     assert!(tries.iter().all(|call| call["message"] == tries[0]["message"]));
     node.remove().await;
+}
+
+/// Nobody looks for the reason in the outbox: it is in the log, with what to do.
+async fn a_login_that_is_refused_is_in_the_log(backend: Backend) {
+    let server = Receiver::start("mail_server.py", &["--login", "mailer:right"]).await;
+    let place = Place::new(backend).await.set("keys.master_key", crate::support::MASTER_KEY);
+    let place = place.set("notify.email", "smtp").set("notify.from", "noreply@example.com");
+    let place = place.set("notify.smtp_url", &format!("smtp://mailer:guess@127.0.0.1:{}?tls=none", server.port));
+    let running = place.serve().await;
+    let store = store_on(&place.database, standing_clock()).await;
+    store.enqueue(vec![mail("ada@example.com", None, &Notice::AlreadyRegistered, in_an_hour())]).await.unwrap();
+    running.log.wait(|line| line.contains("WARN") && line.contains("refuses the login in notify.smtp_url")).await;
+    assert!(!running.log.so_far().join("\n").contains("guess"));
+    running.stop().await;
+    place.remove().await;
 }
 
 async fn messages_that_were_given_up_are_in_the_operator_s_hands(backend: Backend) {

@@ -173,7 +173,9 @@ impl Service {
                 secret: self.hasher.hash(Purpose::DeviceSecret, b"", new_secret.expose().as_bytes()),
             },
             limit: self.policy.session_limit,
-            news: owner.filter(|_| pending.known_device.is_none()).and_then(|owner| self.news(owner, notice())),
+            news: owner
+                .filter(|_| pending.known_device.is_none())
+                .and_then(|owner| self.budgeted_news(owner, notice())),
             key_id: self.keys.refresh_key_in_force(now)?,
         };
         Ok(Prepared { session, new_secret })

@@ -4,7 +4,7 @@ use super::{Service, network, normalised};
 use crate::{
     crypto::Purpose,
     service::{RequestContext, ServiceError, throttle::Failures},
-    store::port::{MessageBudgets, Spending, ThrottleKey},
+    store::port::{MessageBudget, MessageBudgets, Spending, ThrottleKey},
     telemetry::Throttled,
 };
 
@@ -54,6 +54,12 @@ impl Service {
             }
             Spending::Wait(retry_after) => Err(self.throttled(Throttled::Messages, retry_after)),
         }
+    }
+
+    /// What news to a recipient come out of, apart from what can be asked for.
+    pub(in crate::service) fn news_budget(&self, recipient: &str) -> MessageBudget {
+        let key = self.budget_key(b"news", &normalised(recipient));
+        MessageBudget { key, rate: self.policy.throttle.recipient }
     }
 
     fn budget_key(&self, scope: &[u8], text: &str) -> ThrottleKey {

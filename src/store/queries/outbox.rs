@@ -9,7 +9,7 @@ use crate::{
     domain::time::Timestamp,
     store::{
         StoreError,
-        port::{Claim, DeadMessage, DueMessage, NewMessage, OutboxStore, PurgedMessages},
+        port::{Claim, DeadMessage, DueMessage, MessageBudget, NewMessage, OutboxStore, PurgedMessages},
     },
 };
 
@@ -192,9 +192,15 @@ impl OutboxStore for Database {
 }
 
 impl Tx {
-    /// Puts a message into the outbox. It is sent if, and only if, this transaction commits.
+    /// Puts a message into the outbox. It is sent if, and only if, this transaction commits; not if its budget is spent.
     pub(super) async fn enqueue(&mut self, message: &NewMessage) -> Result<(), StoreError> {
         let now = self.now();
+        if let Some(MessageBudget { key, rate }) = &message.budget
+            && !self.spend(key, *rate, now).await?
+        {
+            tracing::debug!("a message is left out: its recipient has had enough of its kind");
+            return Ok(());
+        }
         sqlx::query(
             "INSERT INTO outbox (id, channel, user_id, message_sealed, create_time, expire_time, attempts, due_time) \
              VALUES ($1, $2, $3, $4, $5, $6, 0, $5)",

@@ -178,7 +178,7 @@ impl Tx {
     }
 
     /// Spends one of a rate; `false` if there is no room for it.
-    async fn spend(&mut self, key: &ThrottleKey, rate: Rate, now: Timestamp) -> Result<bool, StoreError> {
+    pub(super) async fn spend(&mut self, key: &ThrottleKey, rate: Rate, now: Timestamp) -> Result<bool, StoreError> {
         let spent = sqlx::query(
             "INSERT INTO budgets (key_hash, spent_until) VALUES ($1, $2 + $3) ON CONFLICT (key_hash) DO UPDATE \
              SET spent_until = CASE WHEN budgets.spent_until > $2 THEN budgets.spent_until ELSE $2 END + $3 \

@@ -106,7 +106,7 @@ async fn a_name_that_waits_for_somebody_is_taken(backend: Backend) {
 
 async fn a_deleted_account_leaves_nothing_but_a_farewell(backend: Backend) {
     let node = mailing(backend).await.start().await;
-    let user = node.register(ADA).await;
+    let user = node.register_verified(ADA).await;
     let verify = node.code_to(ADA).await;
     let tokens = node.login(ADA).await;
     node.ask_reset(ADA).await.unwrap();

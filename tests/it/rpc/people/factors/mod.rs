@@ -58,7 +58,7 @@ async fn code_now(secret: &str) -> String {
 
 /// Somebody signed in with a second factor, and the recovery codes that go with it.
 async fn enrolled(node: &TestNode, email: &str) -> (v1::TokenPair, Vec<String>) {
-    node.register(email).await;
+    node.register_verified(email).await;
     let tokens = node.login(email).await;
     let secret = node.totp_secret(&tokens.access_token).await;
     let codes = node.confirm_totp(&tokens.access_token, &code_now(&secret).await).await.unwrap();
@@ -82,7 +82,7 @@ async fn an_app_gets_the_secret_by_hand_or_by_either_image(backend: Backend) {
     let email = "Ada.Lovelace+phone@Example.com";
     let issuer = "Müller & Söhne/EU 100%";
     let node = TestNode::builder(backend).await.set(&format!("factors.totp_issuer={issuer}")).start().await;
-    node.register(email).await;
+    node.register_verified(email).await;
     let token = node.login(email).await.access_token;
     let mut seen = HashSet::new();
     for svg_format in [QrCodeFormat::Unspecified, QrCodeFormat::Svg] {
@@ -122,7 +122,7 @@ async fn codes_are_good_one_step_around_and_no_further(backend: Backend) {
         ("d@example.com", 1, true),
         ("e@example.com", 2, false),
     ] {
-        node.register(email).await;
+        node.register_verified(email).await;
         let token = node.login(email).await.access_token;
         let absent = told(Code::FailedPrecondition, "TOTP_NOT_ENROLLED");
         assert_eq!(refusal(node.confirm_totp(&token, "000000").await), absent, "there is nothing to confirm");
@@ -155,7 +155,7 @@ async fn codes_are_good_one_step_around_and_no_further(backend: Backend) {
 
 async fn of_many_confirmations_at_once_one_counts(backend: Backend) {
     let node = Arc::new(TestNode::start(backend).await);
-    node.register(ADA).await;
+    node.register_verified(ADA).await;
     let tokens = node.login(ADA).await;
     let secret = node.totp_secret(&tokens.access_token).await;
     let code = code_now(&secret).await;
@@ -188,7 +188,7 @@ async fn of_many_confirmations_at_once_one_counts(backend: Backend) {
 async fn an_enrolment_needs_a_sign_in_that_is_recent(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
     let node = at(backend, &clock).await.set("sessions.recent_authentication=2m").start().await;
-    node.register(ADA).await;
+    node.register_verified(ADA).await;
     let tokens = node.login(ADA).await;
     clock.advance(Duration::from_mins(2));
     node.catch_up().await;
@@ -217,7 +217,7 @@ async fn a_session_that_is_gone_enrols_nothing(backend: Backend) {
         ("b@example.com", "UPDATE users SET epoch = epoch + 1", None),
         ("c@example.com", "UPDATE users SET state = 'suspended'", Some("UPDATE users SET state = 'active'")),
     ] {
-        node.register(email).await;
+        node.register_verified(email).await;
         let token = node.login(email).await.access_token;
         let secret = node.totp_secret(&token).await;
         let code = code_now(&secret).await;
@@ -240,7 +240,7 @@ async fn a_seed_is_sealed_for_its_enrolment(backend: Backend) {
     let node = TestNode::start(backend).await;
     let mut people = Vec::new();
     for email in [ADA, "grace@example.com"] {
-        let id = node.database.id(&node.register(email).await.id.parse().unwrap());
+        let id = node.database.id(&node.register_verified(email).await.id.parse().unwrap());
         let token = node.login(email).await.access_token;
         let secret = node.totp_secret(&token).await;
         let hex =

@@ -221,7 +221,8 @@ pub trait PeopleStore: Send + Sync + 'static {
     async fn verify_email(&self, proof: EmailProof) -> Result<EmailOutcome, StoreError>;
 
     /// Uses a code to set a new password: ends all sessions, forgets devices and everything that was sent before, and takes the
-    /// address as verified. Whether the code was good; one that is not is used up and recorded.
+    /// address as verified; if it was not before, a phone number goes, too. Whether the code was good; one that is not is used up
+    /// and recorded.
     async fn reset_password(&self, reset: PasswordReset) -> Result<bool, StoreError>;
 
     /// Begins a change of address in place of one that was begun before.

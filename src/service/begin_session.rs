@@ -71,6 +71,9 @@ pub(super) struct Pending {
     scope: Scope,
     /// The key of the address that a code was mailed to.
     pub(super) mailed_to: Option<String>,
+    /// The number that a code was sent to. Not in what servers of before sealed.
+    #[serde(default)]
+    pub(super) texted_to: Option<String>,
 }
 
 impl Pending {
@@ -82,9 +85,9 @@ impl Pending {
         }
     }
 
-    /// What goes on to the second factor: the address was proved by the code before.
+    /// What goes on to the second factor: address or number was proved by the code before.
     pub(super) fn after_first_proof(&self) -> Self {
-        Self { mailed_to: None, ..self.clone() }
+        Self { mailed_to: None, texted_to: None, ..self.clone() }
     }
 
     fn device(&self) -> DeviceInfo {
@@ -131,6 +134,7 @@ impl Service {
             audience,
             scope,
             mailed_to: None,
+            texted_to: None,
         })
     }
 

@@ -80,10 +80,11 @@ impl Service {
             CodeChannel::Sms => FirstProof::SmsCode,
         };
         let mut pending = self.pending(command.wanted.clone(), account, first).await?;
-        pending.mailed_to = match &recipient {
-            Some(Recipient::Email(email)) => Some(email.key().to_owned()),
-            Some(Recipient::Sms(_) | Recipient::Nobody) | None => None,
-        };
+        match &recipient {
+            Some(Recipient::Email(email)) => pending.mailed_to = Some(email.key().to_owned()),
+            Some(Recipient::Sms(number)) => pending.texted_to = Some(number.as_str().to_owned()),
+            Some(Recipient::Nobody) | None => {}
+        }
         let (handle, code) = (self.new_handle(), mint_digits(&*self.entropy));
         let locale = user.and_then(|user| user.locale);
         // A code to nobody is one that nobody gets.

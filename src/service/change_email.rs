@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 
-use super::{Principal, RequestContext, Service, ServiceError, mailed_codes::Mailbox, sessions::own_act};
+use super::{
+    Principal, RequestContext, Service, ServiceError, mailed_codes::Mailbox, recent::caller_gone, sessions::own_act,
+};
 use crate::{
     domain::{
         audit::Act,
@@ -38,8 +40,9 @@ impl Service {
         };
         let expire_time = new.code.expire_time;
         let event = own_act(caller, Act::EmailChangeRequested, context);
-        let change = NewEmailChange { id, user, new_email, old, new, expire_time, event };
-        match self.store.begin_email_change(change).await? {
+        let session = caller.session;
+        let change = NewEmailChange { id, user, session, new_email, old, new, expire_time, event };
+        match self.store.begin_email_change(change).await.map_err(caller_gone)? {
             Change::Done => Ok(()),
             Change::Conflict => Err(ServiceError::Conflict),
         }

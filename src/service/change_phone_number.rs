@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Principal, RequestContext, Service, ServiceError, throttle::Target};
+use super::{Principal, RequestContext, Service, ServiceError, recent::caller_gone, throttle::Target};
 use crate::{
     crypto::keyed::{mint, mint_digits},
     domain::{
+        id::SessionId,
         notice::{Notice, Recipient},
         phone::PhoneNumber,
         secret::SecretString,
@@ -38,20 +39,19 @@ impl Service {
         let user = self.recently_proved(caller).await?;
         let Some(number) = number else {
             let news = self.news(&user, Notice::PhoneChanged);
-            return match self.store.remove_phone(user.id, news, context.origin.clone()).await? {
-                Change::Done => Ok(None),
-                Change::Conflict => Err(ServiceError::AccessTokenInvalid),
-            };
+            let removed = self.store.remove_phone(user.id, caller.session, news, context.origin.clone()).await;
+            return removed.map(|()| None).map_err(caller_gone);
         };
         if !self.policy.sends_sms {
             return Err(ServiceError::DeliveryUnavailable);
         }
-        self.send_to_phone(user, number, context).await.map(Some)
+        self.send_to_phone(user, caller.session, number, context).await.map(Some)
     }
 
     async fn send_to_phone(
         &self,
         user: User,
+        session: SessionId,
         number: PhoneNumber,
         context: &RequestContext,
     ) -> Result<PhoneVerification, ServiceError> {
@@ -66,8 +66,8 @@ impl Service {
         let message = self.message(Some(user.id), to, user.locale.clone(), notice, expire_time);
         let hash = self.handle_hash(&handle);
         let code = self.one_time_code_hash(&hash, &code);
-        let change = NewPhoneChange { handle: hash, user, number, code, message, expire_time };
-        match self.store.begin_phone_change(change).await? {
+        let change = NewPhoneChange { handle: hash, user, session, number, code, message, expire_time };
+        match self.store.begin_phone_change(change).await.map_err(caller_gone)? {
             Change::Done => Ok(PhoneVerification { handle, expire_time }),
             Change::Conflict => Err(ServiceError::Conflict),
         }
@@ -89,8 +89,9 @@ impl Service {
         let hash = self.handle_hash(handle);
         let code = self.one_time_code_hash(&hash, code);
         let news = self.news(&user, Notice::PhoneChanged);
-        let proof = PhoneProof { handle: hash, user: user.id, code, news, origin: context.origin.clone() };
-        match self.store.verify_phone(proof).await? {
+        let (session, origin) = (caller.session, context.origin.clone());
+        let proof = PhoneProof { handle: hash, user: user.id, session, code, news, origin };
+        match self.store.verify_phone(proof).await.map_err(caller_gone)? {
             PhoneOutcome::Changed => self.note_success(target).await,
             PhoneOutcome::WrongCode => {
                 self.note_failure(target, context).await?;

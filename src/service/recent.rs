@@ -1,7 +1,10 @@
 //! Step-up: what a stolen access token, or a laptop left open, must not suffice for.
 
 use super::{Principal, Service, ServiceError};
-use crate::domain::user::User;
+use crate::{
+    domain::user::User,
+    store::{Refused, StoreError},
+};
 
 impl Service {
     /// The caller's account, if the sign-in of the caller's session is recent and used the second factor that the account has.
@@ -13,5 +16,14 @@ impl Service {
         } else {
             Err(ServiceError::ReauthenticationRequired)
         }
+    }
+}
+
+/// What a change of the own account was refused with. The token of an account that is gone or suspended, or of a session that was
+/// ended meanwhile, is no longer accepted.
+pub(super) fn caller_gone(error: StoreError) -> ServiceError {
+    match error {
+        StoreError::Refused(Refused::NoUser | Refused::NoSession) => ServiceError::AccessTokenInvalid,
+        other => other.into(),
     }
 }

@@ -17,6 +17,16 @@ impl Service {
             Err(ServiceError::ReauthenticationRequired)
         }
     }
+
+    /// The same for what locks others out: where addresses can be verified, the own one must be, so that whoever prepared an account
+    /// under somebody else's address cannot keep it with an app or a phone.
+    pub(super) async fn recently_proved_owner(&self, caller: Principal) -> Result<User, ServiceError> {
+        let user = self.recently_proved(caller).await?;
+        if self.policy.sends_email && user.email_verified_time.is_none() {
+            return Err(ServiceError::EmailNotVerified);
+        }
+        Ok(user)
+    }
 }
 
 /// What a change of the own account was refused with. The token of an account that is gone or suspended, or of a session that was

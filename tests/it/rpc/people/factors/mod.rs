@@ -26,6 +26,7 @@ on_both_databases!(
     codes_are_good_one_step_around_and_no_further,
     of_many_confirmations_at_once_one_counts,
     an_enrolment_needs_a_sign_in_that_is_recent,
+    an_enrolment_needs_an_address_that_is_verified_where_there_is_mail,
     a_session_that_is_gone_enrols_nothing,
     a_seed_is_sealed_for_its_enrolment,
 );
@@ -205,6 +206,37 @@ async fn an_enrolment_needs_a_sign_in_that_is_recent(backend: Backend) {
     }
     let again = node.login(ADA).await.access_token;
     node.confirm_totp(&again, &code).await.unwrap();
+    node.remove().await;
+}
+
+async fn an_enrolment_needs_an_address_that_is_verified_where_there_is_mail(backend: Backend) {
+    let node = TestNode::builder(backend).await.set("notify.email=log").set("notify.sms=log").start().await;
+    let user = node.register(ADA).await;
+    let token = node.login(ADA).await.access_token;
+    let refused = told(Code::FailedPrecondition, "EMAIL_NOT_VERIFIED");
+    let phone = |number: &str| bearer(&token, v1::ChangePhoneNumberRequest { phone_number: number.into() });
+    assert_eq!(refusal(node.enroll_totp(&token, QrCodeFormat::Png).await), refused);
+    assert_eq!(refusal(node.account().await.change_phone_number(phone("+4930123456")).await), refused);
+    node.account().await.change_phone_number(phone("")).await.unwrap();
+    let id = node.database.id(&user.id.parse().unwrap());
+    let verified = async |time: &str| {
+        let sql = format!("UPDATE users SET email_verified_time = {time} WHERE id = {id}");
+        assert_eq!(node.database.execute(&sql).await, 1);
+    };
+    verified("1").await;
+    node.account().await.change_phone_number(phone("+4930123456")).await.unwrap();
+    let secret = node.totp_secret(&token).await;
+    // An administrator gave it another address meanwhile.
+    verified("NULL").await;
+    assert_eq!(refusal(node.confirm_totp(&token, &code_now(&secret).await).await), refused);
+    assert_eq!(node.factors_of(&token).await, (false, 0));
+    // Where no mail is sent, nothing can be verified.
+    let database = Arc::clone(&node.database);
+    node.stop().await;
+    let node = TestNode::on(database).set("notify.email=off").start().await;
+    let token = node.login(ADA).await.access_token;
+    let secret = node.totp_secret(&token).await;
+    node.confirm_totp(&token, &code_now(&secret).await).await.unwrap();
     node.remove().await;
 }
 

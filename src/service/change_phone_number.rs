@@ -36,8 +36,8 @@ impl Service {
         number: Option<PhoneNumber>,
         context: &RequestContext,
     ) -> Result<Option<PhoneVerification>, ServiceError> {
-        let user = self.recently_proved(caller).await?;
         let Some(number) = number else {
+            let user = self.recently_proved(caller).await?;
             let news = self.news(&user, Notice::PhoneChanged);
             let removed = self.store.remove_phone(user.id, caller.session, news, context.origin.clone()).await;
             return removed.map(|()| None).map_err(caller_gone);
@@ -45,6 +45,7 @@ impl Service {
         if !self.policy.sends_sms {
             return Err(ServiceError::DeliveryUnavailable);
         }
+        let user = self.recently_proved_owner(caller).await?;
         self.send_to_phone(user, caller.session, number, context).await.map(Some)
     }
 
@@ -55,14 +56,10 @@ impl Service {
         number: PhoneNumber,
         context: &RequestContext,
     ) -> Result<PhoneVerification, ServiceError> {
-        let sent = self.spend_message(number.as_str(), Some(number.as_str()), context).await?;
+        self.spend_own_message(number.as_str(), context).await?;
         let (handle, code) = (mint("vch_", &*self.entropy), mint_digits(&*self.entropy));
         let expire_time = self.clock.now().plus(LIFETIME);
-        let (to, notice) = if sent {
-            (Recipient::Sms(number.clone()), Notice::VerifyPhone { code: code.expose().to_owned() })
-        } else {
-            (Recipient::Nobody, Notice::Nothing)
-        };
+        let (to, notice) = (Recipient::Sms(number.clone()), Notice::VerifyPhone { code: code.expose().to_owned() });
         let message = self.message(Some(user.id), to, user.locale.clone(), notice, expire_time);
         let hash = self.handle_hash(&handle);
         let code = self.one_time_code_hash(&hash, &code);

@@ -1,5 +1,7 @@
 //! Budgets of messages: nobody's mailbox is flooded in our name, and nobody runs up our bill.
 
+use std::time::Duration;
+
 use super::{Service, network, normalised};
 use crate::{
     crypto::Purpose,
@@ -54,6 +56,23 @@ impl Service {
             }
             Spending::Wait(retry_after) => Err(self.throttled(Throttled::Messages, retry_after)),
         }
+    }
+
+    /// The same where the recipient is the caller's own, or named by a caller who is signed in and may know.
+    ///
+    /// # Errors
+    /// `TooManyAttempts`, also if it is the recipient's budget that is spent.
+    pub(in crate::service) async fn spend_own_message(
+        &self,
+        recipient: &str,
+        context: &RequestContext,
+    ) -> Result<(), ServiceError> {
+        if self.spend_message(recipient, Some(recipient), context).await? {
+            return Ok(());
+        }
+        // No later than that there is room for one more, unless somebody else takes it.
+        let retry_after = Duration::from_micros(self.policy.throttle.recipient.each().unsigned_abs());
+        Err(ServiceError::TooManyAttempts { retry_after })
     }
 
     /// What news to a recipient come out of, apart from what can be asked for.

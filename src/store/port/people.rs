@@ -165,7 +165,7 @@ pub struct NewPhoneChange {
     pub number: PhoneNumber,
     /// A keyed hash of the code that is sent there.
     pub code: CodeHash,
-    /// The message that brings it; perhaps to nobody.
+    /// The message that brings it.
     pub message: NewMessage,
     /// When it is no longer good.
     pub expire_time: Timestamp,

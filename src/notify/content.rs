@@ -254,7 +254,6 @@ mod tests {
 
     #[test]
     fn a_device_is_no_link_and_its_name_is_short() {
-        let named = |device: &str| device_name(device);
         for link in [
             "https://evil.example",
             "see hxxp://x",
@@ -263,13 +262,13 @@ mod tests {
             "Your account is locked: evil.example/a?b now",
             "x (evil.example/a)",
         ] {
-            assert_eq!(named(link), "a device", "{link}");
+            assert_eq!(device_name(link), "a device", "{link}");
         }
         for name in ["Ada's iPhone 15.1", "Mozilla/5.0 (X11; Linux)", "laptop.local", "Pixel 9/Work", "v1.2/3"] {
-            assert_eq!(named(name), name);
+            assert_eq!(device_name(name), name);
         }
-        assert_eq!(named(&"\u{e4}".repeat(65)), "\u{e4}".repeat(64));
-        assert_eq!(named(&format!("{} evil.example/x", "y".repeat(60))), "a device");
+        assert_eq!(device_name(&"\u{e4}".repeat(65)), "\u{e4}".repeat(64));
+        assert_eq!(device_name(&format!("{} evil.example/x", "y".repeat(60))), "a device");
     }
 
     #[test]

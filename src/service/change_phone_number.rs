@@ -42,10 +42,10 @@ impl Service {
             let removed = self.store.remove_phone(user.id, caller.session, news, context.origin.clone()).await;
             return removed.map(|()| None).map_err(caller_gone);
         };
+        let user = self.recently_proved_owner(caller).await?;
         if !self.policy.sends_sms {
             return Err(ServiceError::DeliveryUnavailable);
         }
-        let user = self.recently_proved_owner(caller).await?;
         self.send_to_phone(user, caller.session, number, context).await.map(Some)
     }
 

@@ -30,6 +30,9 @@ pub const KINDS: [&str; 16] = [
 /// What somebody else chose is cut after this many characters.
 const MAX_FOREIGN: usize = 200;
 
+/// The name of a device after this many: whoever got in with somebody's password writes it to the owner.
+const MAX_DEVICE: usize = 64;
+
 /// The variables of a template. Those that a kind has nothing to say of are not there, so that a template that asks for them is
 /// refused at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -137,7 +140,7 @@ impl Variables {
         match notice {
             Notice::LeaveEmail { new_email, code: _ } => variables.new_email = Some(one_line(new_email, MAX_FOREIGN)),
             Notice::NewDevice { device, ip_address, time } => {
-                variables.device = Some(one_line(device, MAX_FOREIGN));
+                variables.device = Some(device_name(device));
                 variables.ip_address = Some(one_line(ip_address, MAX_FOREIGN));
                 variables.time = Some(moment(*time));
             }
@@ -205,6 +208,26 @@ pub(super) fn one_line(text: &str, most: usize) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// What a device calls itself; if that would become a link, none of it.
+fn device_name(text: &str) -> String {
+    let name = one_line(text, MAX_DEVICE);
+    // Before it is cut: what lies beyond must not make a link harmless that mail programs complete.
+    if is_link_like(&one_line(text, MAX_FOREIGN)) { "a device".to_owned() } else { name }
+}
+
+/// Whether mail programs may make a link of it: `https://…`, `www.…`, `example.com/…`.
+fn is_link_like(text: &str) -> bool {
+    let text = text.to_lowercase();
+    let has_path_on_host = |word: &str| {
+        let host = word.split_once('/').map_or("", |(host, _)| host);
+        let labels: Vec<&str> = host.split('.').collect();
+        labels
+            .windows(2)
+            .any(|pair| pair[0].ends_with(char::is_alphanumeric) && pair[1].starts_with(char::is_alphabetic))
+    };
+    text.contains("://") || text.contains("www.") || text.split_whitespace().any(has_path_on_host)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,13 +253,32 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_no_link_and_its_name_is_short() {
+        for link in [
+            "https://evil.example",
+            "see hxxp://x",
+            "WWW.evil.example",
+            "evil.example/login",
+            "Your account is locked: evil.example/a?b now",
+            "x (evil.example/a)",
+        ] {
+            assert_eq!(device_name(link), "a device", "{link}");
+        }
+        for name in ["Ada's iPhone 15.1", "Mozilla/5.0 (X11; Linux)", "laptop.local", "Pixel 9/Work", "v1.2/3"] {
+            assert_eq!(device_name(name), name);
+        }
+        assert_eq!(device_name(&"\u{e4}".repeat(65)), "\u{e4}".repeat(64));
+        assert_eq!(device_name(&format!("{} evil.example/x", "y".repeat(60))), "a device");
+    }
+
+    #[test]
     fn what_others_chose_stays_in_one_line() {
         let device = format!("Phone\r\nBcc: eve@example.com\u{2028}\u{202e}x\u{0}{}", "y".repeat(500));
         let new = Notice::NewDevice { device, ip_address: "::1".into(), time: Timestamp::from_seconds(0) };
         let variables = variables(new, None);
         let device = variables.device.unwrap();
         assert!(device.starts_with("Phone Bcc: eve@example.com x y"), "{device}");
-        assert!(device.chars().count() <= MAX_FOREIGN);
+        assert!(device.chars().count() <= MAX_DEVICE);
         assert_eq!(variables.time.as_deref(), Some("1970-01-01 00:00 UTC"));
     }
 }

@@ -74,6 +74,9 @@ pub(super) struct Pending {
     scope: Scope,
     /// The key of the address that a code was mailed to.
     pub(super) mailed_to: Option<String>,
+    /// The number that a code was sent to. Not in what servers of before sealed.
+    #[serde(default)]
+    pub(super) texted_to: Option<String>,
 }
 
 impl Pending {
@@ -100,12 +103,12 @@ impl Pending {
 
     /// What a caller wants with an account that is nobody's.
     pub(super) fn for_nobody(&self) -> Self {
-        Self { known_device: None, mailed_to: None, ..self.clone() }
+        Self { known_device: None, mailed_to: None, texted_to: None, ..self.clone() }
     }
 
-    /// What goes on to the second factor: the address was proved by the code before.
+    /// What goes on to the second factor: address or number was proved by the code before.
     pub(super) fn after_first_proof(&self) -> Self {
-        Self { mailed_to: None, ..self.clone() }
+        Self { mailed_to: None, texted_to: None, ..self.clone() }
     }
 
     fn device(&self) -> DeviceInfo {
@@ -153,6 +156,7 @@ impl Service {
             audience,
             scope,
             mailed_to: None,
+            texted_to: None,
         })
     }
 
@@ -195,7 +199,9 @@ impl Service {
                 secret: self.hasher.hash(Purpose::DeviceSecret, b"", new_secret.expose().as_bytes()),
             },
             limit: self.policy.session_limit,
-            news: owner.filter(|_| pending.known_device.is_none()).and_then(|owner| self.news(owner, notice())),
+            news: owner
+                .filter(|_| pending.known_device.is_none())
+                .and_then(|owner| self.budgeted_news(owner, notice())),
             key_id: self.keys.refresh_key_in_force(now)?,
         };
         Ok(Prepared { session, new_secret })

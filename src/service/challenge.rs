@@ -116,6 +116,7 @@ impl Service {
             user: found.user,
             proof,
             mailed_to: pending.mailed_to.clone(),
+            texted_to: pending.texted_to.clone(),
             require_verified_email: self.policy.verified_email_required,
             further,
             session,

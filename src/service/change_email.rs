@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use super::{
-    Principal, RequestContext, Service, ServiceError, mailed_codes::Mailbox, sessions::own_act, throttle::MessageKind,
+    Principal, RequestContext, Service, ServiceError, mailed_codes::Mailbox, recent::caller_gone, sessions::own_act,
+    throttle::MessageKind,
 };
 use crate::{
     domain::{
@@ -33,15 +34,17 @@ impl Service {
         }
         let taken = self.store.find_user(Identifier::Email(new_email.clone())).await?;
         let id = *UserId::new(self.clock.now(), &self.random()).as_uuid();
-        let new = self.to_new_address(&user, taken, &new_email, id, context).await?;
+        // First that to the own address, whose budget the caller may know of: without it the change could not be made.
         let old = match user.email_verified_time {
             Some(_) => Some(self.to_old_address(&user, &new_email, id, context).await?),
             None => None,
         };
+        let new = self.to_new_address(&user, taken, &new_email, id, context).await?;
         let expire_time = new.code.expire_time;
         let event = own_act(caller, Act::EmailChangeRequested, context);
-        let change = NewEmailChange { id, user, new_email, old, new, expire_time, event };
-        match self.store.begin_email_change(change).await? {
+        let session = caller.session;
+        let change = NewEmailChange { id, user, session, new_email, old, new, expire_time, event };
+        match self.store.begin_email_change(change).await.map_err(caller_gone)? {
             Change::Done => Ok(()),
             Change::Conflict => Err(ServiceError::Conflict),
         }
@@ -79,11 +82,10 @@ impl Service {
         change: Uuid,
         context: &RequestContext,
     ) -> Result<Mailing, ServiceError> {
-        let sent =
-            self.spend_message(MessageKind::Change, user.email.as_typed(), Some(user.email.key()), context).await?;
-        let to = Mailbox { email: sent.then(|| user.email.clone()), ..Mailbox::of(user) };
+        self.spend_own_message(MessageKind::Leave, user.email.key(), context).await?;
         let new_email = new_email.as_typed().to_owned();
-        let mut mailing = self.mailing(CodePurpose::ChangeOld, to, |code| Notice::LeaveEmail { code, new_email });
+        let mut mailing =
+            self.mailing(CodePurpose::ChangeOld, Mailbox::of(user), |code| Notice::LeaveEmail { code, new_email });
         user.email.key().clone_into(&mut mailing.code.email_key);
         mailing.code.change = Some(change);
         Ok(mailing)

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use super::{
     Principal, RequestContext, Service, ServiceError,
+    recent::caller_gone,
     throttle::{MessageKind, Target},
 };
 use crate::{
     crypto::keyed::{mint, mint_digits},
     domain::{
+        id::SessionId,
         notice::{Notice, Recipient},
         phone::PhoneNumber,
         secret::SecretString,
@@ -38,39 +40,35 @@ impl Service {
         number: Option<PhoneNumber>,
         context: &RequestContext,
     ) -> Result<Option<PhoneVerification>, ServiceError> {
-        let user = self.recently_proved(caller).await?;
         let Some(number) = number else {
+            let user = self.recently_proved(caller).await?;
             let news = self.news(&user, Notice::PhoneChanged);
-            return match self.store.remove_phone(user.id, news, context.origin.clone()).await? {
-                Change::Done => Ok(None),
-                Change::Conflict => Err(ServiceError::AccessTokenInvalid),
-            };
+            let removed = self.store.remove_phone(user.id, caller.session, news, context.origin.clone()).await;
+            return removed.map(|()| None).map_err(caller_gone);
         };
+        let user = self.recently_proved_owner(caller).await?;
         if !self.policy.sends_sms {
             return Err(ServiceError::DeliveryUnavailable);
         }
-        self.send_to_phone(user, number, context).await.map(Some)
+        self.send_to_phone(user, caller.session, number, context).await.map(Some)
     }
 
     async fn send_to_phone(
         &self,
         user: User,
+        session: SessionId,
         number: PhoneNumber,
         context: &RequestContext,
     ) -> Result<PhoneVerification, ServiceError> {
-        let sent = self.spend_message(MessageKind::Change, number.as_str(), Some(number.as_str()), context).await?;
+        self.spend_own_message(MessageKind::Change, number.as_str(), context).await?;
         let (handle, code) = (mint("vch_", &*self.entropy), mint_digits(&*self.entropy));
         let expire_time = self.clock.now().plus(LIFETIME);
-        let (to, notice) = if sent {
-            (Recipient::Sms(number.clone()), Notice::VerifyPhone { code: code.expose().to_owned() })
-        } else {
-            (Recipient::Nobody, Notice::Nothing)
-        };
+        let (to, notice) = (Recipient::Sms(number.clone()), Notice::VerifyPhone { code: code.expose().to_owned() });
         let message = self.message(Some(user.id), to, user.locale.clone(), notice, expire_time);
         let hash = self.handle_hash(&handle);
         let code = self.one_time_code_hash(&hash, &code);
-        let change = NewPhoneChange { handle: hash, user, number, code, message, expire_time };
-        match self.store.begin_phone_change(change).await? {
+        let change = NewPhoneChange { handle: hash, user, session, number, code, message, expire_time };
+        match self.store.begin_phone_change(change).await.map_err(caller_gone)? {
             Change::Done => Ok(PhoneVerification { handle, expire_time }),
             Change::Conflict => Err(ServiceError::Conflict),
         }
@@ -92,8 +90,9 @@ impl Service {
         let hash = self.handle_hash(handle);
         let code = self.one_time_code_hash(&hash, code);
         let news = self.news(&user, Notice::PhoneChanged);
-        let proof = PhoneProof { handle: hash, user: user.id, code, news, origin: context.origin.clone() };
-        match self.store.verify_phone(proof).await? {
+        let (session, origin) = (caller.session, context.origin.clone());
+        let proof = PhoneProof { handle: hash, user: user.id, session, code, news, origin };
+        match self.store.verify_phone(proof).await.map_err(caller_gone)? {
             PhoneOutcome::Changed => self.note_success(target).await,
             PhoneOutcome::WrongCode => {
                 self.note_failure(target, context).await?;

@@ -101,10 +101,11 @@ impl Service {
         let (user, recipient) = to.unzip();
         let account = user.as_ref().map(|user| user.id);
         let mut pending = if account.is_some() { pending.clone() } else { pending.for_nobody() };
-        pending.mailed_to = match &recipient {
-            Some(Recipient::Email(email)) => Some(email.key().to_owned()),
-            Some(Recipient::Sms(_) | Recipient::Nobody) | None => None,
-        };
+        match &recipient {
+            Some(Recipient::Email(email)) => pending.mailed_to = Some(email.key().to_owned()),
+            Some(Recipient::Sms(number)) => pending.texted_to = Some(number.as_str().to_owned()),
+            Some(Recipient::Nobody) | None => {}
+        }
         let (handle, code) = (self.new_handle(), mint_digits(&*self.entropy));
         let locale = user.and_then(|user| user.locale);
         // A code to nobody is one that nobody gets.

@@ -34,8 +34,22 @@ struct Sealed {
 }
 
 impl Service {
-    /// News for a user, by e-mail. `None` if none is sent.
+    /// News for a user, by e-mail. `None` if none is sent: whoever wrote somebody else's address into an account of theirs
+    /// shall not have us write there.
     pub(super) fn news(&self, user: &User, notice: Notice) -> Option<NewMessage> {
+        user.email_verified_time?;
+        self.news_of_proof(user, notice)
+    }
+
+    /// The same of what can be caused again and again by whoever gets in: out of a budget of its own, so that it floods nobody, and
+    /// so that nobody who has codes sent can keep it away.
+    pub(super) fn budgeted_news(&self, user: &User, notice: Notice) -> Option<NewMessage> {
+        let news = self.news(user, notice)?;
+        Some(NewMessage { budget: Some(self.news_budget(user.email.key())), ..news })
+    }
+
+    /// News of what happens only if the address is proved to be the user's.
+    pub(super) fn news_of_proof(&self, user: &User, notice: Notice) -> Option<NewMessage> {
         let to = Recipient::Email(user.email.clone());
         let expire_time = self.clock.now().plus(NEWS);
         self.policy.sends_email.then(|| self.message(Some(user.id), to, user.locale.clone(), notice, expire_time))
@@ -61,7 +75,8 @@ impl Service {
         // Structs of texts and numbers always become JSON.
         let text =
             zeroize::Zeroizing::new(serde_json::to_vec(&Sealed { email, phone, locale, notice }).unwrap_or_default());
-        NewMessage { id, channel, user: about, sealed: self.seal.seal(id, &text, &*self.entropy), expire_time }
+        let sealed = self.seal.seal(id, &text, &*self.entropy);
+        NewMessage { id, channel, user: about, sealed, expire_time, budget: None }
     }
 
     /// The message of an outbox row.

@@ -73,7 +73,8 @@ impl Service {
         let chosen_for = ChosenFor { field, user: Some(user.id), words: &words, second_factor };
         self.check_chosen(&password, chosen_for, context).await?;
         let password = self.passwords.hash(password, self.random(), self.hash_deadline(context)).await?;
-        let news = self.news(&user, Notice::PasswordChanged);
+        // Whoever has the code reads the mail.
+        let news = self.news_of_proof(&user, Notice::PasswordChanged);
         let reset = PasswordReset { code: hash, password, news, origin: context.origin.clone() };
         if !self.store.reset_password(reset).await? {
             return Err(self.refused_code(code, context).await?);

@@ -1,9 +1,9 @@
 //! `UpdateAccount` and `DeleteAccount`.
 
-use super::{Principal, RequestContext, Service, ServiceError};
+use super::{Principal, RequestContext, Service, ServiceError, recent::caller_gone};
 use crate::{
     domain::{notice::Notice, user::User, users::UserChange},
-    store::{Refused, StoreError, port::NewMessage},
+    store::port::NewMessage,
 };
 
 impl Service {
@@ -15,8 +15,9 @@ impl Service {
         change: UserChange,
         context: &RequestContext,
     ) -> Result<User, ServiceError> {
-        let updated = self.store.update_account(caller.user, expected, change, context.origin.clone()).await;
-        updated.map_err(gone)
+        let Principal { user, session, .. } = caller;
+        let updated = self.store.update_account(user, session, expected, change, context.origin.clone()).await;
+        updated.map_err(caller_gone)
     }
 
     /// Deletes the caller's account for good.
@@ -24,15 +25,7 @@ impl Service {
         let user = self.recently_proved(caller).await?;
         // About nobody: it would go with the account.
         let farewell = self.news(&user, Notice::AccountDeleted).map(|news| NewMessage { user: None, ..news });
-        let deleted = self.store.delete_account(user.id, farewell, context.origin.clone()).await;
-        deleted.map_err(gone)
-    }
-}
-
-/// A token of an account that is gone, or suspended, is no longer accepted.
-fn gone(error: StoreError) -> ServiceError {
-    match error {
-        StoreError::Refused(Refused::NoUser) => ServiceError::AccessTokenInvalid,
-        other => other.into(),
+        let deleted = self.store.delete_account(user.id, caller.session, farewell, context.origin.clone()).await;
+        deleted.map_err(caller_gone)
     }
 }

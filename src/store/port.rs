@@ -38,7 +38,7 @@ pub use self::challenges::{
 };
 pub use self::factors::{FactorAct, FactorChange, FactorStore, NewTotp, TotpConfirmation, TotpFactor};
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
-pub use self::outbox::{Claim, DeadMessage, DueMessage, NewMessage, OutboxStore, PurgedMessages};
+pub use self::outbox::{Claim, DeadMessage, DueMessage, MessageBudget, NewMessage, OutboxStore, PurgedMessages};
 pub use self::people::{
     EmailOutcome, EmailProof, MailedCode, Mailing, NewEmailChange, NewMailedCode, NewPhoneChange, NewRegistration,
     PasswordReset, PeopleStore, PhoneOutcome, PhoneProof, WaitingRegistration,

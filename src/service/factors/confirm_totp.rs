@@ -15,7 +15,7 @@ impl Service {
         code: &SecretString,
         context: &RequestContext,
     ) -> Result<Vec<SecretString>, ServiceError> {
-        let user = self.recently_proved(caller).await?;
+        let user = self.recently_proved_owner(caller).await?;
         let factor = self.store.get_totp(user.id).await?.ok_or(ServiceError::TotpNotEnrolled)?;
         if factor.confirm_time.is_some() {
             return Err(ServiceError::TotpEnrolled);

@@ -24,7 +24,7 @@ impl Service {
         caller: Principal,
         context: &RequestContext,
     ) -> Result<TotpEnrolment, ServiceError> {
-        let user = self.recently_proved(caller).await?;
+        let user = self.recently_proved_owner(caller).await?;
         if user.totp_enrolled {
             return Err(ServiceError::TotpEnrolled);
         }

@@ -1,7 +1,8 @@
 //! Second factors: an authenticator app (TOTP, RFC 6238) and the recovery codes that go with it. How they are enrolled and
 //! managed; what they are asked for at a sign-in is not here.
 //!
-//! What a use case here promises: whoever acts has proved who they are lately ([`Service::recently_proved`]), the session that
+//! What a use case here promises: whoever acts has proved who they are lately ([`Service::recently_proved`]), and for a new factor that the
+//! address is theirs ([`Service::recently_proved_owner`]), the session that
 //! asks is alive when it happens, and a factor that others begin to need, or cease to, ends all other sessions.
 
 use super::{Principal, RequestContext, Service, ServiceError, sessions::own_act};

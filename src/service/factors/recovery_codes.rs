@@ -19,7 +19,7 @@ impl Service {
         }
         let NewCodes { shown, stored } = self.new_recovery_codes(user.id);
         let mut act = own_factor_act(caller, Act::RecoveryCodesGenerated, context);
-        act.news = self.news(&user, Notice::RecoveryCodesReplaced);
+        act.news = self.budgeted_news(&user, Notice::RecoveryCodesReplaced);
         refused(self.store.replace_recovery_codes(act, stored).await?)?;
         Ok(shown)
     }

@@ -1,12 +1,14 @@
 //! Budgets of messages: nobody's mailbox is flooded in our name, and nobody runs up our bill.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{Service, network, normalised};
 use crate::{
     crypto::Purpose,
     service::{RequestContext, ServiceError, throttle::Failures},
-    store::port::{MessageBudgets, Spending, ThrottleKey},
+    store::port::{MessageBudget, MessageBudgets, Spending, ThrottleKey},
     telemetry::Throttled,
 };
 
@@ -22,8 +24,10 @@ pub(in crate::service) enum MessageKind {
     Verification,
     /// The same for one who registers.
     Registration,
-    /// Codes for another address or number of one who is signed in.
+    /// Codes for another address or number, to the other one.
     Change,
+    /// A code for another address, to the one there is.
+    Leave,
 }
 
 impl MessageKind {
@@ -35,6 +39,7 @@ impl MessageKind {
             Self::Verification => [b"verification asked for", b"verification recipient"],
             Self::Registration => [b"registration asked for", b"registration recipient"],
             Self::Change => [b"change asked for", b"change recipient"],
+            Self::Leave => [b"leave asked for", b"leave recipient"],
         }
     }
 }
@@ -105,6 +110,30 @@ impl Service {
             }
             Spending::Wait(retry_after) => Err(self.throttled(Throttled::Messages, retry_after)),
         }
+    }
+
+    /// The same where the recipient is the caller's own, or named by a caller who is signed in and may know.
+    ///
+    /// # Errors
+    /// `TooManyAttempts`, also if it is the recipient's budget that is spent.
+    pub(in crate::service) async fn spend_own_message(
+        &self,
+        kind: MessageKind,
+        recipient: &str,
+        context: &RequestContext,
+    ) -> Result<(), ServiceError> {
+        if self.spend_message(kind, recipient, Some(recipient), context).await? {
+            return Ok(());
+        }
+        // No later than that there is room for one more, unless somebody else takes it.
+        let retry_after = Duration::from_micros(self.policy.throttle.recipient.each().unsigned_abs());
+        Err(ServiceError::TooManyAttempts { retry_after })
+    }
+
+    /// What news to a recipient come out of, apart from what can be asked for.
+    pub(in crate::service) fn news_budget(&self, recipient: &str) -> MessageBudget {
+        let key = self.budget_key(b"news", &normalised(recipient).as_bytes());
+        MessageBudget { key, rate: self.policy.throttle.recipient }
     }
 
     fn budget_key(&self, scope: &[u8], text: &[u8]) -> ThrottleKey {

@@ -118,6 +118,8 @@ pub struct Answer {
     pub proof: Proof,
     /// The key of the address that the code was mailed to: the code proves that its owner signs in.
     pub mailed_to: Option<String>,
+    /// The number that the code was sent to, which must still be the account's.
+    pub texted_to: Option<String>,
     /// Whether nobody signs in whose address is not verified.
     pub require_verified_email: bool,
     /// The challenge that follows a code that was sent, where the account has a second factor.

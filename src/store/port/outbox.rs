@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use super::ThrottleKey;
 use crate::{
-    domain::{id::UserId, time::Timestamp},
+    domain::{id::UserId, throttle::Rate, time::Timestamp},
     store::StoreError,
 };
 
@@ -21,6 +22,17 @@ pub struct NewMessage {
     pub sealed: Vec<u8>,
     /// After it the message is of no use.
     pub expire_time: Timestamp,
+    /// What it comes out of when it is put in; without room there it is left out, and nobody is told.
+    pub budget: Option<MessageBudget>,
+}
+
+/// What a message may come out of.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageBudget {
+    /// A keyed hash of whose it is.
+    pub key: ThrottleKey,
+    /// How much there is of it.
+    pub rate: Rate,
 }
 
 /// Who wants messages, and how many.

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         audit::{AuditEvent, Origin},
         email::Email,
-        id::UserId,
+        id::{SessionId, UserId},
         locale::Locale,
         mailed_code::{CodeHash, CodePurpose},
         phone::PhoneNumber,
@@ -138,6 +138,8 @@ pub struct NewEmailChange {
     pub id: Uuid,
     /// The account as it was read.
     pub user: User,
+    /// The session that asks.
+    pub session: SessionId,
     /// The address to be.
     pub new_email: Email,
     /// To the old address, if it has a say.
@@ -157,11 +159,13 @@ pub struct NewPhoneChange {
     pub handle: CodeHash,
     /// The account as it was read.
     pub user: User,
+    /// The session that asks.
+    pub session: SessionId,
     /// The number to be.
     pub number: PhoneNumber,
     /// A keyed hash of the code that is sent there.
     pub code: CodeHash,
-    /// The message that brings it; perhaps to nobody.
+    /// The message that brings it.
     pub message: NewMessage,
     /// When it is no longer good.
     pub expire_time: Timestamp,
@@ -174,6 +178,8 @@ pub struct PhoneProof {
     pub handle: CodeHash,
     /// Who brings it.
     pub user: UserId,
+    /// In which session.
+    pub session: SessionId,
     /// A keyed hash of the code.
     pub code: CodeHash,
     /// What the owner is told.
@@ -194,7 +200,8 @@ pub enum PhoneOutcome {
 }
 
 /// What people do with their own accounts. Each verb locks what it decides on, in the transaction of its effect, so that of
-/// parallel calls with one code exactly one wins.
+/// parallel calls with one code exactly one wins. Those that name a session want it alive at that moment, and refuse with
+/// [`Refused::NoUser`](crate::store::Refused::NoUser) or [`Refused::NoSession`](crate::store::Refused::NoSession).
 #[async_trait]
 pub trait PeopleStore: Send + Sync + 'static {
     /// Creates an account, and mails a code to verify its address, if there is one.
@@ -221,7 +228,8 @@ pub trait PeopleStore: Send + Sync + 'static {
     async fn verify_email(&self, proof: EmailProof) -> Result<EmailOutcome, StoreError>;
 
     /// Uses a code to set a new password: ends all sessions, forgets devices and everything that was sent before, and takes the
-    /// address as verified. Whether the code was good; one that is not is used up and recorded.
+    /// address as verified; if it was not before, a phone number goes, too. Whether the code was good; one that is not is used up
+    /// and recorded.
     async fn reset_password(&self, reset: PasswordReset) -> Result<bool, StoreError>;
 
     /// Begins a change of address in place of one that was begun before.
@@ -231,6 +239,7 @@ pub trait PeopleStore: Send + Sync + 'static {
     async fn update_account(
         &self,
         user: UserId,
+        session: SessionId,
         expected: Option<i64>,
         change: UserChange,
         origin: Origin,
@@ -240,6 +249,7 @@ pub trait PeopleStore: Send + Sync + 'static {
     async fn delete_account(
         &self,
         user: UserId,
+        session: SessionId,
         farewell: Option<NewMessage>,
         origin: Origin,
     ) -> Result<(), StoreError>;
@@ -251,7 +261,13 @@ pub trait PeopleStore: Send + Sync + 'static {
     async fn verify_phone(&self, proof: PhoneProof) -> Result<PhoneOutcome, StoreError>;
 
     /// Removes the phone number, and what was begun to change it. An account without one leaves no trace.
-    async fn remove_phone(&self, user: UserId, news: Option<NewMessage>, origin: Origin) -> Result<Change, StoreError>;
+    async fn remove_phone(
+        &self,
+        user: UserId,
+        session: SessionId,
+        news: Option<NewMessage>,
+        origin: Origin,
+    ) -> Result<(), StoreError>;
 
     /// Deletes registrations, changes and codes that have expired. How many.
     async fn purge_people(&self) -> Result<u64, StoreError>;

@@ -221,6 +221,7 @@ impl Tx {
                 user.is_active
                     && user.epoch == challenge.epoch
                     && answer.mailed_to.as_ref().is_none_or(|address| *address == user.email_key)
+                    && (answer.texted_to.is_none() || answer.texted_to == user.phone_number)
             }
             (Some(_), None) => false,
         };

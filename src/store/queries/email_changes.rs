@@ -29,8 +29,8 @@ struct ChangeRow {
 
 impl Tx {
     pub(super) async fn begin_email_change(&mut self, change: &NewEmailChange) -> Result<Change, StoreError> {
-        let NewEmailChange { id, user, new_email, old, new, expire_time, event } = change;
-        if !self.hold_unchanged(user).await? {
+        let NewEmailChange { id, user, session, new_email, old, new, expire_time, event } = change;
+        if !self.hold_unchanged(user, *session).await? {
             return Ok(Change::Conflict);
         }
         // With their codes.

@@ -227,6 +227,11 @@ impl Tx {
         self.raise_epoch(user.id, None).await?;
         if verified {
             self.audit_own(user.id, Act::EmailVerified, origin).await?;
+            // Whoever made the account may have been somebody else, and left a phone of theirs that codes would go to.
+            sqlx::query("UPDATE users SET phone_number = NULL WHERE id = $1")
+                .bind(user.id)
+                .execute(self.conn())
+                .await?;
         }
         self.audit_own(user.id, Act::PasswordReset, origin).await?;
         if let Some(news) = news {

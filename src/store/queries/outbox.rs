@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Database, Db, Tx};
+use super::{Database, Db, Tx, throttle::Room};
 use crate::{
     domain::time::Timestamp,
     store::{
         StoreError,
-        port::{Claim, DeadMessage, DueMessage, NewMessage, OutboxStore, PurgedMessages},
+        port::{Claim, DeadMessage, DueMessage, MessageBudget, NewMessage, OutboxStore, PurgedMessages},
     },
 };
 
@@ -189,9 +189,15 @@ impl OutboxStore for Database {
 }
 
 impl Tx {
-    /// Puts a message into the outbox. It is sent if, and only if, this transaction commits.
+    /// Puts a message into the outbox. It is sent if, and only if, this transaction commits; not if its budget is spent.
     pub(super) async fn enqueue(&mut self, message: &NewMessage) -> Result<(), StoreError> {
         let now = self.now();
+        if let Some(MessageBudget { key, rate }) = &message.budget
+            && self.spend(key, *rate, now).await? != Room::Spent
+        {
+            tracing::debug!("a message is left out: its recipient has had enough of its kind");
+            return Ok(());
+        }
         sqlx::query(
             "INSERT INTO outbox (id, channel, user_id, message_sealed, create_time, expire_time, attempts, due_time) \
              VALUES ($1, $2, $3, $4, $5, $6, 0, $5)",

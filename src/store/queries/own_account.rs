@@ -4,7 +4,7 @@ use super::{Tx, user_admin::check_revision};
 use crate::{
     domain::{
         audit::{Act, Origin},
-        id::UserId,
+        id::{SessionId, UserId},
         user::User,
         users::UserChange,
     },
@@ -15,11 +15,12 @@ impl Tx {
     pub(super) async fn update_account(
         &mut self,
         id: UserId,
+        session: SessionId,
         expected: Option<i64>,
         change: &UserChange,
         origin: &Origin,
     ) -> Result<User, StoreError> {
-        let Some(user) = self.hold_active_user(id).await? else { return Err(Refused::NoUser.into()) };
+        let user = self.hold_caller(id, session).await?;
         check_revision(&user, expected)?;
         let fields = self.write_change(&user, change).await?;
         if fields.is_empty() {
@@ -36,10 +37,11 @@ impl Tx {
     pub(super) async fn delete_account(
         &mut self,
         id: UserId,
+        session: SessionId,
         farewell: Option<&NewMessage>,
         origin: &Origin,
     ) -> Result<(), StoreError> {
-        let Some(user) = self.hold_active_user(id).await? else { return Err(Refused::NoUser.into()) };
+        let user = self.hold_caller(id, session).await?;
         self.keep_an_administrator(&user).await?;
         self.erase(&user).await?;
         if let Some(farewell) = farewell {

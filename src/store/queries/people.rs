@@ -2,18 +2,18 @@
 
 use async_trait::async_trait;
 
-use super::{Database, Tx};
+use super::{Database, Tx, sessions::is_live_session_of};
 use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
         email::Email,
-        id::UserId,
+        id::{SessionId, UserId},
         mailed_code::CodeHash,
         user::{User, UserState},
         users::UserChange,
     },
     store::{
-        StoreError,
+        Refused, StoreError,
         port::{
             Change, CreateUser, EmailOutcome, EmailProof, MailedCode, Mailing, NewEmailChange, NewMessage,
             NewPhoneChange, NewRegistration, NewUser, PasswordReset, PeopleStore, PhoneOutcome, PhoneProof,
@@ -71,12 +71,14 @@ impl PeopleStore for Database {
     async fn update_account(
         &self,
         user: UserId,
+        session: SessionId,
         expected: Option<i64>,
         change: UserChange,
         origin: Origin,
     ) -> Result<User, StoreError> {
-        self.transaction("update_account", (user, expected, change, origin), |tx, (user, expected, change, origin)| {
-            Box::pin(tx.update_account(*user, *expected, change, origin))
+        let input = (user, session, expected, change, origin);
+        self.transaction("update_account", input, |tx, (user, session, expected, change, origin)| {
+            Box::pin(tx.update_account(*user, *session, *expected, change, origin))
         })
         .await
     }
@@ -84,11 +86,13 @@ impl PeopleStore for Database {
     async fn delete_account(
         &self,
         user: UserId,
+        session: SessionId,
         farewell: Option<NewMessage>,
         origin: Origin,
     ) -> Result<(), StoreError> {
-        self.transaction("delete_account", (user, farewell, origin), |tx, (user, farewell, origin)| {
-            Box::pin(tx.delete_account(*user, farewell.as_ref(), origin))
+        let input = (user, session, farewell, origin);
+        self.transaction("delete_account", input, |tx, (user, session, farewell, origin)| {
+            Box::pin(tx.delete_account(*user, *session, farewell.as_ref(), origin))
         })
         .await
     }
@@ -101,9 +105,16 @@ impl PeopleStore for Database {
         self.transaction("verify_phone", proof, |tx, proof| Box::pin(tx.verify_phone(proof))).await
     }
 
-    async fn remove_phone(&self, user: UserId, news: Option<NewMessage>, origin: Origin) -> Result<Change, StoreError> {
-        self.transaction("remove_phone", (user, news, origin), |tx, (user, news, origin)| {
-            Box::pin(tx.remove_phone(*user, news.as_ref(), origin))
+    async fn remove_phone(
+        &self,
+        user: UserId,
+        session: SessionId,
+        news: Option<NewMessage>,
+        origin: Origin,
+    ) -> Result<(), StoreError> {
+        let input = (user, session, news, origin);
+        self.transaction("remove_phone", input, |tx, (user, session, news, origin)| {
+            Box::pin(tx.remove_phone(*user, *session, news.as_ref(), origin))
         })
         .await
     }
@@ -135,11 +146,24 @@ impl Tx {
         Ok(Some(self.user(id).await?).filter(|user| user.state == UserState::Active))
     }
 
+    /// The same for one who acts on the own account in a session, which may have been ended since the access token was looked at.
+    ///
+    /// # Errors
+    /// `NoUser`, `NoSession`.
+    pub(super) async fn hold_caller(&mut self, id: UserId, session: SessionId) -> Result<User, StoreError> {
+        let Some(user) = self.hold_active_user(id).await? else { return Err(Refused::NoUser.into()) };
+        // All ends of sessions come by the user's row.
+        if !is_live_session_of(self, session, id).await? {
+            return Err(Refused::NoSession.into());
+        }
+        Ok(user)
+    }
+
     /// The same, if the account has not changed since it was read in what sessions and codes depend on. Otherwise the whole
     /// transaction is abandoned.
-    pub(super) async fn hold_unchanged(&mut self, read: &User) -> Result<bool, StoreError> {
-        let user = self.hold_active_user(read.id).await?;
-        let unchanged = user.is_some_and(|user| user.epoch == read.epoch && user.email == read.email);
+    pub(super) async fn hold_unchanged(&mut self, read: &User, session: SessionId) -> Result<bool, StoreError> {
+        let user = self.hold_caller(read.id, session).await?;
+        let unchanged = user.epoch == read.epoch && user.email == read.email;
         if !unchanged {
             self.abandon();
         }

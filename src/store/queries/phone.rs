@@ -8,7 +8,7 @@ use super::Tx;
 use crate::{
     domain::{
         audit::{Act, Origin},
-        id::UserId,
+        id::{SessionId, UserId},
         phone::PhoneNumber,
         time::Timestamp,
         user::User,
@@ -42,8 +42,8 @@ struct PhoneRow {
 
 impl Tx {
     pub(super) async fn begin_phone_change(&mut self, change: &NewPhoneChange) -> Result<Change, StoreError> {
-        let NewPhoneChange { handle, user, number, code, message, expire_time } = change;
-        if !self.hold_unchanged(user).await? {
+        let NewPhoneChange { handle, user, session, number, code, message, expire_time } = change;
+        if !self.hold_unchanged(user, *session).await? {
             return Ok(Change::Conflict);
         }
         self.forget_phone_changes(user.id).await?;
@@ -67,8 +67,8 @@ impl Tx {
     }
 
     pub(super) async fn verify_phone(&mut self, proof: &PhoneProof) -> Result<PhoneOutcome, StoreError> {
-        let PhoneProof { handle, user, code, news, origin } = proof;
-        let Some(user) = self.hold_active_user(*user).await? else { return Ok(PhoneOutcome::Gone) };
+        let PhoneProof { handle, user, session, code, news, origin } = proof;
+        let user = self.hold_caller(*user, *session).await?;
         let query = concat!(
             "SELECT epoch, code_hash, pending, failures, expire_time FROM challenges \
              WHERE handle_hash = $1 AND kind = $2 AND user_id = $3",
@@ -99,16 +99,15 @@ impl Tx {
     pub(super) async fn remove_phone(
         &mut self,
         user: UserId,
+        session: SessionId,
         news: Option<&NewMessage>,
         origin: &Origin,
-    ) -> Result<Change, StoreError> {
-        let Some(user) = self.hold_active_user(user).await? else { return Ok(Change::Conflict) };
+    ) -> Result<(), StoreError> {
+        let user = self.hold_caller(user, session).await?;
         if user.phone_number.is_none() {
-            self.forget_phone_changes(user.id).await?;
-            return Ok(Change::Done);
+            return self.forget_phone_changes(user.id).await;
         }
-        self.set_phone(&user, None, news, origin).await?;
-        Ok(Change::Done)
+        self.set_phone(&user, None, news, origin).await
     }
 
     async fn set_phone(

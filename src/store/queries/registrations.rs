@@ -154,22 +154,42 @@ impl Tx {
             self.abandon();
             return Ok(CreateUser::UsernameTaken);
         }
+        self.forget_doubtful_passwords(&user.email).await?;
         self.mail(mailing).await?;
         self.audit(event).await?;
         Ok(CreateUser::Created)
     }
 
-    /// Makes a registration an account. The rows of all registrations for its address are locked. Whatever comes of it, they
-    /// end: their address is an account's.
+    /// Where more than one registration waits for an address, nobody can tell which of them is its owner's: whoever reads the mail may
+    /// confirm the code of either. So none of them brings a password. When they are made, so that it stays so if one of them expires; and
+    /// when one is confirmed, with all rows locked, because two that are made at once do not see each other.
+    async fn forget_doubtful_passwords(&mut self, email: &Email) -> Result<(), StoreError> {
+        let now = self.now();
+        sqlx::query(
+            "UPDATE registrations SET password_hash = NULL WHERE email_key = $1 AND password_hash IS NOT NULL \
+             AND (SELECT COUNT(*) FROM registrations r WHERE r.email_key = $1 AND r.expire_time > $2) > 1",
+        )
+        .bind(email.key())
+        .bind(now)
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
+    /// Makes a registration an account, without a password if it was not the only one. The rows of all registrations for its address
+    /// are locked. Whatever comes of it, they end: their address is an account's.
     pub(super) async fn complete_registration(
         &mut self,
         id: UserId,
         origin: &Origin,
     ) -> Result<EmailOutcome, StoreError> {
-        let row: Option<RegistrationRow> = sqlx::query_as::<Db, _>(concat!(select_registration!(), "WHERE id = $1"))
-            .bind(id)
-            .fetch_optional(self.conn())
-            .await?;
+        let read = concat!(select_registration!(), "WHERE id = $1");
+        let row: Option<RegistrationRow> = sqlx::query_as::<Db, _>(read).bind(id).fetch_optional(self.conn()).await?;
+        if let Some(row) = &row {
+            let email = Email::stored(row.email.clone(), row.email_key.clone());
+            self.forget_doubtful_passwords(&email).await?;
+        }
+        let row: Option<RegistrationRow> = sqlx::query_as::<Db, _>(read).bind(id).fetch_optional(self.conn()).await?;
         let now = self.now();
         let Some(row) = row.filter(|row| row.expire_time > now) else {
             self.refuse_code(None, origin).await?;

@@ -174,6 +174,7 @@ pub(super) struct SigningIn {
     pub(super) epoch: i64,
     pub(super) email_key: String,
     pub(super) email_verified: bool,
+    pub(super) phone_number: Option<String>,
     pub(super) password_hash: Option<String>,
     pub(super) totp_enrolled: bool,
     held: Json<Vec<HeldRoleRow>>,
@@ -189,7 +190,8 @@ impl Tx {
             .execute(self.conn())
             .await?;
         let found: Option<SigningIn> = sqlx::query_as(concat!(
-            "SELECT u.state, u.epoch, u.email_key, u.email_verified_time IS NOT NULL AS email_verified, u.password_hash, \
+            "SELECT u.state, u.epoch, u.email_key, u.email_verified_time IS NOT NULL AS email_verified, u.phone_number, \
+             u.password_hash, \
              EXISTS (SELECT 1 FROM totp_factors t WHERE t.user_id = u.id AND t.confirm_time IS NOT NULL) AS totp_enrolled, ",
             held_by_user!(),
             " AS held FROM users u WHERE u.id = $1"

@@ -27,7 +27,7 @@ const FURTHEST_BUDGET: Duration = Duration::from_hours(1);
 
 /// What became of the wish to spend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
+pub(super) enum Room {
     /// It is spent.
     Spent,
     /// There is no room for it.
@@ -207,7 +207,7 @@ impl Tx {
 
     /// Spends one of a rate, if there is room for it. The rule for what a clock spent that was ahead is that of the domain; a
     /// microsecond more tells it from what is spent to the last.
-    async fn spend(&mut self, key: &ThrottleKey, rate: Rate, now: Timestamp) -> Result<Room, StoreError> {
+    pub(super) async fn spend(&mut self, key: &ThrottleKey, rate: Rate, now: Timestamp) -> Result<Room, StoreError> {
         let written: Option<(Timestamp,)> = sqlx::query_as(
             "INSERT INTO budgets (key_hash, spent_until) VALUES ($1, $2 + $3) ON CONFLICT (key_hash) DO UPDATE \
              SET spent_until = CASE WHEN budgets.spent_until > $5 THEN $2 + $4 + 1 \

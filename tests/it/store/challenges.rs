@@ -46,6 +46,7 @@ fn answer(w: &World, challenge: &NewChallenge, proof: Proof) -> Answer {
         user: challenge.user,
         proof,
         mailed_to: None,
+        texted_to: None,
         require_verified_email: false,
         further: new_challenge(w, challenge.user, ChallengeKind::SecondFactor),
         session,

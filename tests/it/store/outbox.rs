@@ -20,7 +20,8 @@ const HOUR: Duration = Duration::from_hours(1);
 impl World {
     fn message(&self, channel: &'static str, of_use: Duration) -> NewMessage {
         let id = *UserId::new(self.clock.now(), &random(&*self.entropy)).as_uuid();
-        NewMessage { id, channel, user: None, sealed: vec![1, 2, 3], expire_time: self.clock.now().plus(of_use) }
+        let expire_time = self.clock.now().plus(of_use);
+        NewMessage { id, channel, user: None, sealed: vec![1, 2, 3], expire_time, budget: None }
     }
 
     async fn mail(&self) -> Uuid {

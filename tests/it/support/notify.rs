@@ -67,7 +67,7 @@ fn sealed(channel: &'static str, message: &Value, expire_time: Timestamp) -> New
     let id = *UserId::new(machine_date(), &random(&SystemEntropy)).as_uuid();
     let seal = MessageSeal::new(Arc::new(MasterKey::parse(MASTER_KEY).unwrap()));
     let sealed = seal.seal(id, message.to_string().as_bytes(), &SystemEntropy);
-    NewMessage { id, channel, user: None, sealed, expire_time }
+    NewMessage { id, channel, user: None, sealed, expire_time, budget: None }
 }
 
 impl TestDatabase {

@@ -37,6 +37,15 @@ impl TestNode {
         self.try_login(request).await.unwrap()
     }
 
+    /// Registers a user whose address is verified.
+    pub(crate) async fn register_verified(&self, email: &str) -> v1::User {
+        let user = self.register(email).await;
+        let id = self.database.id(&user.id.parse().unwrap());
+        let sql = format!("UPDATE users SET email_verified_time = 1 WHERE id = {id}");
+        assert_eq!(self.database.execute(&sql).await, 1);
+        user
+    }
+
     /// Replaces what a role allows.
     pub(crate) async fn redefine(&self, token: &str, role: &str, permissions: &[&str]) -> Result<v1::Role, Status> {
         let role = role_of(role, permissions);

@@ -323,6 +323,7 @@ async fn its_owner_hears_of_a_new_password_and_devices_are_forgotten(backend: Ba
     let node = TestNode::builder(backend).await.set("notify.email=log").start().await;
     outbox_keep(&node.database).await;
     let user = ada(&node).await;
+    node.database.execute("UPDATE users SET email_verified_time = 1").await;
     let token = node.login(EMAIL).await.access_token;
     let admin = Admin::of(&node, "root", "admin").await;
     node.database.execute("DELETE FROM known_devices").await;

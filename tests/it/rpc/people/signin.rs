@@ -91,7 +91,7 @@ async fn a_recovery_code_is_good_once_however_it_is_typed(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
     let node = builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
-    let ada = node.register("ada@example.com").await;
+    let ada = node.register_verified("ada@example.com").await;
     node.signin_give_totp(&ada, &["ABCD-EFGH-JKMN-PQRS", "0000-1111-2222-3333"]).await;
     let challenge = node.signin_challenge("ada@example.com").await;
     let both = [ChallengeFactor::Totp, ChallengeFactor::RecoveryCode].map(i32::from);

@@ -26,6 +26,7 @@ on_both_databases!(
     what_changes_meanwhile_ends_the_code,
     a_code_is_the_way_back_in_however_often_passwords_were_guessed_at,
     strangers_who_ask_for_messages_keep_no_owner_from_a_code,
+    a_number_that_is_gone_ends_what_was_sent_there,
     what_is_not_sent_is_refused_whoever_asks,
     a_code_that_is_beyond_the_budget_is_not_sent_and_that_does_not_show,
 );
@@ -253,6 +254,32 @@ async fn what_changes_meanwhile_ends_the_code(backend: Backend) {
     assert_eq!(reason(&refused), "CHALLENGE_INVALID");
     assert_eq!(node.database.integer("SELECT COUNT(*) FROM sessions").await, 0);
     drop(bob);
+    node.remove().await;
+}
+
+async fn a_number_that_is_gone_ends_what_was_sent_there(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.start().await;
+    outbox_keep(&node.database).await;
+    let ada = node.register_verified("ada@example.com").await;
+    let number = "phone_number = '+4930123456'";
+    for (what, good) in
+        [("phone_number = NULL", false), ("phone_number = '+4930999999'", false), ("display_name = 'Ada'", true)]
+    {
+        change(&node, number, &ada).await;
+        let challenge = node.signin_send("ada@example.com", CodeChannel::Sms).await.unwrap().challenge_id;
+        let code = outbox_code(&node.database, "+4930123456").await;
+        change(&node, what, &ada).await;
+        match node.signin_finish(&challenge, signin_sent(code)).await {
+            Ok(_) => assert!(good, "{what}"),
+            Err(refused) => assert!(!good && reason(&refused) == "CHALLENGE_INVALID", "{what}: {refused:?}"),
+        }
+    }
+    // A code by mail has nothing to do with it.
+    let challenge = node.signin_send("ada@example.com", CodeChannel::Email).await.unwrap().challenge_id;
+    let code = outbox_code(&node.database, "ada@example.com").await;
+    change(&node, "phone_number = NULL", &ada).await;
+    node.signin_finish(&challenge, signin_sent(code)).await.unwrap();
     node.remove().await;
 }
 

@@ -20,6 +20,7 @@ use crate::{
 
 on_both_databases!(
     a_device_is_known_from_its_first_sign_in_on,
+    strangers_have_nobody_told_and_a_thief_not_often,
     a_device_secret_is_its_users_alone,
     a_known_device_is_known_after_the_second_factor_too,
     a_known_device_is_not_slowed_by_strangers,
@@ -60,7 +61,7 @@ async fn a_device_is_known_from_its_first_sign_in_on(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
     let node = builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
-    node.register("ada@example.com").await;
+    node.register_verified("ada@example.com").await;
     let laptop = node.try_login(on("", "laptop", "ada@example.com")).await.unwrap();
     let secret = &laptop.known_device_secret;
     assert!(secret.starts_with("vds_") && secret.len() == 47);
@@ -92,12 +93,39 @@ async fn a_device_is_known_from_its_first_sign_in_on(backend: Backend) {
     node.remove().await;
 }
 
+async fn strangers_have_nobody_told_and_a_thief_not_often(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.set("throttle.messages_per_recipient=3").start().await;
+    outbox_keep(&node.database).await;
+    // Under an address that nobody has proved to be theirs.
+    node.register("ada@example.com").await;
+    for _ in 0..3 {
+        node.login("ada@example.com").await;
+    }
+    assert_eq!(told(&node, "ada@example.com").await, []);
+    node.register_verified("bob@example.com").await;
+    for _ in 0..6 {
+        // All are signed in, as if each were told.
+        node.login("bob@example.com").await;
+    }
+    assert_eq!(told(&node, "bob@example.com").await.len(), 3, "and not of the very first");
+    // Codes come out of another budget: nobody keeps the one away with the other.
+    node.signin_send("bob@example.com", v1::CodeChannel::Email).await.unwrap();
+    let mut to_bob = outbox_messages(&node.database).await.into_iter().filter(|m| outbox_is_to(m, "bob@example.com"));
+    assert!(to_bob.next_back().is_some_and(|message| matches!(message.notice, Notice::LoginCode { .. })));
+    clock.advance(Duration::from_mins(20));
+    node.catch_up().await;
+    node.login("bob@example.com").await;
+    assert_eq!(told(&node, "bob@example.com").await.len(), 4);
+    node.remove().await;
+}
+
 async fn a_device_secret_is_its_users_alone(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
     let node = builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
-    node.register("ada@example.com").await;
-    node.register("bob@example.com").await;
+    node.register_verified("ada@example.com").await;
+    node.register_verified("bob@example.com").await;
     node.login("ada@example.com").await;
     let theirs = node.login("bob@example.com").await.known_device_secret;
     for foreign in [theirs.as_str(), "vds_", "x", &"A".repeat(10_000), "vds_\u{0}"] {
@@ -114,7 +142,7 @@ async fn a_known_device_is_known_after_the_second_factor_too(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
     let node = builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
-    let ada = node.register("ada@example.com").await;
+    let ada = node.register_verified("ada@example.com").await;
     let secret = node.login("ada@example.com").await.known_device_secret;
     let seed = node.signin_give_totp(&ada, &[]).await;
     for (presented, news) in [(secret.as_str(), 0), ("", 1)] {

@@ -8,7 +8,7 @@ use vouchsafe::{
     pb::v1::{self, user_admin_service_client::UserAdminServiceClient},
 };
 
-use super::{ADA, at_once, code_invalid, mailing, refusal, remove, signs_in};
+use super::{ADA, at_once, code_invalid, mailing, refusal, registration, remove, signs_in};
 use crate::{
     rpc::on_both_databases,
     support::{Backend, ManualClock, PASSWORD, TestNode, bearer, fields},
@@ -23,6 +23,7 @@ on_both_databases!(
     a_change_ends_with_the_account_s_state,
     a_change_takes_a_recent_sign_in,
     both_addresses_may_agree_at_once,
+    whoever_can_be_sent_no_more_is_told_so,
 );
 
 const NEW: &str = "countess@example.com";
@@ -167,4 +168,18 @@ async fn both_addresses_may_agree_at_once(backend: Backend) {
     assert!(done.len() == 2 && done[0] % 2 != done[1] % 2, "each code once: {done:?}");
     assert_eq!((node.own(&token).await.email.as_str(), node.events("act = 'email.changed'").await), (NEW, 1));
     remove(node).await;
+}
+
+async fn whoever_can_be_sent_no_more_is_told_so(backend: Backend) {
+    let node = mailing(backend).await.set("throttle.messages_per_recipient=3").start().await;
+    node.auth().await.register(registration(ADA, "ada")).await.unwrap();
+    node.verify_email(&node.code_to(ADA).await).await.unwrap();
+    let token = node.login(ADA).await.access_token;
+    for _ in 0..2 {
+        node.ask_reset("ada").await.unwrap();
+    }
+    let refused = node.change_email(&token, NEW).await;
+    assert_eq!(refusal(refused), (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS".into()), "the old one has no say");
+    assert_eq!((node.count("email_changes").await, node.said_to(NEW).await.len()), (0, 0));
+    node.remove().await;
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use vouchsafe::{domain::notice::Notice, pb::v1};
 
-use super::{ADA, at_once, mailing, refusal, remove};
+use super::{ADA, at_once, mailing, refusal, registration, remove};
 use crate::{
     rpc::on_both_databases,
     support::{Backend, ManualClock, TestNode, bearer, fields, reason},
@@ -18,6 +18,7 @@ on_both_databases!(
     a_verification_is_its_owner_s,
     a_verification_ends_after_ten_minutes,
     a_number_takes_a_way_to_send_sms,
+    whoever_can_be_sent_no_more_is_told_so,
 );
 
 const NUMBER: &str = "+4930123456";
@@ -146,5 +147,23 @@ async fn a_number_takes_a_way_to_send_sms(backend: Backend) {
     let refused = change(&node, &token, NUMBER).await;
     assert_eq!(refusal(refused), (Code::FailedPrecondition, "DELIVERY_UNAVAILABLE".into()));
     change(&node, &token, "").await.unwrap();
+    node.remove().await;
+}
+
+async fn whoever_can_be_sent_no_more_is_told_so(backend: Backend) {
+    let settings = ["throttle.messages_per_recipient=3", "login.codes=email,sms"];
+    let node = settings.into_iter().fold(mailing(backend).await, crate::support::TestNodeBuilder::set).start().await;
+    let request = registration("grace@example.com", "grace");
+    let grace = node.auth().await.register(request).await.unwrap().into_inner().user.unwrap();
+    let id = node.database.id(&grace.id.parse().unwrap());
+    node.database.execute(&format!("UPDATE users SET phone_number = '{NUMBER}' WHERE id = {id}")).await;
+    let token = node.verified(ADA).await.access_token;
+    for identifier in ["grace", "grace", "grace@example.com"] {
+        node.signin_send(identifier, v1::CodeChannel::Sms).await.unwrap();
+    }
+    let refused = change(&node, &token, NUMBER).await;
+    assert_eq!(refusal(refused), (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS".into()));
+    assert_eq!(node.count("challenges WHERE kind = 'phone'").await, 0);
+    change(&node, &token, "+4930888888").await.unwrap();
     node.remove().await;
 }

@@ -18,6 +18,7 @@ on_both_databases!(
     a_name_that_waits_for_somebody_is_taken,
     a_deleted_account_leaves_nothing_but_a_farewell,
     the_last_administrator_stays,
+    a_session_that_is_gone_changes_nothing,
 );
 
 async fn update(
@@ -106,7 +107,7 @@ async fn a_name_that_waits_for_somebody_is_taken(backend: Backend) {
 
 async fn a_deleted_account_leaves_nothing_but_a_farewell(backend: Backend) {
     let node = mailing(backend).await.start().await;
-    let user = node.register(ADA).await;
+    let user = node.register_verified(ADA).await;
     let verify = node.code_to(ADA).await;
     let tokens = node.login(ADA).await;
     node.ask_reset(ADA).await.unwrap();
@@ -137,5 +138,45 @@ async fn the_last_administrator_stays(backend: Backend) {
     assert_eq!(refusal(delete(&node, &first).await), (Code::FailedPrecondition, "LAST_ADMINISTRATOR".into()));
     node.join("other", &["admin"], "").await;
     delete(&node, &first).await.unwrap();
+    node.remove().await;
+}
+
+/// Ended by a node that this one has not heard of yet, so that the access token still opens the door.
+async fn a_session_that_is_gone_changes_nothing(backend: Backend) {
+    let node = mailing(backend).await.start().await;
+    let gone = (Code::Unauthenticated, "ACCESS_TOKEN_INVALID".to_owned());
+    let ends = [
+        ("a@example.com", "UPDATE sessions SET end_time = 1, end_reason = 'logout' WHERE end_time IS NULL"),
+        ("b@example.com", "UPDATE users SET epoch = epoch + 1"),
+        ("c@example.com", "UPDATE users SET state = 'suspended'"),
+    ];
+    for (email, end) in ends {
+        let id = node.database.id(&node.register_verified(email).await.id.parse().unwrap());
+        let token = node.login(email).await.access_token;
+        let phone = |number: &str| bearer(&token, v1::ChangePhoneNumberRequest { phone_number: number.into() });
+        let begun = node.account().await.change_phone_number(phone("+4930123456")).await.unwrap().into_inner();
+        let code = node.code_to("+4930123456").await;
+        node.database.execute(&format!("UPDATE users SET phone_number = '+4930777777' WHERE id = {id}")).await;
+        node.database.execute(end).await;
+        let state = async || {
+            let mut state = String::new();
+            for table in ["users", "email_changes", "mailed_codes", "challenges", "outbox_kept"] {
+                state += &node.database.dump(table).await;
+            }
+            state
+        };
+        let before = state().await;
+        assert_eq!(refusal(update(&node, &token, wanted(), &["display_name"]).await), gone, "{email}");
+        assert_eq!(refusal(node.change_email(&token, "new@example.com").await), gone, "{email}");
+        for number in ["+4930888888", ""] {
+            let refused = node.account().await.change_phone_number(phone(number)).await;
+            assert_eq!(refusal(refused), gone, "{email} {number:?}");
+        }
+        let request = v1::VerifyPhoneNumberRequest { verification_id: begun.verification_id, code };
+        let refused = node.account().await.verify_phone_number(bearer(&token, request)).await;
+        assert_eq!(refusal(refused), gone, "{email}");
+        assert_eq!(refusal(delete(&node, &token).await), gone, "{email}");
+        assert_eq!(state().await, before, "{email}");
+    }
     node.remove().await;
 }

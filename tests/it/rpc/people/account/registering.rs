@@ -19,6 +19,7 @@ on_both_databases!(
     nobody_learns_from_a_registration_whether_an_address_is_taken,
     a_name_is_reserved_for_a_day,
     a_prepared_registration_is_of_no_use_to_whoever_prepared_it,
+    a_registration_between_makes_nobody_s_password_the_account_s,
     of_two_registrations_for_a_name_or_an_address_the_faster_one_wins,
     a_code_makes_one_account_whoever_uses_it_at_once,
     a_code_ends_with_its_time,
@@ -167,13 +168,48 @@ async fn a_prepared_registration_is_of_no_use_to_whoever_prepared_it(backend: Ba
     let prepared: Vec<_> = node.said_to(ADA).await;
     assert_eq!(prepared.len(), 2);
     node.verify_email(&node.code_to(ADA).await).await.unwrap();
-    assert!(signs_in(&node, ADA, NEW_PASSWORD).await && signs_in(&node, "ada", NEW_PASSWORD).await);
-    for identifier in [ADA, "mallory"] {
-        assert!(!signs_in(&node, identifier, crate::support::PASSWORD).await);
+    // Which of the two passwords is the owner's, nobody can tell.
+    for identifier in [ADA, "ada", "mallory"] {
+        for password in [crate::support::PASSWORD, NEW_PASSWORD] {
+            assert!(!signs_in(&node, identifier, password).await);
+        }
     }
+    node.ask_reset(ADA).await.unwrap();
+    node.reset(&node.code_to(ADA).await, NEW_PASSWORD).await.unwrap();
+    assert!(signs_in(&node, "ada", NEW_PASSWORD).await && !signs_in(&node, "mallory", NEW_PASSWORD).await);
     let Notice::VerifyEmail { code } = &prepared[0] else { panic!() };
     assert_eq!(refusal(node.verify_email(code).await), code_invalid());
     assert_eq!((node.count("users").await, node.count("registrations").await), (1, 0));
+    node.remove().await;
+}
+
+async fn a_registration_between_makes_nobody_s_password_the_account_s(backend: Backend) {
+    const MALLORY_S: &str = "wholly different staple of mine";
+    let clock = Arc::new(ManualClock::new());
+    let builder = mailing(backend).await.clock(clock.clone());
+    let node = builder.set("registration.require_verified_email=true").start().await;
+    let ada_s = crate::support::PASSWORD;
+    for (email, expired) in [(ADA, false), ("grace@example.com", true)] {
+        let name = email.split_once('@').unwrap().0;
+        node.auth().await.register(registration(email, name)).await.unwrap();
+        clock.advance(Duration::from_hours(1));
+        let other = v1::RegisterRequest { password: MALLORY_S.into(), ..registration(email, &format!("{name}-x")) };
+        node.auth().await.register(other).await.unwrap();
+        if expired {
+            // Of what waited only the stranger's does.
+            clock.advance(Duration::from_hours(23));
+        }
+        // The owner asks again, and gets the code of the newest.
+        node.send_verification(email).await.unwrap();
+        node.verify_email(&node.code_to(email).await).await.unwrap();
+        for password in [ada_s, MALLORY_S] {
+            assert!(!signs_in(&node, email, password).await, "{email}");
+        }
+        node.ask_reset(email).await.unwrap();
+        node.reset(&node.code_to(email).await, ada_s).await.unwrap();
+        assert!(signs_in(&node, email, ada_s).await && !signs_in(&node, email, MALLORY_S).await);
+    }
+    assert_eq!((node.count("users").await, node.count("registrations").await), (2, 0));
     node.remove().await;
 }
 

@@ -22,6 +22,7 @@ on_both_databases!(
     the_newest_three_codes_are_good,
     a_code_ends_after_half_an_hour,
     a_reset_keeps_the_second_factor,
+    a_first_proof_of_the_address_takes_away_a_phone_number,
     a_suspended_account_is_not_reset,
 );
 
@@ -199,6 +200,26 @@ async fn a_reset_keeps_the_second_factor(backend: Backend) {
     node.reset(&node.code_to(ADA).await, NEW_PASSWORD).await.unwrap();
     let confirmed = "SELECT COUNT(*) FROM totp_factors WHERE confirm_time IS NOT NULL";
     assert_eq!(node.database.integer(confirmed).await, 1);
+    node.remove().await;
+}
+
+async fn a_first_proof_of_the_address_takes_away_a_phone_number(backend: Backend) {
+    let node = mailing(backend).await.start().await;
+    // Of two, the number of one was there before its owner had proved the address: perhaps whoever prepared the account has it.
+    let prepared = node.register(ADA).await;
+    let owned = node.register_verified("grace@example.com").await;
+    for user in [prepared, owned] {
+        let id = node.database.id(&user.id.parse().unwrap());
+        let sql = format!("UPDATE users SET phone_number = '+4930123456' WHERE id = {id}");
+        assert_eq!(node.database.execute(&sql).await, 1);
+    }
+    for (email, number) in [(ADA, ""), ("grace@example.com", "+4930123456")] {
+        node.ask_reset(email).await.unwrap();
+        node.reset(&node.code_to(email).await, NEW_PASSWORD).await.unwrap();
+        let login = crate::support::login_request(email, NEW_PASSWORD);
+        let user = node.own(&node.try_login(login).await.unwrap().access_token).await;
+        assert_eq!((user.phone_number.as_str(), user.email_verified), (number, true), "{email}");
+    }
     node.remove().await;
 }
 

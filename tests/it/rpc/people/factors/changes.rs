@@ -45,6 +45,10 @@ async fn recovery_codes_are_replaced_and_only_their_hashes_kept(backend: Backend
         }
     }
     assert_alive(&node, &ada).await;
+    for _ in 0..6 {
+        node.generate_recovery_codes(&ada.access_token).await.unwrap();
+    }
+    assert_eq!(told_of(&node, ADA, &Notice::RecoveryCodesReplaced).await, 5, "so many at once");
     node.database.execute("DELETE FROM recovery_codes").await;
     assert_eq!(node.factors_of(&ada.access_token).await, (true, 0));
     node.remove().await;
@@ -53,7 +57,7 @@ async fn recovery_codes_are_replaced_and_only_their_hashes_kept(backend: Backend
 async fn an_enrolment_that_was_not_confirmed_is_forgotten(backend: Backend) {
     let node = TestNode::builder(backend).await.set("notify.email=log").start().await;
     outbox_keep(&node.database).await;
-    node.register(ADA).await;
+    node.register_verified(ADA).await;
     let (other, ada) = (node.login(ADA).await, node.login(ADA).await);
     let secret = node.totp_secret(&ada.access_token).await;
     let absent = told(Code::FailedPrecondition, "TOTP_NOT_ENROLLED");

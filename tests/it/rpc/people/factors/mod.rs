@@ -26,6 +26,7 @@ on_both_databases!(
     codes_are_good_one_step_around_and_no_further,
     of_many_confirmations_at_once_one_counts,
     an_enrolment_needs_a_sign_in_that_is_recent,
+    an_enrolment_needs_an_address_that_is_verified_where_there_is_mail,
     a_session_that_is_gone_enrols_nothing,
     a_seed_is_sealed_for_its_enrolment,
 );
@@ -58,7 +59,7 @@ async fn code_now(secret: &str) -> String {
 
 /// Somebody signed in with a second factor, and the recovery codes that go with it.
 async fn enrolled(node: &TestNode, email: &str) -> (v1::TokenPair, Vec<String>) {
-    node.register(email).await;
+    node.register_verified(email).await;
     let tokens = node.login(email).await;
     let secret = node.totp_secret(&tokens.access_token).await;
     let codes = node.confirm_totp(&tokens.access_token, &code_now(&secret).await).await.unwrap();
@@ -82,7 +83,7 @@ async fn an_app_gets_the_secret_by_hand_or_by_either_image(backend: Backend) {
     let email = "Ada.Lovelace+phone@Example.com";
     let issuer = "Müller & Söhne/EU 100%";
     let node = TestNode::builder(backend).await.set(&format!("factors.totp_issuer={issuer}")).start().await;
-    node.register(email).await;
+    node.register_verified(email).await;
     let token = node.login(email).await.access_token;
     let mut seen = HashSet::new();
     for svg_format in [QrCodeFormat::Unspecified, QrCodeFormat::Svg] {
@@ -122,7 +123,7 @@ async fn codes_are_good_one_step_around_and_no_further(backend: Backend) {
         ("d@example.com", 1, true),
         ("e@example.com", 2, false),
     ] {
-        node.register(email).await;
+        node.register_verified(email).await;
         let token = node.login(email).await.access_token;
         let absent = told(Code::FailedPrecondition, "TOTP_NOT_ENROLLED");
         assert_eq!(refusal(node.confirm_totp(&token, "000000").await), absent, "there is nothing to confirm");
@@ -155,7 +156,7 @@ async fn codes_are_good_one_step_around_and_no_further(backend: Backend) {
 
 async fn of_many_confirmations_at_once_one_counts(backend: Backend) {
     let node = Arc::new(TestNode::start(backend).await);
-    node.register(ADA).await;
+    node.register_verified(ADA).await;
     let tokens = node.login(ADA).await;
     let secret = node.totp_secret(&tokens.access_token).await;
     let code = code_now(&secret).await;
@@ -188,7 +189,7 @@ async fn of_many_confirmations_at_once_one_counts(backend: Backend) {
 async fn an_enrolment_needs_a_sign_in_that_is_recent(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
     let node = at(backend, &clock).await.set("sessions.recent_authentication=2m").start().await;
-    node.register(ADA).await;
+    node.register_verified(ADA).await;
     let tokens = node.login(ADA).await;
     clock.advance(Duration::from_mins(2));
     node.catch_up().await;
@@ -208,6 +209,37 @@ async fn an_enrolment_needs_a_sign_in_that_is_recent(backend: Backend) {
     node.remove().await;
 }
 
+async fn an_enrolment_needs_an_address_that_is_verified_where_there_is_mail(backend: Backend) {
+    let node = TestNode::builder(backend).await.set("notify.email=log").set("notify.sms=log").start().await;
+    let user = node.register(ADA).await;
+    let token = node.login(ADA).await.access_token;
+    let refused = told(Code::FailedPrecondition, "EMAIL_NOT_VERIFIED");
+    let phone = |number: &str| bearer(&token, v1::ChangePhoneNumberRequest { phone_number: number.into() });
+    assert_eq!(refusal(node.enroll_totp(&token, QrCodeFormat::Png).await), refused);
+    assert_eq!(refusal(node.account().await.change_phone_number(phone("+4930123456")).await), refused);
+    node.account().await.change_phone_number(phone("")).await.unwrap();
+    let id = node.database.id(&user.id.parse().unwrap());
+    let verified = async |time: &str| {
+        let sql = format!("UPDATE users SET email_verified_time = {time} WHERE id = {id}");
+        assert_eq!(node.database.execute(&sql).await, 1);
+    };
+    verified("1").await;
+    node.account().await.change_phone_number(phone("+4930123456")).await.unwrap();
+    let secret = node.totp_secret(&token).await;
+    // An administrator gave it another address meanwhile.
+    verified("NULL").await;
+    assert_eq!(refusal(node.confirm_totp(&token, &code_now(&secret).await).await), refused);
+    assert_eq!(node.factors_of(&token).await, (false, 0));
+    // Where no mail is sent, nothing can be verified.
+    let database = Arc::clone(&node.database);
+    node.stop().await;
+    let node = TestNode::on(database).set("notify.email=off").start().await;
+    let token = node.login(ADA).await.access_token;
+    let secret = node.totp_secret(&token).await;
+    node.confirm_totp(&token, &code_now(&secret).await).await.unwrap();
+    node.remove().await;
+}
+
 /// By a node that this one has not heard of yet, so that the access token still opens the door.
 async fn a_session_that_is_gone_enrols_nothing(backend: Backend) {
     let node = TestNode::start(backend).await;
@@ -217,7 +249,7 @@ async fn a_session_that_is_gone_enrols_nothing(backend: Backend) {
         ("b@example.com", "UPDATE users SET epoch = epoch + 1", None),
         ("c@example.com", "UPDATE users SET state = 'suspended'", Some("UPDATE users SET state = 'active'")),
     ] {
-        node.register(email).await;
+        node.register_verified(email).await;
         let token = node.login(email).await.access_token;
         let secret = node.totp_secret(&token).await;
         let code = code_now(&secret).await;
@@ -240,7 +272,7 @@ async fn a_seed_is_sealed_for_its_enrolment(backend: Backend) {
     let node = TestNode::start(backend).await;
     let mut people = Vec::new();
     for email in [ADA, "grace@example.com"] {
-        let id = node.database.id(&node.register(email).await.id.parse().unwrap());
+        let id = node.database.id(&node.register_verified(email).await.id.parse().unwrap());
         let token = node.login(email).await.access_token;
         let secret = node.totp_secret(&token).await;
         let hex =

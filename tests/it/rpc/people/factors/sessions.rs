@@ -25,7 +25,7 @@ async fn a_confirmation_upgrades_the_session_and_ends_the_others(backend: Backen
     let node = TestNode::builder(backend).await.set("notify.email=log").start().await;
     outbox_keep(&node.database).await;
     for email in [ADA, "grace@example.com"] {
-        node.register(email).await;
+        node.register_verified(email).await;
     }
     let grace = node.login("grace@example.com").await;
     let other = node.login(ADA).await;

@@ -132,7 +132,7 @@ impl Service {
 
     /// What news to a recipient come out of, apart from what can be asked for.
     pub(in crate::service) fn news_budget(&self, recipient: &str) -> MessageBudget {
-        let key = self.budget_key(b"news", &normalised(recipient).as_bytes());
+        let key = self.budget_key(b"news", normalised(recipient).as_bytes());
         MessageBudget { key, rate: self.policy.throttle.recipient }
     }
 

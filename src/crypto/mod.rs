@@ -13,6 +13,7 @@
 //!
 //! Nothing here knows a database or a wire.
 
+pub mod audit_chain;
 pub mod challenge_seal;
 pub mod clock;
 pub mod entropy;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
 use uuid::Uuid;
 
 use super::{DataKey, MasterKey, SealContext};
@@ -12,6 +13,7 @@ use crate::domain::{audit::PersonalDataVault, id::EventId, secret::Entropy};
 #[derive(Clone)]
 pub struct Vault {
     master: Arc<MasterKey>,
+    trail: hmac::Key,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -24,7 +26,8 @@ impl std::fmt::Debug for Vault {
 impl Vault {
     /// A vault under this master key.
     pub fn new(master: Arc<MasterKey>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { master, entropy }
+        let trail = hmac::Key::new(hmac::HMAC_SHA256, master.derive("audit trail v1").expose());
+        Self { master, trail, entropy }
     }
 
     /// Decrypts what [`PersonalDataVault::seal`] encrypted.
@@ -50,6 +53,12 @@ impl PersonalDataVault for Vault {
     fn seal(&self, owner: Uuid, sealed_key: &[u8], event: EventId, personal: &[u8]) -> Result<Vec<u8>, String> {
         let key = self.data_key(owner, sealed_key)?;
         Ok(key.seal(personal_context(event.as_uuid().as_bytes()), personal, &*self.entropy))
+    }
+
+    fn attest(&self, statement: &[u8]) -> [u8; 32] {
+        let mut mac = [0; 32];
+        mac.copy_from_slice(hmac::sign(&self.trail, statement).as_ref());
+        mac
     }
 }
 

@@ -347,4 +347,7 @@ pub trait PersonalDataVault: Send + Sync + 'static {
     /// # Errors
     /// If the sealed key does not open: the wrong master key, or a damaged row.
     fn seal(&self, owner: Uuid, sealed_key: &[u8], event: EventId, personal: &[u8]) -> Result<Vec<u8>, String>;
+
+    /// A MAC over what is said of the trail's ends, so that nobody who can write to the database alone makes another trail.
+    fn attest(&self, statement: &[u8]) -> [u8; 32];
 }

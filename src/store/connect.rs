@@ -18,7 +18,7 @@ use crate::domain::{
 };
 
 /// The schema version this program was built for: the number of its newest migration.
-pub const SCHEMA_VERSION: i64 = 4;
+pub const SCHEMA_VERSION: i64 = 5;
 
 /// Where the database is.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ use crate::domain::{
     user::{Credentials, Identifier, PhcString, User},
 };
 
+mod audit;
 mod challenges;
 mod factors;
 mod imports;
@@ -32,6 +33,7 @@ mod service_accounts;
 mod throttle;
 mod users;
 
+pub use self::audit::{ChainLink, RecordedEvent};
 pub use self::challenges::{
     Answer, Answered, BegunSession, ChallengeKind, ChallengeStore, FoundChallenge, NewChallenge, OpenChallenge, Proof,
     RecoveryNews,

@@ -38,6 +38,10 @@ const POOLED: Manner = Manner {
 /// an error if this server knows of no such transaction.
 pub(super) const OUTCOME: &str = "SELECT pg_xact_status($1::text::xid8)";
 
+/// Locks a lane of the audit trail that nobody else holds, if there is one.
+pub(super) const FREE_LANE: &str =
+    "SELECT id, position, hash FROM audit_lanes ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
+
 /// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
 pub(super) const NAME: &str = "postgresql";
 
@@ -178,6 +182,7 @@ pub(super) fn migrator() -> Migrator {
         (2, "administration", include_str!("../../migrations/postgres/0002_administration.sql")),
         (3, "revoked_keys", include_str!("../../migrations/postgres/0003_revoked_keys.sql")),
         (4, "people", include_str!("../../migrations/postgres/0004_people.sql")),
+        (5, "trust", include_str!("../../migrations/postgres/0005_trust.sql")),
     ])
 }
 

@@ -30,6 +30,9 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 /// Never asked: no network lies between a commit and its answer, so that a transaction here has no id to ask for.
 pub(super) const OUTCOME: &str = "SELECT CAST(NULL AS TEXT) WHERE $1 IS NULL";
 
+/// The lane of the audit trail: whoever writes is alone.
+pub(super) const FREE_LANE: &str = "SELECT id, position, hash FROM audit_lanes ORDER BY id LIMIT 1";
+
 /// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
 pub(super) const NAME: &str = "sqlite";
 
@@ -175,6 +178,7 @@ pub(super) fn migrator() -> Migrator {
         (2, "administration", include_str!("../../migrations/sqlite/0002_administration.sql")),
         (3, "revoked_keys", include_str!("../../migrations/sqlite/0003_revoked_keys.sql")),
         (4, "people", include_str!("../../migrations/sqlite/0004_people.sql")),
+        (5, "trust", include_str!("../../migrations/sqlite/0005_trust.sql")),
     ])
 }
 

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use serde_json::json;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Database, Pools, READS_APART, Tx};
@@ -14,7 +13,7 @@ use crate::{
     },
     store::{
         StoreError,
-        port::{AuditStore, DatabaseConnections},
+        port::{AuditStore, DatabaseConnections, RecordedEvent},
     },
 };
 
@@ -48,30 +47,27 @@ impl AuditStore for Database {
 }
 
 impl Tx {
-    /// Records an event.
+    /// Records an event, at the end of this transaction.
     pub(super) async fn audit(&mut self, event: &AuditEvent) -> Result<(), StoreError> {
         let around = self.around();
         let now = self.now();
         let id = EventId::new(now, &random(&*around.entropy));
         let personal = self.seal_personal(id, event).await?;
         let (actor, actor_id) = actor(event.actor);
-        sqlx::query(
-            "INSERT INTO audit_events (id, time, act, succeeded, actor, actor_id, subject_id, session_id, request_id, \
-             detail, personal_sealed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        )
-        .bind(id)
-        .bind(now)
-        .bind(event.act.name())
-        .bind(event.act.succeeded())
-        .bind(actor)
-        .bind(actor_id)
-        .bind(event.subject.map(|subject| *subject.as_uuid()))
-        .bind(session(&event.act))
-        .bind(&event.origin.request_id)
-        .bind(Json(detail(&event.act)))
-        .bind(personal)
-        .execute(self.conn())
-        .await?;
+        self.note_event(RecordedEvent {
+            id,
+            time: now,
+            act: event.act.name().to_owned(),
+            succeeded: event.act.succeeded(),
+            actor: actor.to_owned(),
+            actor_id,
+            subject_id: event.subject.map(|subject| *subject.as_uuid()),
+            session_id: session(&event.act),
+            request_id: event.origin.request_id.clone(),
+            detail: detail(&event.act),
+            personal_sealed: personal,
+            link: None,
+        });
         self.leave_mark(id);
         Ok(())
     }

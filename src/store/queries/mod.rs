@@ -7,7 +7,7 @@ use sqlx::Pool;
 use tokio_util::task::TaskTracker;
 
 use self::transaction::Tx;
-use super::{Db, NAME, OUTCOME, READS_APART};
+use super::{Db, FREE_LANE, NAME, OUTCOME, READS_APART};
 use crate::store::{
     connect::Surroundings,
     held::Hold,
@@ -15,6 +15,7 @@ use crate::store::{
 };
 
 mod audit;
+mod audit_chain;
 mod challenges;
 mod create_requests;
 mod devices;

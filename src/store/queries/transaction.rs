@@ -14,7 +14,7 @@ use crate::{
         secret::random,
         time::Timestamp,
     },
-    store::{StoreError, connect::Surroundings, error::is_serialization_failure},
+    store::{StoreError, connect::Surroundings, error::is_serialization_failure, port::RecordedEvent},
 };
 
 /// Serialization failures are tried again this often; each try waits a little longer.
@@ -52,6 +52,7 @@ pub(super) struct Tx {
     doubt: Doubt,
     ended: bool,
     revocations: Vec<Revocation>,
+    pub(super) events: Vec<RecordedEvent>,
     abandoned: bool,
     enqueued: bool,
     around: Arc<Surroundings>,
@@ -95,7 +96,8 @@ impl Tx {
     }
 
     /// Begins and runs `body`; what remains is to commit, unless it was abandoned. The feed entries are numbered last, so
-    /// that the head row is held for as short as can be.
+    /// that the head row is held for as short as can be; and after them the events chained, under a lock that most do not
+    /// have to wait for.
     async fn run<A, T, F>(&mut self, args: &A, body: &F) -> Result<(T, Vec<FeedEntry>), StoreError>
     where
         F: for<'t> Fn(&'t mut Self, &'t A) -> Body<'t, T>,
@@ -110,6 +112,7 @@ impl Tx {
             return Ok((value, Vec::new()));
         }
         let entries = self.append_feed().await?;
+        self.append_events().await?;
         Ok((value, entries))
     }
 
@@ -216,6 +219,7 @@ impl Database {
             doubt: Doubt::default(),
             ended: false,
             revocations: Vec::new(),
+            events: Vec::new(),
             abandoned: false,
             enqueued: false,
             around: Arc::clone(&self.around),

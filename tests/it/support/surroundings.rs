@@ -108,6 +108,12 @@ impl PersonalDataVault for RecordingVault {
         self.0.lock().unwrap().push(Sealing { owner, event, personal });
         Ok([b"sealed ", event.as_uuid().as_bytes().as_slice()].concat())
     }
+
+    fn attest(&self, statement: &[u8]) -> [u8; 32] {
+        let mut mac = [0; 32];
+        mac.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, statement).as_ref());
+        mac
+    }
 }
 
 /// Remembers what was committed.

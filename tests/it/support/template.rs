@@ -79,6 +79,7 @@ pub(super) async fn postgres_template() -> &'static str {
         include_str!("../../../migrations/postgres/0002_administration.sql").hash(&mut hasher);
         include_str!("../../../migrations/postgres/0003_revoked_keys.sql").hash(&mut hasher);
         include_str!("../../../migrations/postgres/0004_people.sql").hash(&mut hasher);
+        include_str!("../../../migrations/postgres/0005_trust.sql").hash(&mut hasher);
         let name = format!("vouchsafe_template_{:016x}", hasher.finish());
         let mut server = maintenance().await;
         sqlx::query("SELECT pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut server).await.unwrap();

@@ -94,6 +94,8 @@ impl Process {
             ("grpc.listen", "127.0.0.1:0"),
             ("http.listen", "127.0.0.1:0"),
             ("log.format", "json"),
+            // One user signs in so often here that the session of another measurement would be ended.
+            ("sessions.max_per_user", "10000"),
         ];
         let variable = |(key, value): &(&str, &str)| {
             let separator = if key.contains('.') { "" } else { "_" };

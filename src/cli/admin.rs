@@ -38,7 +38,9 @@ pub(super) async fn create(settings: Settings, args: CreateAdmin) -> Result<Exit
         display_name: display_name.unwrap_or_default(),
         locale: None,
     };
-    let new = new_user(id, &command, Some(hash), vec![ADMIN_ROLE.to_owned()], now);
+    let mut new = new_user(id, &command, Some(hash), vec![ADMIN_ROLE.to_owned()], now);
+    // The operator vouches for it: where addresses must be verified, the first administrator could not sign in otherwise.
+    new.user.email_verified_time = Some(now);
     let event = |act| AuditEvent { actor: Actor::Operator, subject: Some(id.into()), act, origin: Origin::default() };
     let events = vec![event(Act::Registered), event(Act::RoleAssigned { role: ADMIN_ROLE.to_owned() })];
     let created = store.create_user(new, events).await?;

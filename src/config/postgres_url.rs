@@ -3,9 +3,9 @@
 //! What the URL leaves out is never filled from libpq's variables (`PGHOST`, `PGPASSWORD`, `PGSSLMODE`, ...) or its password
 //! file: a setting has one name, and whether passwords travel encrypted is not left to chance.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
-use crate::domain::secret::SecretString;
+use crate::{domain::secret::SecretString, verifier::keys::fetch};
 
 /// The parameters that are understood, and whether their values may be shown. sqlx would pass over any other with a warning
 /// that quotes its value.
@@ -211,7 +211,7 @@ impl<'u> Parts<'u> {
 /// A socket or a loopback address: nobody between.
 fn is_this_machine(host: &str) -> bool {
     let is_socket = host.starts_with('/') || host.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("%2F"));
-    is_socket || host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    is_socket || fetch::is_this_machine(host)
 }
 
 fn has_valid_port(host: &str) -> bool {

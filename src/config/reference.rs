@@ -110,7 +110,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     depends("factors.totp_issuer", "the host of `issuer`, `Vouchsafe` if that has none", "What authenticator apps show accounts of this server under, 1 to 64 characters without a colon."),
 
     fixed("throttle.account_failures", "40", "Wrong passwords in a row for one e-mail address or user name, 5 to 45, from which on no other is looked at until the owner is known by something else (a known device, a code, a reset, an administrator) or 30 days have passed. The first 5 are free; then each waits twice as long as the one before, up to 15 minutes. Codes of an app have a count of their own, so that an account never sees more than 100 of both; codes that were sent are good for 5 guesses each, at any time."),
-    fixed("throttle.address_failures", "30", "Failures in a minute from one IPv4 address or IPv6 /64 network from which on it must wait, and requests for messages, and accounts made without a verified address, likewise, each counted apart, 0 (no limit) to 1000000. Known devices are exempt."),
+    fixed("throttle.address_failures", "30", "Failures in a minute from one IPv4 address or IPv6 /64 network from which on it must wait, and requests for messages, and registrations, likewise, each counted apart, 0 (no limit) to 1000000. Known devices are exempt."),
     fixed("throttle.overall_failures", "6000", "Failures in a minute of all callers together from which on all must wait, 0 (no limit) to 10000000. Known devices are exempt."),
     fixed("throttle.messages_per_recipient", "10", "Messages of one kind (sign-in codes, resets, verifications, registrations, changes) in an hour that may be asked for with one identifier, and that one recipient may get, 1 to 1000; at most 5 of them at once. A known device that asks for sign-in codes has as many of its own."),
     fixed("throttle.messages_overall", "10000", "Messages in an hour that may be asked for altogether, 1 to 10000000; a tenth of them, or 100, at once."),
@@ -124,7 +124,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("notify.webhook_secret", "", "What those calls are signed with: 24 to 64 random bytes in base64 (`openssl rand -base64 32`), with or without `whsec_` before them.").secret(),
     fixed("notify.templates", "", "Folder with templates in place of those that are built in: `de/verify_email.txt` and so on (docs/MESSAGES.md). Empty: none."),
     fixed("notify.link_url", "", "The page of yours that links in messages lead to, with `?kind=` and `&code=` behind it. Empty: messages have the code alone."),
-    fixed("notify.locale", "en", "The language of messages to those who have none, or one that there are no templates for: `en` and `de` are built in."),
+    fixed("notify.locale", "en", "The language of messages to those who have none, or one that there are no templates for: `en` and `de` are built in, for another one there must be templates."),
 
     fixed("log.format", "pretty", "`pretty` for people, `json` for machines."),
     fixed("log.filter", "info", "What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module such as `info,vouchsafe=debug`."),

@@ -27,6 +27,10 @@ pub enum Purpose {
     Throttle,
     /// What messages are counted by.
     Budget,
+    /// Identifiers that no account has, for the audit trail: people type passwords into that field.
+    UnknownIdentifier,
+    /// Requests that may be sent again: enough to see that it is the same one, nothing that it says.
+    Request,
 }
 
 impl Purpose {
@@ -39,6 +43,8 @@ impl Purpose {
             Self::DeviceSecret => "device secret",
             Self::Throttle => "throttle",
             Self::Budget => "budget",
+            Self::UnknownIdentifier => "unknown identifier",
+            Self::Request => "request",
         }
     }
 }

@@ -19,13 +19,11 @@ pub mod clock;
 pub mod entropy;
 pub mod factor_seal;
 pub mod hot_seal;
-pub mod identifier_hash;
 pub mod keyed;
 pub mod message_seal;
 pub mod password_pool;
 pub mod recovery_code;
 pub mod refresh_token;
-pub mod request_hash;
 pub mod seal;
 pub mod service_secret;
 pub mod totp;
@@ -39,7 +37,6 @@ pub use clock::{machine_date, monotonic_now};
 pub use entropy::SystemEntropy;
 pub use factor_seal::FactorSeal;
 pub use hot_seal::{Foreign, HotSeal};
-pub use identifier_hash::IdentifierHasher;
 pub use keyed::{KeyedHash, KeyedHasher, Purpose};
 pub use message_seal::MessageSeal;
 pub use password_pool::{
@@ -49,7 +46,6 @@ pub use password_pool::{
 pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,
 };
-pub use request_hash::RequestHasher;
 pub use seal::{DataKey, MasterKey, MasterKeyError, SealContext, SealError};
 pub use service_secret::ServiceSecrets;
 pub use totp::TotpSeed;

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How long a challenge can be answered. No code of ours is good for longer.
+/// How long a challenge can be answered. No code that is typed in is good for longer (NIST SP 800-63B-4 section 3.1.3.2: at most 10
+/// minutes).
 pub const CHALLENGE_LIFE: Duration = Duration::from_mins(10);
 
-/// How often a challenge may be answered wrongly; after that it is good for nothing.
+/// How often a challenge may be answered wrongly; after that it is good for nothing. Of eight digits that is five guesses at a hundred
+/// million codes.
 pub const MAX_FAILURES: i64 = 5;
 
 /// What a challenge can be answered with.

@@ -65,6 +65,14 @@ impl FieldViolations {
     }
 }
 
+/// What an empty text says is not there.
+///
+/// # Errors
+/// What is wrong with one that is.
+pub fn optional<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, E> {
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
 impl From<FieldViolation> for FieldViolations {
     fn from(violation: FieldViolation) -> Self {
         Self(vec![violation])

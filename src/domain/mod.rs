@@ -35,6 +35,8 @@ pub mod password;
 #[cfg(feature = "server")]
 pub mod password_policy;
 #[cfg(feature = "server")]
+pub mod percent;
+#[cfg(feature = "server")]
 pub mod phone;
 #[cfg(feature = "server")]
 pub mod refresh;

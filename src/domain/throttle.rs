@@ -12,7 +12,7 @@ use std::{net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::time::Timestamp;
+use super::time::{Timestamp, micros};
 
 /// Without a guess for so long, a target is as if nobody had ever guessed.
 pub const QUIET: Duration = Duration::from_hours(30 * 24);
@@ -48,6 +48,8 @@ impl Steps {
     /// At a known device, for passwords, second factors and codes that were sent together. Only its holder can guess there, who once
     /// signed in with every factor, so these come on top of what strangers may: those have their 100, and what they do at a second
     /// factor they do at [`Steps::account`]. At its cap a device counts as a stranger's, and adds nothing to these either.
+    ///
+    /// The same at a session, for what its holder proves once more.
     pub const DEVICE: Self = Self::capped(10);
 
     /// At a service account's secret. Its 256 bits are not to be guessed: the waits are for whoever calls again and again with a
@@ -209,10 +211,6 @@ pub fn network_of(address: IpAddr) -> [u8; 9] {
         }
     }
     network
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -70,7 +70,8 @@ impl Timestamp {
     }
 }
 
-fn micros(duration: Duration) -> i64 {
+/// A duration in microseconds, up to the longest there can be.
+pub fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 

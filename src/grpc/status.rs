@@ -123,7 +123,7 @@ impl From<ServiceError> for Status {
             ),
             ServiceError::Refused(refused) => refused_status(refused),
             ServiceError::Overloaded { retry_after } => {
-                let text = "too many passwords are being checked: try again later";
+                let text = "too many passwords are waiting to be checked: try again later";
                 retry(Code::ResourceExhausted, R::Overloaded, text, retry_after)
             }
             ServiceError::Busy { retry_after } => {

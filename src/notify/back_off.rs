@@ -14,6 +14,9 @@ const PAUSES: [Duration; 6] = [
     Duration::from_mins(30),
 ];
 
+/// No message is put off for longer, even spread.
+pub const LONGEST_PAUSE: Duration = Duration::from_mins(36);
+
 /// Who has less time than this left does not get a message in time.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
@@ -48,6 +51,7 @@ mod tests {
             assert_eq!(pause(attempts, day, 0), Some(full.mul_f64(0.8)), "{attempts}");
             assert_eq!(pause(attempts, day, u16::MAX), Some(full.mul_f64(1.2)), "{attempts}");
         }
+        assert_eq!(pause(1_000, day, u16::MAX), Some(LONGEST_PAUSE));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::domain::{
     notice::{Message, Notice, Recipient},
+    percent::percent_encoded,
     time::Timestamp,
 };
 
@@ -170,20 +171,6 @@ fn link(link_url: Option<&str>, kind: Option<&str>, code: Option<&str>) -> Strin
         (Some(url), Some(kind), Some(code)) => format!("{url}?kind={kind}&code={}", percent_encoded(code)),
         _ => String::new(),
     }
-}
-
-/// RFC 3986 section 2.1: everything but the unreserved characters.
-fn percent_encoded(text: &str) -> String {
-    use std::fmt::Write as _;
-    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
 }
 
 /// To the minute, as people read it.

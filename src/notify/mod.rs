@@ -27,7 +27,7 @@ mod smtp_url;
 mod templates;
 mod webhook;
 
-pub use back_off::next_attempt;
+pub use back_off::{LONGEST_PAUSE, next_attempt};
 pub use content::{KINDS, kind};
 pub use smtp_url::{SmtpTls, SmtpUrl, SmtpUrlError};
 pub use webhook::{WebhookSecret, WebhookSecretError};
@@ -55,6 +55,11 @@ pub enum NotifyError {
         /// What is wrong there.
         problem: String,
     },
+    /// The server's own language.
+    #[error(
+        "notify.locale is {0}, in which nothing is written: name a folder with templates in it in notify.templates, or choose en or de"
+    )]
+    Locale(String),
     /// The sender.
     #[error(
         "notify.from is no address that mail can be sent from: write it as noreply@example.com or Example <noreply@example.com>"

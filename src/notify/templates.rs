@@ -4,7 +4,10 @@
 //! `sms` for what goes to phones. HTML is escaped, the others are text. What a locale does not have comes from the next one: those
 //! more general than the recipient's, then the server's, then English.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context, value::Serde};
 
@@ -53,7 +56,7 @@ impl Templates {
     /// Those that are built in and those in `folder`, for a server whose own language is `locale`.
     ///
     /// # Errors
-    /// [`NotifyError::Template`] names the file, the line, and what is wrong with it.
+    /// [`NotifyError::Template`] names the file, the line, and what is wrong with it; [`NotifyError::Locale`].
     pub(super) fn load(folder: Option<&Path>, locale: &Locale) -> Result<Self, NotifyError> {
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|name| match name.rsplit_once('.') {
@@ -70,7 +73,17 @@ impl Templates {
             templates.environment.add_template_owned(name.clone(), source).map_err(|error| broken(&path, &error))?;
             templates.try_out(&name).map_err(|error| broken(&path, &error))?;
         }
+        templates.check_own(locale)?;
         Ok(templates)
+    }
+
+    /// Refuses a language of the server's that nothing is written in: everybody would get another one, and nobody would notice.
+    fn check_own(&self, locale: &Locale) -> Result<(), NotifyError> {
+        let in_own = |name: &str| name.split_once('/').is_some_and(|(tag, _)| self.own.iter().any(|own| own == tag));
+        if self.environment.templates().any(|(name, _)| in_own(name)) {
+            return Ok(());
+        }
+        Err(NotifyError::Locale(locale.as_str().to_owned()))
     }
 
     /// None at all.
@@ -165,9 +178,12 @@ impl std::fmt::Debug for Templates {
 /// The templates in a folder: their names, and where they are. What does not belong there is refused, so that no typing error goes
 /// unnoticed; what is hidden is left alone.
 fn files(folder: &Path) -> Result<Vec<(String, PathBuf)>, NotifyError> {
-    let mut found = Vec::new();
+    let (mut found, mut tags) = (Vec::new(), BTreeMap::new());
     for (locale, path) in entries(folder)? {
         let tag = Locale::parse(&locale).map_err(|error| misplaced(&path, format!("{locale:?} {error}")))?;
+        if let Some(other) = tags.insert(tag.as_str().to_owned(), locale) {
+            return Err(misplaced(&path, format!("this is the language of the folder {other:?} as well")));
+        }
         if !path.is_dir() {
             return Err(misplaced(&path, "a folder for each language was expected here".to_owned()));
         }

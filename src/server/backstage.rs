@@ -9,8 +9,8 @@ use super::{Ambient, StartError, data_dir, hot_state, location, options, passwor
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
     crypto::{
-        ChallengeSeal, FactorSeal, HotSeal, IdentifierHasher, KeyedHasher, MasterKey, MessageSeal, PasswordPool,
-        PoolConfig, RequestHasher, ServiceSecrets, Vault, machine_date,
+        ChallengeSeal, FactorSeal, HotSeal, KeyedHasher, MasterKey, MessageSeal, PasswordPool, PoolConfig,
+        ServiceSecrets, Vault, machine_date,
     },
     domain::{
         audit::Actor,
@@ -240,8 +240,6 @@ impl Backstage {
             hot,
             passwords,
             rules,
-            identifiers: IdentifierHasher::new(&master),
-            requests: RequestHasher::new(&master),
             secrets: ServiceSecrets::new(&master),
             hasher: KeyedHasher::new(&master),
             seal: MessageSeal::new(Arc::clone(&master)),

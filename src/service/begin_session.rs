@@ -13,6 +13,7 @@ use crate::{
         notice::Notice,
         secret::SecretString,
         session::{DeviceInfo, Grant},
+        throttle::network_of,
         user::{Label, PhcString, User},
     },
     store::port::{BegunSession, NewDevice, NewSession},
@@ -94,6 +95,11 @@ impl Pending {
     /// The device, if it is known to be the account's.
     pub(super) fn device_id(&self) -> Option<Uuid> {
         self.known_device.as_ref().map(|(device, _)| *device)
+    }
+
+    /// What counts as the address that it came from; `None` if it had none.
+    pub(super) fn network(&self) -> Option<[u8; 9]> {
+        self.ip_address.parse().ok().map(network_of)
     }
 
     /// Counts what follows like on any device.
@@ -242,13 +248,6 @@ impl Service {
         };
         if let Err(error) = forgotten.await {
             tracing::warn!(%error, "failures not forgotten after a sign-in");
-        }
-    }
-
-    /// Gives back an attempt of which nobody can say that it failed.
-    pub(super) async fn forgive_quietly(&self, target: Target<'_>) {
-        if let Err(error) = self.forgive(target).await {
-            tracing::warn!(%error, "an attempt counts as a failure that was none");
         }
     }
 }

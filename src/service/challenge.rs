@@ -21,9 +21,7 @@ use crate::{
         time::Timestamp,
         user::{PhcString, User},
     },
-    store::port::{
-        Answer, Answered, ChallengeKind, FoundChallenge, NewChallenge, OpenChallenge, Proof, RecoveryNews, TotpFactor,
-    },
+    store::port::{Answer, Answered, ChallengeKind, FoundChallenge, NewChallenge, OpenChallenge, Proof, RecoveryNews},
     telemetry::LoginOutcome,
 };
 
@@ -71,7 +69,7 @@ impl Handle {
 }
 
 /// Digits as they were sent, however they were typed: without spaces and dashes.
-fn bare(code: &SecretString) -> Zeroizing<String> {
+pub(super) fn bare(code: &SecretString) -> Zeroizing<String> {
     Zeroizing::new(code.expose().chars().filter(|c| !c.is_whitespace() && *c != '-').collect())
 }
 
@@ -104,6 +102,7 @@ impl Service {
         let second = found.user.filter(|_| found.kind == ChallengeKind::SecondFactor);
         self.admit_pending(&mut pending, second, context).await?;
         let target = pending.target(second);
+        let attempt = self.undecided(target);
         let (proof, second) = self.proof(&hash, &found, response)?;
         let nobody = UserId::from_uuid(Uuid::nil());
         let owner = self.store.get_user(found.user.unwrap_or(nobody)).await?;
@@ -124,12 +123,13 @@ impl Service {
             recovery_news: self.recovery_news(owner.clone()),
             origin: context.origin.clone(),
         };
-        let answered = self.store.answer_challenge(answer).await;
-        if !matches!(answered, Ok(Answered::Wrong | Answered::Begun(_))) {
-            // Right so far, not looked at, or nobody knows.
-            self.forgive_quietly(target).await;
+        let answered = self.store.answer_challenge(answer).await?;
+        match answered {
+            Answered::Wrong | Answered::Begun(_) => attempt.decided(),
+            // Right so far, or not looked at.
+            Answered::Invalid | Answered::EmailNotVerified | Answered::Further(_) => attempt.forgive().await,
         }
-        match answered? {
+        match answered {
             Answered::Invalid => Err(ServiceError::ChallengeInvalid),
             Answered::Wrong => {
                 self.note_failure(target, context).await?;
@@ -163,9 +163,10 @@ impl Service {
         checked_hash: Option<PhcString>,
     ) -> (Handle, NewChallenge) {
         let handle = self.new_handle();
+        let code_or_place = self.place_hash(pending);
         let pending = self.seal_pending(&handle.hash, &pending.after_first_proof());
         let (kind, expire_time) = (ChallengeKind::SecondFactor, handle.expire_time);
-        let new = NewChallenge { handle: handle.hash, kind, user, checked_hash, code: None, pending, expire_time };
+        let new = NewChallenge { handle: handle.hash, kind, user, checked_hash, code_or_place, pending, expire_time };
         (handle, new)
     }
 
@@ -193,7 +194,11 @@ impl Service {
             (
                 ChallengeResponse::Totp(code),
                 FoundChallenge { kind: ChallengeKind::SecondFactor, totp: Some(factor), .. },
-            ) => (self.totp_proof(factor, code)?, Some(SecondProof::Totp)),
+            ) => {
+                let step = self.totp_step(factor, code)?;
+                let proof = step.map_or(Proof::Nothing, |step| Proof::Totp { factor: factor.id, step });
+                (proof, Some(SecondProof::Totp))
+            }
             (
                 ChallengeResponse::RecoveryCode(code),
                 FoundChallenge { kind: ChallengeKind::SecondFactor, user: Some(user), .. },
@@ -205,14 +210,6 @@ impl Service {
                 (Proof::OneTimeCode(self.one_time_code_hash(handle, code)), None)
             }
             _ => (Proof::Nothing, None),
-        })
-    }
-
-    fn totp_proof(&self, factor: &TotpFactor, code: &SecretString) -> Result<Proof, ServiceError> {
-        let seed = self.factor_seal.open(factor.id, &factor.seed_sealed).map_err(ServiceError::internal)?;
-        Ok(match seed.matching_step(&bare(code), self.clock.now(), factor.last_step) {
-            Some(step) => Proof::Totp { factor: factor.id, step },
-            None => Proof::Nothing,
         })
     }
 

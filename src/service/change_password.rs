@@ -66,12 +66,13 @@ impl Service {
             (None, Some(_)) => return Err(FieldViolation::new(CURRENT, PasswordError::Empty).into()),
             (Some(current), _) => current,
         };
-        let target = Target::Account(caller.user);
+        // Not at the account: whoever holds a stolen token would keep its owner from the second factor.
+        let target = Target::Session(caller.session);
         self.admit(target, context).await?;
         let verdict = self.verify_password(Some(caller.user), current, found.password_hash, context).await;
         if !matches!(verdict, Ok(Verdict::Mismatch)) {
-            // Right, or nobody knows. The failures of before stay: those at the second factor are nothing to whoever knows the password.
-            self.forgive_quietly(target).await;
+            // Right, or nobody knows. The failures of before stay.
+            self.forgive(target).await;
         }
         match verdict? {
             Verdict::Match { .. } => Ok(()),

@@ -1,14 +1,13 @@
 //! `ChangePhoneNumber` and `VerifyPhoneNumber`.
 
-use std::time::Duration;
-
 use super::{
     Principal, RequestContext, Service, ServiceError,
+    challenge::Handle,
     recent::caller_gone,
     throttle::{MessageKind, Target},
 };
 use crate::{
-    crypto::keyed::{mint, mint_digits},
+    crypto::keyed::mint_digits,
     domain::{
         id::SessionId,
         notice::{Notice, Recipient},
@@ -19,9 +18,6 @@ use crate::{
     },
     store::port::{Change, NewPhoneChange, PhoneOutcome, PhoneProof},
 };
-
-/// For how long a code that is sent to a phone is good (NIST SP 800-63B-4 section 3.1.3.2: at most 10 minutes).
-const LIFETIME: Duration = Duration::from_mins(10);
 
 /// A change of phone number that waits for its code.
 #[derive(Debug)]
@@ -61,15 +57,13 @@ impl Service {
         context: &RequestContext,
     ) -> Result<PhoneVerification, ServiceError> {
         self.spend_own_message(MessageKind::Change, number.as_str(), context).await?;
-        let (handle, code) = (mint("vch_", &*self.entropy), mint_digits(&*self.entropy));
-        let expire_time = self.clock.now().plus(LIFETIME);
+        let (Handle { secret, hash, expire_time }, code) = (self.new_handle(), mint_digits(&*self.entropy));
         let (to, notice) = (Recipient::Sms(number.clone()), Notice::VerifyPhone { code: code.expose().to_owned() });
         let message = self.message(Some(user.id), to, user.locale.clone(), notice, expire_time);
-        let hash = self.handle_hash(&handle);
         let code = self.one_time_code_hash(&hash, &code);
         let change = NewPhoneChange { handle: hash, user, session, number, code, message, expire_time };
         match self.store.begin_phone_change(change).await.map_err(caller_gone)? {
-            Change::Done => Ok(PhoneVerification { handle, expire_time }),
+            Change::Done => Ok(PhoneVerification { handle: secret, expire_time }),
             Change::Conflict => Err(ServiceError::Conflict),
         }
     }
@@ -82,17 +76,21 @@ impl Service {
         code: &SecretString,
         context: &RequestContext,
     ) -> Result<(), ServiceError> {
+        let user = self.store.get_user(caller.user).await?.ok_or(ServiceError::AccessTokenInvalid)?;
         // What is guessed at is counted in the row of the verification. Apart from the account's own count: a proof that somebody
         // has a phone must not take failures at its second factor back.
-        let target = Target::Identifier(handle.expose());
+        let target = Target::PhoneCode(handle);
         self.admit(target, context).await?;
-        let user = self.store.get_user(caller.user).await?.ok_or(ServiceError::AccessTokenInvalid)?;
         let hash = self.handle_hash(handle);
         let code = self.one_time_code_hash(&hash, code);
         let news = self.news(&user, Notice::PhoneChanged);
         let (session, origin) = (caller.session, context.origin.clone());
         let proof = PhoneProof { handle: hash, user: user.id, session, code, news, origin };
-        match self.store.verify_phone(proof).await.map_err(caller_gone)? {
+        let verified = self.store.verify_phone(proof).await;
+        if verified.is_err() {
+            self.forgive(target).await;
+        }
+        match verified.map_err(caller_gone)? {
             PhoneOutcome::Changed => self.note_success(target).await,
             PhoneOutcome::WrongCode => {
                 self.note_failure(target, context).await?;

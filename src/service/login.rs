@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tracing::Instrument as _;
 
 use super::{
     RequestContext, Service, ServiceError,
     begin_session::{Pending, SignInRequest, SignInStep},
-    throttle::Undecided,
+    throttle::{Undecided, normalised},
 };
 use crate::{
-    crypto::{Verdict, monotonic_now},
+    crypto::{Purpose, Verdict, monotonic_now},
     domain::{
         audit::{Act, Actor, AuditEvent, LoginFailure},
         challenge::FirstProof,
@@ -66,10 +67,11 @@ impl Service {
             } else {
                 self.begin(&pending, &checked, context).await
             };
-            attempt.decided();
-            // Right so far, or nobody knows: a sign-in that is complete has been counted as such.
-            if !matches!(step, Ok(Some(SignInStep::SignedIn(_)))) {
-                self.forgive_quietly(pending.target(None)).await;
+            match step {
+                // A sign-in that is complete has been counted as such.
+                Ok(Some(SignInStep::SignedIn(_))) => attempt.decided(),
+                // Right so far, or nobody knows.
+                Ok(Some(SignInStep::Challenged(_)) | None) | Err(_) => attempt.forgive().await,
             }
             if let Some(step) = step? {
                 if checked.outdated {
@@ -137,12 +139,11 @@ impl Service {
         let mut pending = self.pending(command.wanted.clone(), user, FirstProof::Password).await?;
         // A refusal is counted by the metrics only: an attacker must not write a row with each guess that was not looked at.
         self.admit_pending(&mut pending, None, context).await?;
-        let attempt = self.undecided(pending.target(None), context);
+        let attempt = self.dear_undecided(pending.target(None), context);
         let verdict = match self.verify_password(user, command.password.clone(), stored.clone(), context).await {
             Ok(verdict) => verdict,
             Err(error) => {
-                attempt.decided();
-                self.forgive_quietly(pending.target(None)).await;
+                attempt.forgive().await;
                 return Err(error);
             }
         };
@@ -165,7 +166,7 @@ impl Service {
         let noting = async move {
             this.store.record(event).await?;
             if cause == LoginFailure::EmailNotVerified {
-                this.forgive_quietly(pending.target(None)).await;
+                this.forgive(pending.target(None)).await;
                 return Err(ServiceError::EmailNotVerified);
             }
             // Also of somebody suspended who knows the password: that it is right must not show here either.
@@ -182,14 +183,19 @@ impl Service {
         command: &LoginCommand,
         context: &RequestContext,
     ) -> AuditEvent {
-        let identifier_hash =
-            credentials.is_none().then(|| self.identifiers.hash(&command.wanted.identifier.trim().to_lowercase()));
+        let identifier_hash = credentials.is_none().then(|| self.unknown_hash(&command.wanted.identifier));
         AuditEvent {
             actor: Actor::Anonymous,
             subject: credentials.map(|c| c.user.into()),
             act: Act::LoginFailed { cause, identifier_hash },
             origin: context.origin.clone(),
         }
+    }
+
+    /// What the audit trail keeps of an identifier that no account has: enough to see that it is the same one again. Of 128 bits no two
+    /// are the same by chance.
+    fn unknown_hash(&self, typed: &str) -> String {
+        URL_SAFE_NO_PAD.encode(&self.hasher.hash(Purpose::UnknownIdentifier, b"", normalised(typed).as_bytes())[..16])
     }
 
     /// Renews a hash that was made otherwise than today's, perhaps by others, after its owner has been answered.

@@ -120,7 +120,7 @@ impl Service {
             kind: ChallengeKind::LoginCode,
             user: account,
             checked_hash: None,
-            code: Some(self.one_time_code_hash(&handle.hash, &code)),
+            code_or_place: self.one_time_code_hash(&handle.hash, &code),
             pending: self.seal_pending(&handle.hash, &pending),
             expire_time: handle.expire_time,
         };

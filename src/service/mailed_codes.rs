@@ -1,6 +1,11 @@
 //! Codes in mails: how they are made, to whom they go, and what all that mail or take them have in common.
 
-use super::{RequestContext, Service, ServiceError, throttle::Target};
+use std::sync::Arc;
+
+use super::{
+    RequestContext, Service, ServiceError,
+    throttle::{Target, Undecided},
+};
 use crate::{
     crypto::{Purpose, keyed::mint},
     domain::{
@@ -81,14 +86,19 @@ impl Service {
         Mailing { code, message }
     }
 
-    /// Whether a code may be looked at now. A code is too long to be guessed, but whoever tries to is slowed all the same.
-    pub(super) async fn admit_code(&self, code: &SecretString, context: &RequestContext) -> Result<(), ServiceError> {
-        self.admit(Target::Identifier(code.expose()), context).await
+    /// Whether a code may be looked at now.
+    pub(super) async fn admit_code(
+        self: &Arc<Self>,
+        code: &SecretString,
+        context: &RequestContext,
+    ) -> Result<Undecided, ServiceError> {
+        self.admit(Target::MailedCode(code), context).await?;
+        Ok(self.undecided(Target::MailedCode(code)))
     }
 
     /// Forgets that a code was looked at: it was good.
     pub(super) async fn accepted_code(&self, code: &SecretString) -> Result<(), ServiceError> {
-        self.note_success(Target::Identifier(code.expose())).await
+        self.note_success(Target::MailedCode(code)).await
     }
 
     /// Counts a code that was not good. The refusal is for the caller.
@@ -97,7 +107,7 @@ impl Service {
         code: &SecretString,
         context: &RequestContext,
     ) -> Result<ServiceError, ServiceError> {
-        self.note_failure(Target::Identifier(code.expose()), context).await?;
+        self.note_failure(Target::MailedCode(code), context).await?;
         Ok(ServiceError::CodeInvalid)
     }
 }

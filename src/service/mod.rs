@@ -13,10 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    crypto::{
-        ChallengeSeal, FactorSeal, IdentifierHasher, KeyedHasher, MessageSeal, PasswordPool, RequestHasher,
-        ServiceSecrets, monotonic_now,
-    },
+    crypto::{ChallengeSeal, FactorSeal, KeyedHasher, MessageSeal, PasswordPool, ServiceSecrets, monotonic_now},
     domain::{
         secret::{Entropy, random},
         time::Clock,
@@ -108,8 +105,6 @@ pub struct Service {
     hot: Option<HotRefresh>,
     passwords: PasswordPool,
     rules: PasswordRules,
-    identifiers: IdentifierHasher,
-    requests: RequestHasher,
     secrets: ServiceSecrets,
     hasher: KeyedHasher,
     seal: MessageSeal,
@@ -147,10 +142,6 @@ pub struct Parts {
     pub passwords: PasswordPool,
     /// Which passwords may be chosen.
     pub rules: PasswordRules,
-    /// Hides identifiers that belong to nobody.
-    pub identifiers: IdentifierHasher,
-    /// Recognises requests that are sent again.
-    pub requests: RequestHasher,
     /// Makes secrets of service accounts.
     pub secrets: ServiceSecrets,
     /// Hashes codes, handles and device secrets.
@@ -186,8 +177,6 @@ impl Service {
             hot,
             passwords,
             rules,
-            identifiers,
-            requests,
             secrets,
             hasher,
             seal,
@@ -214,8 +203,6 @@ impl Service {
             hot,
             passwords,
             rules,
-            identifiers,
-            requests,
             secrets,
             hasher,
             seal,

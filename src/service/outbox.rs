@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::Service;
 use crate::{
     domain::secret::random,
-    notify::{DELIVERY_LIMIT, Failure, next_attempt},
+    notify::{DELIVERY_LIMIT, Failure, LONGEST_PAUSE, next_attempt},
     store::{
         StoreError,
         port::{Claim, DueMessage},
@@ -27,10 +27,11 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 8;
 /// How long a message is its taker's. A node that dies leaves its messages to the others after this long.
 const LEASE: Duration = Duration::from_mins(3);
-/// Longest that the database may take for a transaction, twice: to give the message away, and to hear what became of it.
-const BOOKKEEPING: Duration = Duration::from_secs(2 * 40);
-const _: () = assert!(DELIVERY_LIMIT.as_secs() + BOOKKEEPING.as_secs() + RECORD_PAUSE.as_secs() * 5 < LEASE.as_secs());
-/// How often, and after which pause, it is tried to record what became of a message.
+/// Longest that the database may take for a transaction.
+const TRANSACTION: Duration = Duration::from_secs(40);
+// The lease begins before the message is given away, and holds until it was delivered and somebody has tried to record that.
+const _: () = assert!(TRANSACTION.as_secs() * 2 + DELIVERY_LIMIT.as_secs() < LEASE.as_secs());
+/// How often, and after which pause, it is tried to record what became of a message. A try after the lease finds that it is another's.
 const RECORD_TRIES: u32 = 4;
 const RECORD_PAUSE: Duration = Duration::from_secs(2);
 /// From this attempt on a message that may have arrived is not sent again: a mail server that never answers in time would deliver it
@@ -134,13 +135,31 @@ impl Service {
             channels: self.words(channel),
             limit: u32::try_from(free.len()).unwrap_or(1),
         };
-        let taken = self.store.claim_messages(claim).await?;
+        let taken = match self.store.claim_messages(claim).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.deliveries.spawn(Arc::clone(&self).release(lease));
+                return Err(error);
+            }
+        };
         let number = taken.len();
         for (message, slot) in taken.into_iter().zip(free) {
             let service = Arc::clone(&self);
             self.deliveries.spawn(async move { service.deliver(channel, message, lease, slot).await });
         }
         Ok(number)
+    }
+
+    /// Gives back what was taken by a transaction of which nobody knows whether it was committed: no code shall wait for the end of a lease
+    /// that nobody has.
+    async fn release(self: Arc<Self>, lease: Uuid) {
+        for _ in 0..RECORD_TRIES {
+            match self.store.release_messages(lease).await {
+                Ok(released) => return tracing::debug!(released, "messages given back that nobody had"),
+                Err(error) => tracing::debug!(%error, "messages not given back yet"),
+            }
+            sleep(RECORD_PAUSE).await;
+        }
     }
 
     async fn deliver(&self, channel: MessageChannel, due: DueMessage, lease: Uuid, slot: OwnedSemaphorePermit) {
@@ -194,9 +213,10 @@ impl Service {
             match recorded {
                 Ok(true) => return Some(counted),
                 Ok(false) => {
-                    // Its user was deleted meanwhile, or the database was away for longer than the lease.
+                    // Its user was deleted meanwhile, or the database was away for longer than the lease: whoever has it now says what
+                    // became of it. But it is true that it was sent.
                     tracing::debug!(%id, %channel, "message gone, or taken by another node");
-                    return Some(counted);
+                    return (counted == MessageOutcome::Sent).then_some(counted);
                 }
                 Err(error) if tried == RECORD_TRIES => {
                     tracing::warn!(%error, %id, %channel, "what became of a message is not recorded: it may be sent again");
@@ -207,8 +227,9 @@ impl Service {
         None
     }
 
-    /// Deletes what is of no use any more; how many dead ones.
+    /// Deletes what is of no use any more; how many dead ones. Before that, what a clock that was ahead has put off becomes due.
     pub(super) async fn purge_messages(&self) -> Result<u64, StoreError> {
+        self.store.correct_messages(LEASE, LONGEST_PAUSE).await?;
         let purged = self.store.purge_messages(self.clock.now().minus(DEAD_RETENTION)).await?;
         for channel in &purged.expired {
             match channel.as_str() {

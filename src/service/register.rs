@@ -10,7 +10,7 @@ use crate::{
     domain::{
         audit::Act,
         email::Email,
-        field::FieldViolations,
+        field::{FieldViolations, optional},
         id::UserId,
         locale::Locale,
         mailed_code::CodePurpose,
@@ -96,14 +96,12 @@ impl Service {
         if !self.policy.registration_open {
             return Err(ServiceError::RegistrationClosed);
         }
+        // Before the password is judged and hashed, which is what makes registrations dear.
+        self.spend_registration(context)?;
         let command = self.check_registration(&fields, context).await?;
         if command.password.is_none() {
             // Nobody could sign in to it.
             self.needs_mail()?;
-        }
-        if !self.policy.verified_email_required {
-            // Before the hash, which is what makes registrations dear.
-            self.spend_registration(context)?;
         }
         let (typed, key) = (command.email.as_typed(), command.email.key());
         let spent = if self.policy.sends_email {
@@ -141,12 +139,11 @@ impl Service {
         let mut violations = FieldViolations::new();
         let email = violations.check("email", Email::parse(email));
         let username = violations.check("username", optional(username, Username::parse));
-        let typed = [
+        let words = [
             email.as_ref().map_or("", Email::key),
             username.as_ref().and_then(Option::as_ref).map_or("", Username::as_str),
             display_name,
         ];
-        let words: Vec<&str> = typed.into_iter().filter(|word| !word.is_empty()).collect();
         let password = if *passwordless {
             if !password.is_empty() {
                 violations.refuse("password", "is set though the account is to have none: leave it empty");
@@ -190,17 +187,18 @@ impl Service {
 
     async fn create_at_once(&self, new: NewUser, mailed: bool, context: &RequestContext) -> Result<User, ServiceError> {
         let user = new.user.clone();
-        let counted = registering(&user.email);
-        self.admit(Target::Identifier(&counted), context).await?;
+        let target = Target::Registration(user.email.key());
+        self.admit(target, context).await?;
         let mailing = mailed.then(|| self.verification(Mailbox::of(&user)));
         let event = asked(Act::Registered, Some(user.id), context);
-        let created = self.store.register_user(new, mailing, event).await?;
-        // Whoever tries addresses one after the other to see which are taken is slowed like one who guesses passwords.
-        match created {
-            CreateUser::EmailTaken => self.note_failure(Target::Identifier(&counted), context).await?,
-            CreateUser::Created | CreateUser::UsernameTaken => self.note_success(Target::Identifier(&counted)).await?,
+        let created = self.store.register_user(new, mailing, event).await;
+        if matches!(created, Ok(CreateUser::EmailTaken)) {
+            // Whoever tries addresses one after the other to see which are taken is slowed like one who guesses passwords.
+            self.note_failure(target, context).await?;
+        } else {
+            self.forgive(target).await;
         }
-        match created {
+        match created? {
             CreateUser::Created => Ok(user),
             CreateUser::EmailTaken => Err(ServiceError::EmailTaken),
             CreateUser::UsernameTaken => Err(ServiceError::UsernameTaken),
@@ -248,15 +246,4 @@ impl Service {
 fn keyed_by(mut mailing: Mailing, email: &Email) -> Mailing {
     email.key().clone_into(&mut mailing.code.email_key);
     mailing
-}
-
-/// What registrations of an address are counted by: whoever asks again and again whether it is taken is slowed. Apart from its
-/// sign-ins, which are not to be stopped by it.
-fn registering(email: &Email) -> String {
-    format!("register {}", email.key())
-}
-
-/// What an empty text says is not there.
-fn optional<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, E> {
-    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }

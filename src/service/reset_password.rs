@@ -6,6 +6,7 @@ use tracing::Instrument as _;
 
 use super::{
     RequestContext, Service, ServiceError,
+    change_password::words_of,
     mailed_codes::{Mailbox, asked},
     password_rules::ChosenFor,
     throttle::{MessageKind, Target},
@@ -17,7 +18,7 @@ use crate::{
         notice::Notice,
         password::Password,
         secret::SecretString,
-        user::{Identifier, User, UserState, Username},
+        user::{Identifier, User, UserState},
     },
     store::port::PasswordReset,
 };
@@ -53,22 +54,22 @@ impl Service {
     }
 
     async fn try_reset_password(
-        &self,
+        self: &Arc<Self>,
         code: &SecretString,
         password: Password,
         context: &RequestContext,
     ) -> Result<(), ServiceError> {
-        self.admit_code(code, context).await?;
+        let attempt = self.admit_code(code, context).await?;
         let hash = self.mailed_code_hash(CodePurpose::Reset, code.expose());
-        let Some(user) = self.owner_of(hash).await? else {
+        let owner = self.owner_of(hash).await?;
+        attempt.decided();
+        let Some(user) = owner else {
             self.store.record(asked(Act::CodeRefused, None, context)).await?;
             return Err(self.refused_code(code, context).await?);
         };
         // Whatever may be wrong with the password, it is no guess at a code.
         self.accepted_code(code).await?;
-        let name = user.username.as_ref().map_or("", Username::as_str);
-        let words: Vec<&str> =
-            [user.email.key(), name, user.display_name.as_str()].into_iter().filter(|word| !word.is_empty()).collect();
+        let words = words_of(&user);
         let (field, second_factor) = ("new_password", user.totp_enrolled);
         let chosen_for = ChosenFor { field, user: Some(user.id), words: &words, second_factor };
         self.check_chosen(&password, chosen_for, context).await?;

@@ -64,7 +64,7 @@ impl Service {
         context: &RequestContext,
     ) -> Result<(ServiceAccount, Option<SecretString>), ServiceError> {
         let (fingerprint, forgotten) =
-            (self.requests.hash(&command.canonical()?), self.clock.now().minus(REQUEST_RETENTION));
+            (self.request_hash(&command.canonical()?), self.clock.now().minus(REQUEST_RETENTION));
         let request = command.request_id.map(|id| CreateRequest { id, fingerprint, forgotten });
         let CreateServiceAccountCommand { display_name, spiffe_id, roles, secret, request_id: _ } = command;
         let id = ServiceAccountId::new(self.clock.now(), &self.random());

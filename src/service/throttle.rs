@@ -2,7 +2,8 @@
 //!
 //! Whoever looks at something that can be guessed calls [`Service::admit`] before, and afterwards exactly one of
 //! [`Service::note_failure`] (it was wrong), [`Service::note_success`] (the sign-in is complete) and [`Service::forgive`] (nobody knows: an
-//! overload, an outage; or it was right, and another factor is to come). Whoever calls none of them, because the node dies, has failed.
+//! overload, an outage; or it was right, and another factor is to come). Whoever calls none of them, because the node dies, has failed;
+//! an [`Undecided`] sees to it that an error on the way is no failure.
 //!
 //! Three things are counted:
 //!
@@ -21,6 +22,7 @@
 //! An account's e-mail address, its user name and its second factors have counters of their own, whose caps make no more than 100 together
 //! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). Codes that are sent have no cap but that of each code, so that they are always a way back in. A known device has one too, for passwords and codes of the app alike, and no other limit
 //! applies to it: what strangers do, also those who know the password, does not lock its owner out. At its cap it is counted like any other.
+//! What whoever is signed in proves once more is counted at the session, so that a stolen token locks nobody out of signing in.
 //!
 //! `RevokeToken`, `Logout`, `Refresh` and `Verify` count nothing: their secrets have 256 bits, or a signature, and are not to be guessed.
 
@@ -37,9 +39,10 @@ use self::buckets::Failures;
 pub(super) use self::{buckets::Buckets, messages::MessageKind};
 use super::{RequestContext, Service, ServiceError, begin_session::Pending};
 use crate::{
-    crypto::Purpose,
+    crypto::{KeyedHash, Purpose},
     domain::{
-        id::UserId,
+        id::{SessionId, UserId},
+        secret::SecretString,
         throttle::{Steps, network_of},
         user::{Identifier, User, Username},
     },
@@ -57,27 +60,41 @@ pub(super) enum Target<'a> {
     Code(&'a str),
     /// Whatever is proved on a device that is known to be one of the account's: strangers' failures do not count.
     Device(Uuid),
-    /// A code or a password of an account that is known, whatever it was reached by, but not on a known device.
+    /// A second factor of an account, whatever it was reached by, but not on a known device.
     Account(UserId),
+    /// What whoever is signed in proves once more. Apart from sign-ins: who holds a session's token shall not keep its owner from one.
+    Session(SessionId),
+    /// Registrations of an address, by its key: whoever asks again and again whether it is taken is slowed. Apart from its sign-ins,
+    /// which are not to be stopped by it.
+    Registration(&'a str),
+    /// A code in a mail. It is too long to be guessed, but whoever tries to is slowed all the same.
+    MailedCode(&'a SecretString),
+    /// The code of a change of phone number, by the change's handle.
+    PhoneCode(&'a SecretString),
 }
 
 impl Target<'_> {
     /// Whether the limits of address and everybody apply: to all but a known device.
     const fn is_among_strangers(self) -> bool {
         match self {
-            Self::Identifier(_) | Self::Code(_) | Self::Account(_) => true,
+            Self::Identifier(_)
+            | Self::Code(_)
+            | Self::Account(_)
+            | Self::Session(_)
+            | Self::Registration(_)
+            | Self::MailedCode(_)
+            | Self::PhoneCode(_) => true,
             Self::Device(_) => false,
         }
     }
 }
 
-/// An attempt that was admitted and is not decided. If its caller goes away before it is, nothing was learnt by it: it is given
-/// back, or a client that is impatient with its own right password would be slowed. A stranger's counts for its address all the same,
-/// because it has cost a hash.
+/// An attempt that was admitted and is not decided. If its caller goes away before it is, or meets an error, nothing was learnt by it: it
+/// is given back, or a client that is impatient with its own right password would be slowed.
 pub(super) struct Undecided {
     service: Arc<Service>,
     key: Option<ThrottleKey>,
-    stranger: Option<RequestContext>,
+    dear: Option<RequestContext>,
 }
 
 impl Undecided {
@@ -85,29 +102,38 @@ impl Undecided {
     pub(super) fn decided(mut self) {
         self.key = None;
     }
+
+    /// Gives it back: nobody can say that it failed, and it counts for no address.
+    pub(super) async fn forgive(mut self) {
+        if let Some(key) = self.key.take() {
+            self.service.give_back(key).await;
+        }
+    }
 }
 
 impl Drop for Undecided {
     fn drop(&mut self) {
         let Some(key) = self.key.take() else { return };
-        if let Some(context) = &self.stranger {
+        if let Some(context) = &self.dear {
             self.service.count_address(context);
         }
         let Ok(runtime) = Handle::try_current() else { return };
         let service = Arc::clone(&self.service);
-        runtime.spawn(async move {
-            if let Err(error) = service.store.give_back_attempt(key).await {
-                tracing::warn!(%error, "an attempt counts as a failure that was none");
-            }
-        });
+        runtime.spawn(async move { service.give_back(key).await });
     }
 }
 
 impl Service {
     /// Watches over an attempt that was admitted, until it is decided.
-    pub(super) fn undecided(self: &Arc<Self>, target: Target<'_>, context: &RequestContext) -> Undecided {
-        let stranger = target.is_among_strangers().then(|| context.clone());
-        Undecided { service: Arc::clone(self), key: Some(self.throttle_key(target)), stranger }
+    pub(super) fn undecided(self: &Arc<Self>, target: Target<'_>) -> Undecided {
+        Undecided { service: Arc::clone(self), key: Some(self.throttle_key(target)), dear: None }
+    }
+
+    /// The same for one that costs a hash: a stranger's counts for its address, however soon they hang up.
+    pub(super) fn dear_undecided(self: &Arc<Self>, target: Target<'_>, context: &RequestContext) -> Undecided {
+        let mut undecided = self.undecided(target);
+        undecided.dear = target.is_among_strangers().then(|| context.clone());
+        undecided
     }
 
     /// Whether an attempt may be made now. If so, it counts as a failure until something better is known of it.
@@ -162,8 +188,15 @@ impl Service {
 
     /// Gives back an attempt of which nobody knows whether it would have failed, or that was right and not complete. The failures before
     /// it stay.
-    pub(super) async fn forgive(&self, target: Target<'_>) -> Result<(), ServiceError> {
-        Ok(self.store.give_back_attempt(self.throttle_key(target)).await?)
+    pub(super) async fn forgive(&self, target: Target<'_>) {
+        self.give_back(self.throttle_key(target)).await;
+    }
+
+    /// That it counts all the same is no reason to answer otherwise.
+    async fn give_back(&self, key: ThrottleKey) {
+        if let Err(error) = self.store.give_back_attempt(key).await {
+            tracing::warn!(%error, "an attempt counts as a failure that was none");
+        }
     }
 
     /// Forgets the failures at everything that an account is signed in with, because its owner is known by other means: a known device or a
@@ -185,19 +218,26 @@ impl Service {
 
     const fn steps(&self, target: Target<'_>) -> Steps {
         match target {
-            Target::Identifier(_) => self.policy.throttle.identifier,
+            Target::Identifier(_) | Target::Registration(_) | Target::MailedCode(_) | Target::PhoneCode(_) => {
+                self.policy.throttle.identifier
+            }
             Target::Account(_) => self.policy.throttle.account,
             Target::Code(_) => Steps::CODE,
-            Target::Device(_) => Steps::DEVICE,
+            Target::Device(_) | Target::Session(_) => Steps::DEVICE,
         }
     }
 
     fn throttle_key(&self, target: Target<'_>) -> ThrottleKey {
+        let key = |scope: &[u8], text: &[u8]| self.hasher.hash(Purpose::Throttle, scope, text);
         match target {
             Target::Identifier(typed) => self.identifier_key(&normalised(typed)),
             Target::Code(typed) => self.code_key(&normalised(typed)),
-            Target::Account(user) => self.hasher.hash(Purpose::Throttle, b"account", user.as_uuid().as_bytes()),
-            Target::Device(device) => self.hasher.hash(Purpose::Throttle, b"device", device.as_bytes()),
+            Target::Account(user) => key(b"account", user.as_uuid().as_bytes()),
+            Target::Device(device) => key(b"device", device.as_bytes()),
+            Target::Session(session) => key(b"session", session.as_uuid().as_bytes()),
+            Target::Registration(address) => key(b"registration", address.as_bytes()),
+            Target::MailedCode(code) => key(b"mailed code", code.expose().as_bytes()),
+            Target::PhoneCode(handle) => key(b"phone code", handle.expose().as_bytes()),
         }
     }
 
@@ -228,8 +268,8 @@ impl Service {
         }
     }
 
-    /// Takes an account that is made at once out of the budget of its address, which is as large as that of failures and apart from it:
-    /// there is no mail to be read before, and a hash is all that one costs.
+    /// Takes a registration out of the budget of its address, which is as large as that of failures and apart from it. Also one that is
+    /// refused later: to judge a password is work as well.
     pub(super) fn spend_registration(&self, context: &RequestContext) -> Result<(), ServiceError> {
         let (limit, now) = (self.policy.throttle.address.zip(network(context)), self.clock.now());
         let Some((rate, network)) = limit else { return Ok(()) };
@@ -259,6 +299,14 @@ impl Service {
         address.into_iter().chain(overall)
     }
 
+    /// Where a step of a sign-in comes from: the known device, or else the address.
+    pub(super) fn place_hash(&self, pending: &Pending) -> KeyedHash {
+        match pending.device_id() {
+            Some(device) => self.hasher.hash(Purpose::Throttle, b"place: device", device.as_bytes()),
+            None => self.hasher.hash(Purpose::Throttle, b"place", &pending.network().unwrap_or_default()),
+        }
+    }
+
     fn bucket_key(&self, scope: &[u8], text: &[u8]) -> Uuid {
         let [key @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
             self.hasher.hash(Purpose::Throttle, scope, text);
@@ -277,7 +325,7 @@ fn network(context: &RequestContext) -> Option<[u8; 9]> {
 }
 
 /// One text for all spellings of an identifier.
-fn normalised(typed: &str) -> String {
+pub(super) fn normalised(typed: &str) -> String {
     match Identifier::parse(typed) {
         Some(Identifier::Email(email)) => email.key().to_owned(),
         Some(Identifier::Username(name)) => name.as_str().to_owned(),

@@ -52,8 +52,12 @@ impl Service {
         tokio::spawn(verifying.in_current_span()).await.map_err(ServiceError::internal).flatten()
     }
 
-    async fn try_verify_email(&self, code: &SecretString, context: &RequestContext) -> Result<bool, ServiceError> {
-        self.admit_code(code, context).await?;
+    async fn try_verify_email(
+        self: &Arc<Self>,
+        code: &SecretString,
+        context: &RequestContext,
+    ) -> Result<bool, ServiceError> {
+        let attempt = self.admit_code(code, context).await?;
         let hash = self.mailed_code_hash(CodePurpose::Verify, code.expose());
         let found = self.store.find_code(hash).await?;
         // Should it complete a change, the address of before is told. The store sees to it that it is still that one.
@@ -62,6 +66,7 @@ impl Service {
         let news = owner.and_then(|user| self.news(&user, Notice::EmailChanged));
         let proof = EmailProof { code: hash, news, origin: context.origin.clone() };
         let outcome = self.store.verify_email(proof).await?;
+        attempt.decided();
         if outcome != EmailOutcome::Refused {
             self.accepted_code(code).await?;
         }

@@ -33,14 +33,13 @@ pub(in crate::grpc) fn totp_enrolment(
     })
 }
 
-/// The code as the app shows it; some put a space in its middle.
+/// The code as the app shows it.
 pub(in crate::grpc) fn confirm_totp(request: v1::ConfirmTotpRequest) -> Result<SecretString, FieldViolation> {
     let v1::ConfirmTotpRequest { code } = request;
-    let digits: String = code.chars().filter(|c| !c.is_whitespace()).collect();
-    if digits.is_empty() {
+    if code.trim().is_empty() {
         return Err(FieldViolation::new("code", "is empty: send the six digits that the app shows"));
     }
-    Ok(SecretString::new(digits))
+    Ok(SecretString::new(code))
 }
 
 /// Codes as they are shown, once.

@@ -1,14 +1,10 @@
 //! Proto ↔ domain, for the life of an account.
 
-use super::{
-    sign_in::parse_identifier,
-    timestamp, token,
-    users::{expected_revision, optional},
-};
+use super::{sign_in::parse_identifier, timestamp, token, users::expected_revision};
 use crate::{
     domain::{
         email::Email,
-        field::{FieldViolation, FieldViolations},
+        field::{FieldViolation, FieldViolations, optional},
         locale::Locale,
         password::Password,
         phone::PhoneNumber,

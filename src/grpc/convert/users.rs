@@ -6,7 +6,7 @@ use super::{etag, session_id};
 use crate::{
     domain::{
         email::Email,
-        field::{FieldViolation, FieldViolations},
+        field::{FieldViolation, FieldViolations, optional},
         id::{SessionId, UserId},
         locale::Locale,
         password::Password,
@@ -60,12 +60,12 @@ pub(in crate::grpc) fn create_user(request: v1::CreateUserRequest) -> Result<Cre
     } = request;
     let mut violations = FieldViolations::new();
     let email = violations.check("email", Email::parse(&email));
-    let username = violations.check("username", optional_username(&username));
+    let username = violations.check("username", optional(&username, Username::parse));
     let secret = violations.note(secret(&password, &password_hash));
     let display_name = violations.check("display_name", Label::parse(&display_name));
     let roles = violations.note(role_names(roles));
     let attributes = violations.check("attributes", super::attributes(attributes.unwrap_or_default()));
-    let request_id = violations.check("request_id", optional_uuid(&request_id));
+    let request_id = violations.check("request_id", optional(&request_id, request_uuid));
     match (email, username, secret, display_name, roles, attributes, request_id) {
         (
             Some(email),
@@ -89,15 +89,8 @@ pub(in crate::grpc) fn create_user(request: v1::CreateUserRequest) -> Result<Cre
     }
 }
 
-fn optional_username(text: &str) -> Result<Option<Username>, crate::domain::user::UsernameError> {
-    if text.is_empty() { Ok(None) } else { Username::parse(text).map(Some) }
-}
-
-fn optional_uuid(text: &str) -> Result<Option<Uuid>, &'static str> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    Uuid::try_parse(text).map(Some).map_err(|_| "is not a UUID: make one for each new request")
+fn request_uuid(text: &str) -> Result<Uuid, &'static str> {
+    Uuid::try_parse(text).map_err(|_| "is not a UUID: make one for each new request")
 }
 
 fn secret(password: &str, hash: &str) -> Result<NewSecret, FieldViolation> {
@@ -202,7 +195,9 @@ fn change(user: v1::User, paths: &[String], violations: &mut FieldViolations) ->
     } = user;
     UserChange {
         email: named("email").then(|| violations.check("user.email", Email::parse(&email))).flatten(),
-        username: named("username").then(|| violations.check("user.username", optional_username(&username))).flatten(),
+        username: named("username")
+            .then(|| violations.check("user.username", optional(&username, Username::parse)))
+            .flatten(),
         display_name: named("display_name")
             .then(|| violations.check("user.display_name", Label::parse(&display_name)))
             .flatten(),
@@ -215,11 +210,6 @@ fn change(user: v1::User, paths: &[String], violations: &mut FieldViolations) ->
             .flatten(),
         locale: named("locale").then(|| violations.check("user.locale", optional(&locale, Locale::parse))).flatten(),
     }
-}
-
-/// What an empty text says is not there.
-pub(super) fn optional<T, E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, E> {
-    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
 pub(in crate::grpc) fn delete_user(request: v1::DeleteUserRequest) -> Result<(UserId, Option<i64>), FieldViolation> {

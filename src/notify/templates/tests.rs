@@ -87,7 +87,17 @@ fn a_language_that_there_is_not_falls_back() {
     assert_eq!(subject("de-AT", Some("fr")), german);
     assert_eq!(subject("de-AT", Some("en-GB")), english);
     assert_eq!(subject("de", None), german);
-    assert_eq!(subject("fr", None), english);
+}
+
+#[test]
+fn the_server_s_own_language_is_one_there_is() {
+    let refused = Templates::load(None, &locale("fr-CA")).unwrap_err().to_string();
+    assert!(refused.starts_with("notify.locale is fr-CA, ") && refused.contains("notify.templates"), "{refused}");
+    let french = folder(&[("fr/reset_password.subject", "Nouveau mot de passe")]);
+    let templates = Templates::load(Some(french.path()), &locale("fr-CA")).unwrap();
+    let subject = |kind: &str| templates.word(kind, Some(&locale("es")), false, &variables(kind)).unwrap().subject;
+    assert_eq!(subject("reset_password"), "Nouveau mot de passe");
+    assert!(subject("login_code").is_ascii(), "what is not written in it is in English");
 }
 
 #[test]
@@ -147,6 +157,8 @@ fn what_is_no_template_is_refused() {
     assert!(problem(&[("en/verify_email.text", "x")]).contains("verify_email.text"));
     assert!(problem(&[("german!/verify_email.txt", "x")]).contains("is not a language tag"));
     assert!(problem(&[("en", "x")]).contains("a folder for each language"));
+    let twice = problem(&[("pt-BR/verify_email.txt", "x"), ("pt-br/verify_email.subject", "x")]);
+    assert!(twice.contains("/pt-br: this is the language of the folder \"pt-BR\" as well"), "{twice}");
     let gone = Templates::load(Some(Path::new("/nowhere/at/all")), &locale("en")).unwrap_err();
     assert!(gone.to_string().starts_with("notify.templates: /nowhere/at/all: "), "{gone}");
 }

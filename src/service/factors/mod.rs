@@ -5,11 +5,11 @@
 //! address is theirs ([`Service::recently_proved_owner`]), the session that
 //! asks is alive when it happens, and a factor that others begin to need, or cease to, ends all other sessions.
 
-use super::{Principal, RequestContext, Service, ServiceError, sessions::own_act};
+use super::{Principal, RequestContext, Service, ServiceError, challenge::bare, sessions::own_act};
 use crate::{
     crypto::{KeyedHash, recovery_code},
     domain::{audit::Act, id::UserId, secret::SecretString},
-    store::port::{FactorAct, FactorChange},
+    store::port::{FactorAct, FactorChange, TotpFactor},
 };
 
 mod confirm_totp;
@@ -31,6 +31,12 @@ impl Service {
         let shown = recovery_code::mint(&*self.entropy);
         let stored = shown.iter().map(|code| recovery_code::hash(&self.hasher, user, code.expose())).collect();
         NewCodes { shown: shown.into(), stored }
+    }
+
+    /// The step whose code this is, if it is one that the app may show now and that was not used.
+    pub(super) fn totp_step(&self, factor: &TotpFactor, code: &SecretString) -> Result<Option<i64>, ServiceError> {
+        let seed = self.factor_seal.open(factor.id, &factor.seed_sealed).map_err(ServiceError::internal)?;
+        Ok(seed.matching_step(&bare(code), self.clock.now(), factor.last_step))
     }
 }
 

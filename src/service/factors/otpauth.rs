@@ -1,30 +1,14 @@
 //! The URI that authenticator apps read (the "Key URI Format" that Google Authenticator began).
 
-use std::fmt::Write as _;
-
-use crate::domain::secret::SecretString;
+use crate::domain::{percent::percent_encoded, secret::SecretString};
 
 /// The URI of a secret in base32. What apps would take for granted stands in it all the same: not all of them agree.
 pub(super) fn uri(issuer: &str, account: &str, secret: &SecretString) -> SecretString {
-    let (issuer, account, secret) = (encoded(issuer), encoded(account), secret.expose());
+    let (issuer, account, secret) = (percent_encoded(issuer), percent_encoded(account), secret.expose());
     // In front of the account for apps of before, as a parameter for those of today; both must be the same.
     SecretString::new(format!(
         "otpauth://totp/{issuer}:{account}?secret={secret}&issuer={issuer}&algorithm=SHA1&digits=6&period=30"
     ))
-}
-
-/// Percent-encoded but for what no part of a URI gives a meaning (RFC 3986 section 2.3). A space as `+` some apps would show.
-fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

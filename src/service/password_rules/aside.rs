@@ -13,7 +13,8 @@ use tokio::{sync::oneshot, time::timeout_at};
 
 use crate::service::ServiceError;
 
-/// So many may wait. At a few milliseconds each that is less than a second.
+/// So many may wait. At the millisecond or two that a usual password takes that is a fraction of a second; of passwords that were made to
+/// take long, both of whose readings do, it is four. Whoever has no time for that hears so at their deadline.
 const WAITING: usize = 128;
 /// When to come again if there is no room.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

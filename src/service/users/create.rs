@@ -5,6 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
+    crypto::Purpose,
     domain::{
         email::Email,
         id::UserId,
@@ -92,6 +93,11 @@ impl CreateUserCommand {
 }
 
 impl Service {
+    /// What a request in its one form is known by if it is sent again.
+    pub(in crate::service) fn request_hash(&self, request: &[u8]) -> Vec<u8> {
+        self.hasher.hash(Purpose::Request, b"", request).to_vec()
+    }
+
     /// Creates a user; or, if the same request has been sent before, says who was created then.
     pub async fn create_user(
         &self,
@@ -99,7 +105,7 @@ impl Service {
         command: CreateUserCommand,
         context: &RequestContext,
     ) -> Result<User, ServiceError> {
-        let fingerprint = self.requests.hash(&command.canonical()?);
+        let fingerprint = self.request_hash(&command.canonical()?);
         let hash = match &command.secret {
             NewSecret::Password(password) => {
                 let name = command.username.as_ref().map_or("", Username::as_str);

@@ -53,8 +53,9 @@ pub struct NewChallenge {
     pub user: Option<UserId>,
     /// The hash that the password was checked against, if one was: the account must still have it.
     pub checked_hash: Option<PhcString>,
-    /// A keyed hash of the code that was sent, if one was.
-    pub code: Option<KeyedHash>,
+    /// A keyed hash of the code that was sent; of a second factor, of where it is asked for from: those of one place give way to each
+    /// other, and to no others.
+    pub code_or_place: KeyedHash,
     /// What goes on when it is answered, sealed.
     pub pending: String,
     /// When it can no longer be answered.

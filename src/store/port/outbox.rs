@@ -1,5 +1,7 @@
 //! Messages that wait to be sent: put in with what causes them, taken by one worker at a time, gone when they are sent.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -108,6 +110,13 @@ pub trait OutboxStore: Send + Sync + 'static {
     /// been due for longest. Of any number of workers each message
     /// has one, until its lease ends.
     async fn claim_messages(&self, claim: Claim) -> Result<Vec<DueMessage>, StoreError>;
+
+    /// Gives back what was taken under a lease and was not tried: it is due again. How many there were.
+    async fn release_messages(&self, lease: Uuid) -> Result<u64, StoreError>;
+
+    /// A clock that was ahead when messages were put in, put off or taken keeps none of them for longer than can be: not for longer than
+    /// `lease` what somebody may have, and than `pause` what was put off. What was never taken is due.
+    async fn correct_messages(&self, lease: Duration, pause: Duration) -> Result<(), StoreError>;
 
     /// A message was sent: deletes it. Whether the lease still held.
     async fn finish_message(&self, id: Uuid, lease: Uuid) -> Result<bool, StoreError>;

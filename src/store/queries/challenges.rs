@@ -24,7 +24,8 @@ use crate::{
     },
 };
 
-/// How many second factors can be asked of a user at once; the oldest gives way. Each of these took the right password.
+/// How many second factors can be asked of a user at once from one place; the oldest gives way. Each of these took the right password:
+/// whoever has it must not make those of the owner give way, who asks from elsewhere.
 const MAX_OPEN: i64 = 10;
 
 #[async_trait]
@@ -129,6 +130,7 @@ struct LockedRow {
     kind: String,
     user_id: Option<UserId>,
     epoch: i64,
+    /// Of a second factor, where it was asked for from.
     code_hash: Option<Vec<u8>>,
     failures: i64,
     expire_time: Timestamp,
@@ -143,11 +145,12 @@ impl Tx {
             return Ok(());
         }
         sqlx::query(
-            "DELETE FROM challenges WHERE user_id = $1 AND kind = $2 AND handle_hash NOT IN \
-             (SELECT handle_hash FROM challenges WHERE user_id = $1 AND kind = $2 ORDER BY create_time DESC LIMIT $3)",
+            "DELETE FROM challenges WHERE user_id = $1 AND kind = $2 AND code_hash = $3 AND handle_hash NOT IN (SELECT handle_hash \
+             FROM challenges WHERE user_id = $1 AND kind = $2 AND code_hash = $3 ORDER BY create_time DESC LIMIT $4)",
         )
         .bind(new.user)
         .bind(new.kind.as_str())
+        .bind(new.code_or_place.as_slice())
         .bind(MAX_OPEN - 1)
         .execute(self.conn())
         .await?;
@@ -166,7 +169,7 @@ impl Tx {
         .bind(new.kind.as_str())
         .bind(new.user)
         .bind(epoch)
-        .bind(new.code.map(Vec::from))
+        .bind(new.code_or_place.as_slice())
         .bind(Json(&new.pending))
         .bind(now)
         .bind(new.expire_time)

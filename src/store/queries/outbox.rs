@@ -1,5 +1,7 @@
 //! Messages that wait to be sent.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -57,6 +59,57 @@ impl OutboxStore for Database {
 
     async fn claim_messages(&self, claim: Claim) -> Result<Vec<DueMessage>, StoreError> {
         self.transaction("claim_messages", claim, |tx, claim| Box::pin(tx.take(claim))).await
+    }
+
+    async fn release_messages(&self, lease: Uuid) -> Result<u64, StoreError> {
+        self.transaction("release_messages", lease, |tx, lease| {
+            Box::pin(async move {
+                let now = tx.now();
+                let released = sqlx::query(
+                    "UPDATE outbox SET due_time = $2, lease = NULL, attempts = attempts - 1 WHERE lease = $1 AND dead_time IS NULL",
+                )
+                .bind(*lease)
+                .bind(now)
+                .execute(tx.conn())
+                .await?
+                .rows_affected();
+                if released > 0 {
+                    tx.note_messages();
+                }
+                Ok(released)
+            })
+        })
+        .await
+    }
+
+    async fn correct_messages(&self, lease: Duration, pause: Duration) -> Result<(), StoreError> {
+        self.transaction("correct_messages", (lease, pause), |tx, (lease, pause)| {
+            Box::pin(async move {
+                let now = tx.now();
+                // What somebody may have stays theirs for as long as they may have it from now on.
+                for (sql, furthest, due_time) in [
+                    (
+                        "UPDATE outbox SET due_time = $2 WHERE due_time > $1 AND dead_time IS NULL AND lease IS NOT NULL",
+                        now.plus(*lease),
+                        now.plus(*lease),
+                    ),
+                    (
+                        "UPDATE outbox SET due_time = $2 WHERE due_time > $1 AND dead_time IS NULL AND lease IS NULL",
+                        now.plus(*pause),
+                        now,
+                    ),
+                    (
+                        "UPDATE outbox SET due_time = $2 WHERE due_time > $1 AND dead_time IS NULL AND lease IS NULL AND attempts = 0",
+                        now,
+                        now,
+                    ),
+                ] {
+                    sqlx::query(sql).bind(furthest).bind(due_time).execute(tx.conn()).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
     }
 
     async fn finish_message(&self, id: Uuid, lease: Uuid) -> Result<bool, StoreError> {

@@ -8,6 +8,7 @@ use super::Tx;
 use crate::{
     domain::{
         audit::{Act, Origin},
+        challenge::MAX_FAILURES,
         id::{SessionId, UserId},
         phone::PhoneNumber,
         time::Timestamp,
@@ -21,9 +22,6 @@ use crate::{
 
 /// The kind of its challenges.
 const KIND: &str = "phone";
-
-/// So many wrong codes, and it takes another one: five guesses at a hundred million codes.
-const MOST_FAILURES: i64 = 5;
 
 /// What goes on when the code comes back.
 #[derive(Serialize, Deserialize)]
@@ -77,7 +75,7 @@ impl Tx {
         let row: Option<PhoneRow> =
             sqlx::query_as(query).bind(handle.as_slice()).bind(KIND).bind(user.id).fetch_optional(self.conn()).await?;
         let now = self.now();
-        let live = |row: &PhoneRow| row.expire_time > now && row.epoch == user.epoch && row.failures < MOST_FAILURES;
+        let live = |row: &PhoneRow| row.expire_time > now && row.epoch == user.epoch && row.failures < MAX_FAILURES;
         let Some(row) = row.filter(live) else {
             self.audit_own(user.id, Act::ChallengeFailed, origin).await?;
             return Ok(PhoneOutcome::Gone);

@@ -9,7 +9,7 @@ use super::{Database, Tx};
 use crate::{
     domain::{
         throttle::{HARDLY_QUIET, LONGEST_WAIT, QUIET, Rate, Spent, Steps},
-        time::Timestamp,
+        time::{Timestamp, micros},
     },
     store::{
         StoreError,
@@ -293,8 +293,4 @@ impl Tx {
 
 fn counted(failures: i64) -> u32 {
     u32::try_from(failures).unwrap_or(u32::MAX)
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -22,7 +22,7 @@ fn new_challenge(w: &World, user: Option<UserId>, kind: ChallengeKind) -> NewCha
         kind,
         user,
         checked_hash: None,
-        code: Some([7; 32]),
+        code_or_place: [7; 32],
         pending: "sealed".into(),
         expire_time: w.clock.now().plus(Duration::from_mins(10)),
     }
@@ -168,6 +168,24 @@ pub(super) async fn only_second_factors_give_way_to_newer_ones(w: Arc<World>) {
         let expected: Vec<_> = (0..15).map(|n| n >= 15 - alive).collect();
         assert_eq!(found, expected, "{kind:?} of {user:?}");
     }
+}
+
+pub(super) async fn a_second_factor_gives_way_to_those_of_its_place_alone(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let at = |place: u8| NewChallenge {
+        code_or_place: [place; 32],
+        ..new_challenge(&w, Some(ada), ChallengeKind::SecondFactor)
+    };
+    let (owner, thief) = (at(1), at(2));
+    open(&w, &owner).await;
+    open(&w, &thief).await;
+    for _ in 0..10 {
+        w.wait(Duration::from_millis(1));
+        open(&w, &at(2)).await;
+    }
+    assert!(w.store.find_challenge(owner.handle).await.unwrap().is_some());
+    assert!(w.store.find_challenge(thief.handle).await.unwrap().is_none());
+    assert_eq!(w.database.integer("SELECT COUNT(*) FROM challenges").await, 11);
 }
 
 pub(super) async fn expired_challenges_are_forgotten(w: Arc<World>) {

@@ -81,6 +81,7 @@ suite! {
         a_challenge_is_answered_by_its_kind_and_its_user_alone
         no_session_begins_without_a_factor_that_came_meanwhile
         only_second_factors_give_way_to_newer_ones
+        a_second_factor_gives_way_to_those_of_its_place_alone
         expired_challenges_are_forgotten
     }
     families {
@@ -135,6 +136,8 @@ suite! {
         of_workers_at_once_each_message_has_one
         a_message_is_its_taker_s_until_the_lease_ends
         a_message_that_was_put_off_comes_when_it_is_due
+        what_was_taken_and_not_tried_is_given_back
+        a_clock_that_was_ahead_keeps_no_message_back
         what_was_never_tried_comes_before_what_failed
         any_number_of_expired_messages_is_deleted
         only_what_is_of_use_and_of_its_channel_is_taken

@@ -104,6 +104,41 @@ pub(super) async fn a_message_that_was_put_off_comes_when_it_is_due(world: Arc<W
     assert_eq!(world.claim(3, 1).await.remove(0).id, later);
 }
 
+pub(super) async fn what_was_taken_and_not_tried_is_given_back(world: Arc<World>) {
+    let (mail, other) = (world.mail().await, world.mail().await);
+    let (first, second) = (world.claim(1, 1).await.remove(0).id, world.claim(2, 1).await.remove(0).id);
+    assert_eq!(BTreeSet::from([first, second]), [mail, other].into());
+    assert_eq!(world.store.release_messages(Uuid::from_u128(1)).await.unwrap(), 1);
+    assert_eq!(world.store.release_messages(Uuid::from_u128(1)).await.unwrap(), 0);
+    let again = world.claim(3, 8).await;
+    assert_eq!(again.iter().map(|message| (message.id, message.attempts)).collect::<Vec<_>>(), [(first, 1)]);
+    assert!(world.store.finish_message(second, Uuid::from_u128(2)).await.unwrap(), "whose lease is another one");
+}
+
+pub(super) async fn a_clock_that_was_ahead_keeps_no_message_back(world: Arc<World>) {
+    let (put_off, taken, waiting) = (world.mail().await, world.mail().await, world.mail().await);
+    let due = |ahead: Duration| world.clock.now().plus(ahead).as_micros();
+    let set = async |id: Uuid, set: String| {
+        let sql = format!("UPDATE outbox SET {set} WHERE id = {}", world.database.id(&id));
+        assert_eq!(world.database.execute(&sql).await, 1);
+    };
+    let lease = world.database.id(&Uuid::from_u128(1));
+    set(put_off, format!("attempts = 3, due_time = {}", due(HOUR * 24))).await;
+    set(taken, format!("attempts = 1, lease = {lease}, due_time = {}", due(HOUR * 24))).await;
+    set(waiting, format!("due_time = {}", due(Duration::from_secs(5)))).await;
+    let soon = world.mail().await;
+    set(soon, format!("attempts = 2, due_time = {}", due(Duration::from_mins(20)))).await;
+    assert!(world.claim(2, 8).await.is_empty());
+    let (longest_lease, longest_pause) = (Duration::from_mins(3), Duration::from_mins(36));
+    world.store.correct_messages(longest_lease, longest_pause).await.unwrap();
+    let ids = async |lease| world.claim(lease, 8).await.iter().map(|message| message.id).collect::<BTreeSet<_>>();
+    assert_eq!(ids(3).await, [put_off, waiting].into(), "as late as it can be put off is no mistake");
+    world.wait(longest_lease);
+    assert!(ids(4).await.contains(&taken), "whoever may have it had it for a whole lease");
+    world.wait(Duration::from_mins(17));
+    assert!(ids(5).await.contains(&soon));
+}
+
 pub(super) async fn what_was_never_tried_comes_before_what_failed(world: Arc<World>) {
     let (old, lease) = (world.mail().await, Uuid::from_u128(1));
     world.claim(1, 1).await;

@@ -4,28 +4,14 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
 use uuid::Uuid;
 use vouchsafe::{
     crypto::{MasterKey, MessageSeal},
-    domain::{
-        email::Email,
-        locale::Locale,
-        notice::{Message, Notice, Recipient},
-        phone::PhoneNumber,
-    },
+    domain::notice::{Message, Notice, Recipient},
+    service::open_message,
 };
 
 use super::{MASTER_KEY, TestDatabase};
-
-/// A message as it is sealed.
-#[derive(Deserialize)]
-struct Sealed {
-    email: Option<(String, String)>,
-    phone: Option<String>,
-    locale: Option<String>,
-    notice: Notice,
-}
 
 /// From now on a copy is kept of every message.
 pub(crate) async fn outbox_keep(database: &TestDatabase) {
@@ -63,15 +49,7 @@ pub(crate) async fn outbox_messages(database: &TestDatabase) -> Vec<Message> {
         let (id, sealed) = row.split_once(' ').unwrap();
         let sealed: Vec<u8> =
             (0..sealed.len()).step_by(2).map(|i| u8::from_str_radix(&sealed[i..i + 2], 16).unwrap()).collect();
-        let text = seal.open(Uuid::try_parse(id).unwrap(), &sealed).unwrap();
-        let Sealed { email, phone, locale, notice } = serde_json::from_slice(&text).unwrap();
-        let to = match (email, phone) {
-            (Some((typed, key)), None) => Recipient::Email(Email::stored(typed, key)),
-            (None, Some(number)) => Recipient::Sms(PhoneNumber::stored(number)),
-            (None, None) => Recipient::Nobody,
-            (Some(_), Some(_)) => panic!("a message goes one way"),
-        };
-        Message { to, locale: locale.map(Locale::stored), notice }
+        open_message(&seal, Uuid::try_parse(id).unwrap(), &sealed).unwrap()
     });
     opened.collect()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tonic::Status;
+use tonic::{IntoRequest, Status};
 use totp_rs::{Algorithm, Builder};
 use uuid::Uuid;
 use vouchsafe::{
@@ -14,7 +14,7 @@ use vouchsafe::{
     },
 };
 
-use super::{MASTER_KEY, PASSWORD, TestNode, login_request};
+use super::{Backend, MASTER_KEY, ManualClock, PASSWORD, TestNode, TestNodeBuilder, login_request};
 
 /// What the app shows at this moment.
 pub(crate) fn signin_app(seed: &TotpSeed, at: Timestamp) -> String {
@@ -36,6 +36,17 @@ pub(crate) fn signin_other(code: &str) -> String {
 }
 
 impl TestNode {
+    /// A node at this clock that sends what there is to send, and slows nobody by their address.
+    pub(crate) async fn signin_builder(backend: Backend, clock: &Arc<ManualClock>) -> TestNodeBuilder {
+        Self::builder(backend)
+            .await
+            .clock(clock.clone())
+            .set("throttle.address_failures=0")
+            .set("notify.email=log")
+            .set("notify.sms=log")
+            .set("login.codes=email,sms")
+    }
+
     /// Gives a user an authenticator app and these recovery codes.
     pub(crate) async fn signin_give_totp(&self, user: &v1::User, recovery_codes: &[&str]) -> TotpSeed {
         let master = Arc::new(MasterKey::parse(MASTER_KEY).unwrap());
@@ -65,7 +76,7 @@ impl TestNode {
     }
 
     /// The same as asked for.
-    pub(crate) async fn signin_challenge_of(&self, request: v1::LoginRequest) -> v1::Challenge {
+    pub(crate) async fn signin_challenge_of(&self, request: impl IntoRequest<v1::LoginRequest>) -> v1::Challenge {
         match self.auth().await.login(request).await.unwrap().into_inner().outcome.unwrap() {
             Outcome::Challenge(challenge) => challenge,
             Outcome::Tokens(_) => panic!("no second factor was asked for"),

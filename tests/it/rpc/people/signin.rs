@@ -13,7 +13,7 @@ use vouchsafe::{
 use crate::{
     rpc::on_both_databases,
     support::{
-        Backend, ManualClock, PASSWORD, TestNode, TestNodeBuilder, bearer, login_request,
+        Backend, ManualClock, PASSWORD, TestNode, bearer, forwarded, login_request,
         outbox::{outbox_keep, outbox_messages},
         reason,
         signin::{signin_app, signin_other, signin_recovery, signin_sent, signin_totp},
@@ -29,21 +29,16 @@ on_both_databases!(
     what_changes_meanwhile_ends_the_challenge,
     a_challenge_lasts_ten_minutes,
     the_oldest_of_many_challenges_gives_way,
+    whoever_has_the_password_pushes_out_no_challenge_of_the_owner,
     an_answer_without_its_parts_is_refused_by_name,
 );
 
-async fn builder(backend: Backend, clock: &Arc<ManualClock>) -> TestNodeBuilder {
-    TestNode::builder(backend)
-        .await
-        .clock(clock.clone())
-        .set("throttle.address_failures=0")
-        .set("notify.email=log")
-        .set("notify.sms=log")
-}
-
 async fn the_second_factor_makes_the_session_that_was_asked_for(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.set("tokens.audiences=vouchsafe,orders").set("tokens.scopes=read,write");
+    let node = TestNode::signin_builder(backend, &clock)
+        .await
+        .set("tokens.audiences=vouchsafe,orders")
+        .set("tokens.scopes=read,write");
     let node = node.start().await;
     let ada = node.register("ada@example.com").await;
     let seed = node.signin_give_totp(&ada, &[]).await;
@@ -89,7 +84,7 @@ async fn the_second_factor_makes_the_session_that_was_asked_for(backend: Backend
 
 async fn a_recovery_code_is_good_once_however_it_is_typed(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     let ada = node.register_verified("ada@example.com").await;
     node.signin_give_totp(&ada, &["ABCD-EFGH-JKMN-PQRS", "0000-1111-2222-3333"]).await;
@@ -115,7 +110,7 @@ async fn a_recovery_code_is_good_once_however_it_is_typed(backend: Backend) {
 
 async fn a_code_of_the_app_is_good_once_over_all_challenges(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     let ada = node.register("ada@example.com").await;
     let seed = node.signin_give_totp(&ada, &[]).await;
     // So that it can be set back without preceding the keys.
@@ -143,7 +138,7 @@ async fn a_code_of_the_app_is_good_once_over_all_challenges(backend: Backend) {
 
 async fn of_one_code_at_two_challenges_at_once_one_wins(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = Arc::new(builder(backend, &clock).await.start().await);
+    let node = Arc::new(TestNode::signin_builder(backend, &clock).await.start().await);
     let ada = node.register("ada@example.com").await;
     let seed = node.signin_give_totp(&ada, &[]).await;
     for round in 0..10 {
@@ -176,7 +171,7 @@ async fn of_one_code_at_two_challenges_at_once_one_wins(backend: Backend) {
 
 async fn a_code_of_another_account_or_another_kind_is_wrong(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     let (ada, bob) = (node.register("ada@example.com").await, node.register("bob@example.com").await);
     node.signin_give_totp(&ada, &["AAAA-AAAA-AAAA-AAAA"]).await;
@@ -202,7 +197,7 @@ async fn a_code_of_another_account_or_another_kind_is_wrong(backend: Backend) {
 
 async fn what_changes_meanwhile_ends_the_challenge(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.set("passwords.history=0").start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.set("passwords.history=0").start().await;
     let ada = node.register("ada@example.com").await;
     let seed = node.signin_give_totp(&ada, &["AAAA-AAAA-AAAA-AAAA"]).await;
     let challenge = node.signin_challenge("ada@example.com").await.challenge_id;
@@ -239,7 +234,7 @@ async fn what_changes_meanwhile_ends_the_challenge(backend: Backend) {
 
 async fn a_challenge_lasts_ten_minutes(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     let ada = node.register("ada@example.com").await;
     let seed = node.signin_give_totp(&ada, &[]).await;
     let early = node.signin_challenge("ada@example.com").await.challenge_id;
@@ -256,7 +251,7 @@ async fn a_challenge_lasts_ten_minutes(backend: Backend) {
 
 async fn the_oldest_of_many_challenges_gives_way(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     let ada = node.register("ada@example.com").await;
     let seed = node.signin_give_totp(&ada, &[]).await;
     let mut challenges = Vec::new();
@@ -273,6 +268,27 @@ async fn the_oldest_of_many_challenges_gives_way(backend: Backend) {
     }
     assert_eq!(said, ["CHALLENGE_INVALID", "CODE_INVALID", "CODE_INVALID"]);
     node.signin_finish(&challenges[1], signin_totp(&code)).await.unwrap();
+    node.remove().await;
+}
+
+async fn whoever_has_the_password_pushes_out_no_challenge_of_the_owner(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::signin_builder(backend, &clock).await.set("grpc.trusted_proxies=127.0.0.0/8").start().await;
+    let ada = node.register("ada@example.com").await;
+    let seed = node.signin_give_totp(&ada, &[]).await;
+    let begin = async |from: &str| {
+        clock.advance(Duration::from_millis(1));
+        node.signin_challenge_of(forwarded(from, login_request("ada@example.com", PASSWORD))).await.challenge_id
+    };
+    let owner = begin("192.0.2.9").await;
+    let thief = begin("2001:db8::1").await;
+    for host in 2..12 {
+        begin(&format!("2001:db8::{host:x}")).await;
+    }
+    let code = signin_app(&seed, clock.now());
+    let gone = node.signin_answer(&thief, signin_totp(&code)).await.unwrap_err();
+    assert_eq!(reason(&gone), "CHALLENGE_INVALID", "the addresses of one network are one place");
+    node.signin_finish(&owner, signin_totp(&code)).await.unwrap();
     node.remove().await;
 }
 

@@ -31,16 +31,6 @@ on_both_databases!(
     a_code_that_is_beyond_the_budget_is_not_sent_and_that_does_not_show,
 );
 
-async fn builder(backend: Backend, clock: &Arc<ManualClock>) -> TestNodeBuilder {
-    TestNode::builder(backend)
-        .await
-        .clock(clock.clone())
-        .set("throttle.address_failures=0")
-        .set("notify.email=log")
-        .set("notify.sms=log")
-        .set("login.codes=email,sms")
-}
-
 async fn change(node: &TestNode, what: &str, user: &v1::User) {
     let id = node.database.id(&user.id.parse().unwrap());
     assert_eq!(node.database.execute(&format!("UPDATE users SET {what} WHERE id = {id}")).await, 1);
@@ -53,7 +43,10 @@ async fn account(node: &TestNode, tokens: &v1::TokenPair) -> v1::User {
 
 async fn a_mailed_code_signs_in_once(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.set("tokens.audiences=vouchsafe,orders").set("tokens.scopes=read");
+    let node = TestNode::signin_builder(backend, &clock)
+        .await
+        .set("tokens.audiences=vouchsafe,orders")
+        .set("tokens.scopes=read");
     let node = node.start().await;
     outbox_keep(&node.database).await;
     let ada = node.register("Ada@example.com").await;
@@ -90,7 +83,7 @@ async fn a_mailed_code_signs_in_once(backend: Backend) {
 
 async fn an_sms_code_signs_in_and_proves_no_address(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     let ada = node.register("ada@example.com").await;
     change(&node, "phone_number = '+4930123456'", &ada).await;
@@ -126,7 +119,7 @@ async fn an_sms_code_signs_in_and_proves_no_address(backend: Backend) {
 
 async fn a_second_factor_is_asked_for_after_a_code_as_well(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     let ada = node.register("ada@example.com").await;
     change(&node, "phone_number = '+4930123456', email_verified_time = 1", &ada).await;
@@ -157,7 +150,7 @@ async fn a_second_factor_is_asked_for_after_a_code_as_well(backend: Backend) {
 
 async fn whoever_reads_the_mail_takes_over_an_account_that_was_prepared(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     let ada = node.register("ada@example.com").await;
     let prepared = node.login("ada@example.com").await;
@@ -199,7 +192,7 @@ async fn whoever_reads_the_mail_takes_over_an_account_that_was_prepared(backend:
 
 async fn of_twenty_answers_at_once_one_wins(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = Arc::new(builder(backend, &clock).await.start().await);
+    let node = Arc::new(TestNode::signin_builder(backend, &clock).await.start().await);
     outbox_keep(&node.database).await;
     node.register("ada@example.com").await;
     let challenge = node.signin_send("ada@example.com", CodeChannel::Email).await.unwrap().challenge_id;
@@ -225,7 +218,7 @@ async fn of_twenty_answers_at_once_one_wins(backend: Backend) {
 
 async fn what_changes_meanwhile_ends_the_code(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     let ada = node.register("ada@example.com").await;
     let bob = node.register("bob@example.com").await;
@@ -259,7 +252,7 @@ async fn what_changes_meanwhile_ends_the_code(backend: Backend) {
 
 async fn a_number_that_is_gone_ends_what_was_sent_there(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     let ada = node.register_verified("ada@example.com").await;
     let number = "phone_number = '+4930123456'";
@@ -316,7 +309,7 @@ async fn what_is_not_sent_is_refused_whoever_asks(backend: Backend) {
 
 async fn strangers_who_ask_for_messages_keep_no_owner_from_a_code(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.set("throttle.messages_per_recipient=3").start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.messages_per_recipient=3").start().await;
     outbox_keep(&node.database).await;
     node.register("ada@example.com").await;
     let secret = node.login("ada@example.com").await.known_device_secret;
@@ -370,7 +363,7 @@ async fn login_codes(node: &TestNode) -> usize {
 
 async fn a_code_is_the_way_back_in_however_often_passwords_were_guessed_at(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
     outbox_keep(&node.database).await;
     node.register("ada@example.com").await;
     let identifiers = ["ada@example.com", "nobody@example.com"];
@@ -406,7 +399,7 @@ async fn a_code_is_the_way_back_in_however_often_passwords_were_guessed_at(backe
 
 async fn a_code_that_is_beyond_the_budget_is_not_sent_and_that_does_not_show(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.set("throttle.messages_per_recipient=3").start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.messages_per_recipient=3").start().await;
     outbox_keep(&node.database).await;
     let request = v1::RegisterRequest {
         email: "ada@example.com".into(),

@@ -11,7 +11,7 @@ use vouchsafe::{
 use crate::{
     rpc::{on_both_databases, revocation},
     support::{
-        Backend, ManualClock, PASSWORD, TestNode, TestNodeBuilder, login_request,
+        Backend, ManualClock, PASSWORD, TestNode, login_request,
         outbox::{outbox_is_to, outbox_keep, outbox_messages},
         reason,
         signin::{signin_app, signin_other, signin_totp},
@@ -32,15 +32,6 @@ on_both_databases!(
     sign_ins_at_once_never_exceed_the_limit,
 );
 
-async fn builder(backend: Backend, clock: &Arc<ManualClock>) -> TestNodeBuilder {
-    TestNode::builder(backend)
-        .await
-        .clock(clock.clone())
-        .set("throttle.address_failures=0")
-        .set("notify.email=log")
-        .set("notify.sms=log")
-}
-
 fn on(secret: &str, name: &str, identifier: &str) -> v1::LoginRequest {
     let device = v1::Device { name: name.to_owned(), known_device_secret: secret.to_owned() };
     v1::LoginRequest { device: Some(device), ..login_request(identifier, PASSWORD) }
@@ -59,7 +50,7 @@ async fn told(node: &TestNode, to: &str) -> Vec<(String, String)> {
 
 async fn a_device_is_known_from_its_first_sign_in_on(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     node.register_verified("ada@example.com").await;
     let laptop = node.try_login(on("", "laptop", "ada@example.com")).await.unwrap();
@@ -95,7 +86,7 @@ async fn a_device_is_known_from_its_first_sign_in_on(backend: Backend) {
 
 async fn strangers_have_nobody_told_and_a_thief_not_often(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.set("throttle.messages_per_recipient=3").start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.messages_per_recipient=3").start().await;
     outbox_keep(&node.database).await;
     // Under an address that nobody has proved to be theirs.
     node.register("ada@example.com").await;
@@ -122,7 +113,7 @@ async fn strangers_have_nobody_told_and_a_thief_not_often(backend: Backend) {
 
 async fn a_device_secret_is_its_users_alone(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     node.register_verified("ada@example.com").await;
     node.register_verified("bob@example.com").await;
@@ -140,7 +131,7 @@ async fn a_device_secret_is_its_users_alone(backend: Backend) {
 
 async fn a_known_device_is_known_after_the_second_factor_too(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     let ada = node.register_verified("ada@example.com").await;
     let secret = node.login("ada@example.com").await.known_device_secret;
@@ -167,7 +158,7 @@ async fn a_known_device_is_known_after_the_second_factor_too(backend: Backend) {
 
 async fn a_known_device_is_not_slowed_by_strangers(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     node.register("ada@example.com").await;
     let secret = node.login("ada@example.com").await.known_device_secret;
     let stranger = || node.try_login(login_request("ada@example.com", "not the right password"));
@@ -182,7 +173,7 @@ async fn a_known_device_is_not_slowed_by_strangers(backend: Backend) {
 
 async fn nor_is_it_by_strangers_who_have_the_password(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
     let ada = node.register("ada@example.com").await;
     let secret = node.login("ada@example.com").await.known_device_secret;
     let seed = node.signin_give_totp(&ada, &[]).await;
@@ -207,7 +198,7 @@ async fn nor_is_it_by_strangers_who_have_the_password(backend: Backend) {
 
 async fn a_known_device_at_its_cap_is_like_any_other(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
     node.register("ada@example.com").await;
     let secret = node.login("ada@example.com").await.known_device_secret;
     let wrong = async || {
@@ -238,7 +229,7 @@ async fn a_known_device_at_its_cap_is_like_any_other(backend: Backend) {
 
 async fn twenty_devices_are_known_and_no_more(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     node.register("ada@example.com").await;
     let mut secrets = Vec::new();
     for _ in 0..20 {
@@ -260,7 +251,7 @@ async fn twenty_devices_are_known_and_no_more(backend: Backend) {
 
 async fn the_session_not_used_for_longest_gives_way(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.set("sessions.max_per_user=3").start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.set("sessions.max_per_user=3").start().await;
     node.register("ada@example.com").await;
     node.register("bob@example.com").await;
     let bob = node.login("bob@example.com").await;
@@ -291,7 +282,7 @@ async fn the_session_not_used_for_longest_gives_way(backend: Backend) {
 
 async fn where_none_gives_way_the_sign_in_is_refused(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock)
+    let node = TestNode::signin_builder(backend, &clock)
         .await
         .set("sessions.max_per_user=2")
         .set("sessions.at_limit=refuse")

@@ -11,10 +11,11 @@ use vouchsafe::{
 use crate::{
     rpc::on_both_databases,
     support::{
-        Backend, ManualClock, PASSWORD, TestNode, TestNodeBuilder, bearer, login_request,
+        Backend, ManualClock, PASSWORD, TestNode, bearer, factors_codes, login_request,
         outbox::{outbox_code, outbox_keep},
         reason,
         signin::{signin_app, signin_other, signin_recovery, signin_sent, signin_totp},
+        until,
     },
 };
 
@@ -25,21 +26,13 @@ on_both_databases!(
     nobody_can_tell_whether_there_is_an_account,
     an_administrator_lets_in_whoever_was_locked_out,
     a_right_current_password_forgets_no_failure_either,
+    whoever_has_a_token_keeps_nobody_from_signing_in,
+    what_could_not_be_looked_at_is_no_failure,
 );
-
-async fn builder(backend: Backend, clock: &Arc<ManualClock>) -> TestNodeBuilder {
-    TestNode::builder(backend)
-        .await
-        .clock(clock.clone())
-        .set("throttle.address_failures=0")
-        .set("notify.email=log")
-        .set("notify.sms=log")
-        .set("login.codes=email,sms")
-}
 
 async fn fifty_guesses_at_once_are_no_more_than_five(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = Arc::new(builder(backend, &clock).await.start().await);
+    let node = Arc::new(TestNode::signin_builder(backend, &clock).await.start().await);
     outbox_keep(&node.database).await;
     let ada = node.register("ada@example.com").await;
     let seed = node.signin_give_totp(&ada, &[]).await;
@@ -75,7 +68,7 @@ async fn fifty_guesses_at_once_are_no_more_than_five(backend: Backend) {
 
 async fn a_new_sign_in_gives_no_new_guesses_by_any_door(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     let ada = node.register("ada@example.com").await;
     // Otherwise whoever reads the mail would take the account over.
@@ -122,7 +115,7 @@ async fn a_new_sign_in_gives_no_new_guesses_by_any_door(backend: Backend) {
 
 async fn a_right_password_alone_forgets_no_failure(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     let ada = node.register("ada@example.com").await;
     let seed = node.signin_give_totp(&ada, &[]).await;
     let wrong = || node.try_login(login_request("ada@example.com", "not the right password"));
@@ -149,7 +142,7 @@ async fn a_right_password_alone_forgets_no_failure(backend: Backend) {
 
 async fn a_right_current_password_forgets_no_failure_either(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     node.register("ada@example.com").await;
     let token = node.login("ada@example.com").await.access_token;
     let change = async |current: &str| {
@@ -168,9 +161,84 @@ async fn a_right_current_password_forgets_no_failure_either(backend: Backend) {
     node.remove().await;
 }
 
+/// A token of a session that used the second factor, in wrong hands: what is guessed at with it counts where it was signed in.
+async fn whoever_has_a_token_keeps_nobody_from_signing_in(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.account_failures=45").start().await;
+    let ada = node.register("ada@example.com").await;
+    let seed = node.signin_give_totp(&ada, &[]).await;
+    let sign_in = async || {
+        clock.advance(Duration::from_secs(30));
+        let challenge = node.signin_challenge("ada@example.com").await.challenge_id;
+        node.signin_finish(&challenge, signin_totp(signin_app(&seed, clock.now()))).await
+    };
+    let stolen = sign_in().await.unwrap().access_token;
+    let guess = async |token: &str| {
+        let wrong = "not the right password".into();
+        let request = v1::ChangePasswordRequest { current_password: wrong, new_password: "short".into() };
+        reason(&node.account().await.change_password(bearer(token, request)).await.unwrap_err())
+    };
+    for _ in 0..10 {
+        assert_eq!(guess(&stolen).await, "INVALID_CREDENTIALS");
+        clock.advance(Duration::from_secs(16));
+    }
+    assert_eq!(guess(&stolen).await, "TOO_MANY_ATTEMPTS", "it is at its cap");
+    let own = sign_in().await.unwrap().access_token;
+    assert_eq!(guess(&own).await, "INVALID_CREDENTIALS", "which is its own");
+    node.remove().await;
+}
+
+/// Each with a table away that it needs, more often than is free; and then rightly.
+async fn what_could_not_be_looked_at_is_no_failure(backend: Backend) {
+    const PHONE: &str = "+4930123456";
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
+    outbox_keep(&node.database).await;
+    let ada = node.register("ada@example.com").await;
+    let mailed = outbox_code(&node.database, "ada@example.com").await;
+    let seed = node.signin_give_totp(&ada, &[]).await;
+    let challenge = node.signin_challenge("ada@example.com").await.challenge_id;
+    node.register_verified("grace@example.com").await;
+    let grace = node.login("grace@example.com").await.access_token;
+    let app = factors_codes(&node.totp_secret(&grace).await, &[clock.now().as_seconds()]).await.swap_remove(0);
+    let change = v1::ChangePhoneNumberRequest { phone_number: PHONE.into() };
+    let change = node.account().await.change_phone_number(bearer(&grace, change)).await.unwrap().into_inner();
+    let sent = outbox_code(&node.database, PHONE).await;
+    let attempt = async |number: u32| -> Result<(), Status> {
+        match number {
+            0 => node.auth().await.verify_email(v1::VerifyEmailRequest { code: mailed.clone() }).await.map(drop),
+            1 => node.signin_answer(&challenge, signin_totp(signin_app(&seed, clock.now()))).await.map(drop),
+            2 => {
+                let (verification_id, code) = (change.verification_id.clone(), sent.clone());
+                let request = v1::VerifyPhoneNumberRequest { verification_id, code };
+                node.account().await.verify_phone_number(bearer(&grace, request)).await.map(drop)
+            }
+            3 => node.confirm_totp(&grace, &app).await.map(drop),
+            _ => {
+                let (email, password) = ("eve@example.com".into(), PASSWORD.into());
+                let request = v1::RegisterRequest { email, password, ..v1::RegisterRequest::default() };
+                node.auth().await.register(request).await.map(drop)
+            }
+        }
+    };
+    for (number, table) in (0..).zip(["mailed_codes", "known_devices", "challenges", "recovery_codes", "mailed_codes"])
+    {
+        node.database.execute(&format!("ALTER TABLE {table} RENAME TO away")).await;
+        for _ in 0..6 {
+            let code = attempt(number).await.unwrap_err().code();
+            assert_ne!(code, Code::ResourceExhausted, "{number}");
+            let given_back = async || node.database.integer("SELECT COUNT(*) FROM throttles").await == 0;
+            until("the attempt is given back", given_back).await;
+        }
+        node.database.execute(&format!("ALTER TABLE away RENAME TO {table}")).await;
+        attempt(number).await.unwrap();
+    }
+    node.remove().await;
+}
+
 async fn an_administrator_lets_in_whoever_was_locked_out(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
     node.database.make_role("helper", &["users:set_password", "users:remove_factors"]).await;
     let helper = node.join("helper", &["helper"], "").await.access_token;
     let request = v1::RegisterRequest {
@@ -224,7 +292,7 @@ fn seen(status: &Status) -> (Code, String, Vec<u8>) {
 
 async fn nobody_can_tell_whether_there_is_an_account(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = builder(backend, &clock).await.start().await;
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     node.register("ada@example.com").await;
     let suspended = node.register("suspended@example.com").await;

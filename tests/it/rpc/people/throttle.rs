@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tonic::Code;
 use vouchsafe::pb::v1;
 
 use crate::{
@@ -155,6 +156,17 @@ async fn an_address_makes_so_many_accounts_and_no_more(backend: Backend) {
     assert_eq!(guess_of(&refused), Guess::Wait(Duration::from_secs(10)));
     assert_eq!(node.database.integer("SELECT COUNT(*) FROM users").await, 6);
     register("192.0.2.2", "elsewhere").await.unwrap();
+    // To judge a password is work, too.
+    let weak = v1::RegisterRequest {
+        email: "weak@example.com".into(),
+        password: "short".into(),
+        ..v1::RegisterRequest::default()
+    };
+    let mut codes = Vec::new();
+    for _ in 0..7 {
+        codes.push(node.auth().await.register(forwarded("192.0.2.3", weak.clone())).await.unwrap_err().code());
+    }
+    assert_eq!(codes, [[Code::InvalidArgument; 6].as_slice(), &[Code::ResourceExhausted]].concat());
     // Accounts are no failures, and what is refused prolongs nothing.
     assert_eq!(node.guess_client(&nobody(1), "192.0.2.1").await, Guess::Wrong);
     clock.advance(Duration::from_secs(10));

@@ -73,8 +73,10 @@ impl Service {
         to: Option<&(User, Recipient)>,
         context: &RequestContext,
     ) -> Result<bool, ServiceError> {
-        if let Some(device) = pending.device_id() {
-            return self.spend_device_message(device).await;
+        // A device of an account whose address nobody has proved to be theirs may be anybody's: no budget of its own to write there with.
+        let owner = to.map(|(user, _)| user).filter(|user| user.email_verified_time.is_some());
+        if let (Some(device), Some(owner)) = (pending.device_id(), owner) {
+            return self.spend_device_message(device, owner.id, context).await;
         }
         let address = to.map(|(_, recipient)| match recipient {
             Recipient::Email(email) => email.key(),

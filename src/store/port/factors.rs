@@ -85,7 +85,7 @@ pub trait FactorStore: Send + Sync + 'static {
     async fn get_totp(&self, user: UserId) -> Result<Option<TotpFactor>, StoreError>;
 
     /// Confirms the app, if it is still that enrolment and the step not spent; replaces the recovery codes; ends the other
-    /// sessions. The session of the act goes on as one that was begun with both factors; all access tokens from before are
+    /// sessions and forgets the other devices. The session of the act goes on as one that was begun with both factors; all access tokens from before are
     /// refused, its own too.
     async fn confirm_totp(&self, act: FactorAct, confirmation: TotpConfirmation) -> Result<FactorChange, StoreError>;
 

@@ -207,6 +207,8 @@ impl Tx {
             return Ok(FactorChange::Overtaken);
         }
         self.replace_recovery_codes(act.user, recovery_codes).await?;
+        // Those from before took the password alone: they shall give nobody who has it guesses at the app besides.
+        self.forget_devices(act.user, Some(act.session)).await?;
         self.bar_programs_without_factors().await?;
         if !self.raise_epoch_and_refuse_all(act.user, act.session).await? {
             return Ok(FactorChange::SessionGone);

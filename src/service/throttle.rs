@@ -19,7 +19,7 @@
 //! What is counted is a keyed hash of what was typed, so unknown identifiers are counted exactly as known ones, and the tables name nobody.
 //! At a target's cap nothing is looked at until its owner is known by something else ([`Service::note_owner`]), or a month has been quiet.
 //! An account's e-mail address, its user name and its second factors have counters of their own, whose caps make no more than 100 together
-//! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). Codes that are sent have no cap but that of each code, so that they are always a way back in. A known device has one too, for passwords and codes of the app alike, and no other limit
+//! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). Codes that are sent have no cap but that of each code, and recovery codes none, so that they are always a way back in. A known device has one too, for passwords and codes of the app alike, and no other limit
 //! applies to it: what strangers do, also those who know the password, does not lock its owner out. At its cap it is counted like any other.
 //!
 //! `RevokeToken`, `Logout`, `Refresh` and `Verify` count nothing: their secrets have 256 bits, or a signature, and are not to be guessed.
@@ -59,13 +59,15 @@ pub(super) enum Target<'a> {
     Device(Uuid),
     /// A code or a password of an account that is known, whatever it was reached by, but not on a known device.
     Account(UserId),
+    /// A recovery code of such an account. Apart from its app: however often this was guessed at, a recovery code is the way back in.
+    RecoveryCode(UserId),
 }
 
 impl Target<'_> {
     /// Whether the limits of address and everybody apply: to all but a known device.
     const fn is_among_strangers(self) -> bool {
         match self {
-            Self::Identifier(_) | Self::Code(_) | Self::Account(_) => true,
+            Self::Identifier(_) | Self::Code(_) | Self::Account(_) | Self::RecoveryCode(_) => true,
             Self::Device(_) => false,
         }
     }
@@ -124,12 +126,12 @@ impl Service {
         }
     }
 
-    /// The same for a step of a sign-in: its first proof, or the second factor of an account. On a known device it is counted there. One
+    /// The same for a step of a sign-in: its first proof, or at `second`, an account's second factor. On a known device it is counted there. One
     /// at its cap counts as unknown from then on: with it its owner must not be worse off than without.
     pub(super) async fn admit_pending(
         &self,
         pending: &mut Pending,
-        second: Option<UserId>,
+        second: Option<Target<'_>>,
         context: &RequestContext,
     ) -> Result<(), ServiceError> {
         if let Some(device) = pending.device_id() {
@@ -174,7 +176,8 @@ impl Service {
 
     /// What the failures at everything that an account is signed in with are counted by.
     pub(super) fn owner_keys(&self, user: &User) -> Vec<ThrottleKey> {
-        let mut keys = vec![self.throttle_key(Target::Account(user.id))];
+        let mut keys: Vec<_> =
+            [Target::Account(user.id), Target::RecoveryCode(user.id)].map(|target| self.throttle_key(target)).into();
         for name in [Some(user.email.key()), user.username.as_ref().map(Username::as_str)].into_iter().flatten() {
             keys.extend([self.identifier_key(name), self.code_key(name)]);
         }
@@ -187,7 +190,7 @@ impl Service {
         match target {
             Target::Identifier(_) => self.policy.throttle.identifier,
             Target::Account(_) => self.policy.throttle.account,
-            Target::Code(_) => Steps::CODE,
+            Target::Code(_) | Target::RecoveryCode(_) => Steps::CODE,
             Target::Device(_) => Steps::DEVICE,
         }
     }
@@ -197,6 +200,7 @@ impl Service {
             Target::Identifier(typed) => self.identifier_key(&normalised(typed)),
             Target::Code(typed) => self.code_key(&normalised(typed)),
             Target::Account(user) => self.hasher.hash(Purpose::Throttle, b"account", user.as_uuid().as_bytes()),
+            Target::RecoveryCode(user) => self.hasher.hash(Purpose::Throttle, b"recovery code", user.as_uuid().as_bytes()),
             Target::Device(device) => self.hasher.hash(Purpose::Throttle, b"device", device.as_bytes()),
         }
     }

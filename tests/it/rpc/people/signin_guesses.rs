@@ -21,6 +21,7 @@ use crate::{
 on_both_databases!(
     fifty_guesses_at_once_are_no_more_than_five,
     a_new_sign_in_gives_no_new_guesses_by_any_door,
+    a_recovery_code_is_the_way_back_in_however_often_the_app_was_guessed_at,
     a_right_password_alone_forgets_no_failure,
     nobody_can_tell_whether_there_is_an_account,
     an_administrator_lets_in_whoever_was_locked_out,
@@ -88,7 +89,7 @@ async fn a_new_sign_in_gives_no_new_guesses_by_any_door(backend: Backend) {
         assert_eq!(reason(&refused), "CODE_INVALID");
     }
     let second = node.signin_challenge("ada@example.com").await.challenge_id;
-    let refused = node.signin_answer(&second, signin_recovery("WRNG")).await.unwrap_err();
+    let refused = node.signin_answer(&second, signin_totp(signin_other(&right()))).await.unwrap_err();
     assert_eq!(reason(&refused), "CODE_INVALID", "the fifth altogether");
 
     let third = node.signin_challenge("ada@example.com").await.challenge_id;
@@ -102,7 +103,6 @@ async fn a_new_sign_in_gives_no_new_guesses_by_any_door(backend: Backend) {
     for (door, challenge, answer) in [
         ("the same challenge", &second, signin_totp(right())),
         ("a new one after the password", &third, signin_totp(right())),
-        ("a recovery code", &third, signin_recovery("AAAA-AAAA-AAAA-AAAA")),
         ("one after a mailed code", &fourth.challenge_id, signin_totp(right())),
     ] {
         let refused: Status = node.signin_answer(challenge, answer).await.unwrap_err();
@@ -117,6 +117,43 @@ async fn a_new_sign_in_gives_no_new_guesses_by_any_door(backend: Backend) {
         let refused = node.signin_answer(&next, signin_recovery("WRNG")).await.unwrap_err();
         assert_eq!(reason(&refused), "CODE_INVALID");
     }
+    // Recovery codes are slowed as well.
+    let next = node.signin_challenge("ada@example.com").await.challenge_id;
+    let refused = node.signin_answer(&next, signin_recovery("AAAA-AAAA-AAAA-AAAA")).await.unwrap_err();
+    assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS");
+    node.remove().await;
+}
+
+async fn a_recovery_code_is_the_way_back_in_however_often_the_app_was_guessed_at(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    let ada = node.register("ada@example.com").await;
+    let seed = node.signin_give_totp(&ada, &["AAAA-AAAA-AAAA-AAAA", "BBBB-BBBB-BBBB-BBBB"]).await;
+    let right = || signin_totp(signin_app(&seed, clock.now()));
+    // Whoever has the password guesses at the app, and at recovery codes, too.
+    let challenge = async || node.signin_challenge("ada@example.com").await.challenge_id;
+    let app = challenge().await;
+    for _ in 0..5 {
+        let wrong = signin_totp(signin_other(&signin_app(&seed, clock.now())));
+        assert_eq!(reason(&node.signin_answer(&app, wrong).await.unwrap_err()), "CODE_INVALID");
+    }
+    for _ in 0..6 {
+        let codes = challenge().await;
+        for _ in 0..4 {
+            assert_eq!(reason(&node.signin_answer(&codes, signin_recovery("WRNG")).await.unwrap_err()), "CODE_INVALID");
+            // The longest that anybody waits here.
+            clock.advance(Duration::from_secs(10));
+            node.catch_up().await;
+        }
+    }
+    let own = challenge().await;
+    let refused = node.signin_answer(&own, right()).await.unwrap_err();
+    assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS", "the app is at its cap");
+    node.signin_finish(&own, signin_recovery("AAAA-AAAA-AAAA-AAAA")).await.unwrap();
+    clock.advance(Duration::from_secs(30));
+    node.catch_up().await;
+    node.signin_finish(&challenge().await, right()).await.unwrap();
+    assert_eq!(node.database.integer("SELECT COUNT(*) FROM throttles").await, 0, "all is forgotten");
     node.remove().await;
 }
 

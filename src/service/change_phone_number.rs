@@ -93,7 +93,10 @@ impl Service {
         let (session, origin) = (caller.session, context.origin.clone());
         let proof = PhoneProof { handle: hash, user: user.id, session, code, news, origin };
         match self.store.verify_phone(proof).await.map_err(caller_gone)? {
-            PhoneOutcome::Changed => self.note_success(target).await,
+            PhoneOutcome::Changed => {
+                self.note_success_quietly(target).await;
+                Ok(())
+            }
             PhoneOutcome::WrongCode => {
                 self.note_failure(target, context).await?;
                 Err(ServiceError::CodeInvalid)

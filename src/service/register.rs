@@ -198,7 +198,9 @@ impl Service {
         // Whoever tries addresses one after the other to see which are taken is slowed like one who guesses passwords.
         match created {
             CreateUser::EmailTaken => self.note_failure(Target::Identifier(&counted), context).await?,
-            CreateUser::Created | CreateUser::UsernameTaken => self.note_success(Target::Identifier(&counted)).await?,
+            CreateUser::Created | CreateUser::UsernameTaken => {
+                self.note_success_quietly(Target::Identifier(&counted)).await;
+            }
         }
         match created {
             CreateUser::Created => Ok(user),

@@ -8,7 +8,7 @@ use super::{
     RequestContext, Service, ServiceError,
     mailed_codes::{Mailbox, asked},
     password_rules::ChosenFor,
-    throttle::{MessageKind, Target},
+    throttle::MessageKind,
 };
 use crate::{
     domain::{
@@ -75,17 +75,14 @@ impl Service {
         let password = self.passwords.hash(password, self.random(), self.hash_deadline(context)).await?;
         // Whoever has the code reads the mail.
         let news = self.news_of_proof(&user, Notice::PasswordChanged);
-        let reset = PasswordReset { code: hash, password, news, origin: context.origin.clone() };
+        // Whoever set a new password may use it at once, however often the old one was guessed at. Guesses at the second factor
+        // stay counted: who reads the mail may not be who has the app.
+        let forgiven = self.identifier_keys(&user);
+        let reset = PasswordReset { code: hash, password, forgiven, news, origin: context.origin.clone() };
         if !self.store.reset_password(reset).await? {
             return Err(self.refused_code(code, context).await?);
         }
-        // Whoever set a new password may use it at once, however often the old one was guessed at. Guesses at the second factor
-        // stay counted: who reads the mail may not be who has the app.
-        self.note_success(Target::Identifier(user.email.key())).await?;
-        match &user.username {
-            Some(name) => self.note_success(Target::Identifier(name.as_str())).await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Whose password a code may set, as far as can be seen before it is used.

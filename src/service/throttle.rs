@@ -162,6 +162,13 @@ impl Service {
         Ok(self.store.forget_failures(vec![self.throttle_key(target)]).await?)
     }
 
+    /// The same after something that has been done: that its failures are not forgotten is no reason to say that it was not.
+    pub(super) async fn note_success_quietly(&self, target: Target<'_>) {
+        if let Err(error) = self.note_success(target).await {
+            tracing::warn!(%error, "failures not forgotten after a success");
+        }
+    }
+
     /// Gives back an attempt of which nobody knows whether it would have failed, or that was right and not complete. The failures before
     /// it stay.
     pub(super) async fn forgive(&self, target: Target<'_>) -> Result<(), ServiceError> {
@@ -172,6 +179,15 @@ impl Service {
     /// code that was sent. What an administrator does forgets them in its own transaction ([`Service::owner_keys`]).
     pub(super) async fn note_owner(&self, user: &User) -> Result<(), ServiceError> {
         Ok(self.store.forget_failures(self.owner_keys(user)).await?)
+    }
+
+    /// What wrong passwords at the names of an account are counted by.
+    pub(super) fn identifier_keys(&self, user: &User) -> Vec<ThrottleKey> {
+        let names = [Some(user.email.key()), user.username.as_ref().map(Username::as_str)];
+        let mut keys: Vec<_> = names.into_iter().flatten().map(|name| self.identifier_key(name)).collect();
+        // In one order, so that no two wait for each other.
+        keys.sort_unstable();
+        keys
     }
 
     /// What the failures at everything that an account is signed in with are counted by.

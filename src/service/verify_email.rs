@@ -7,7 +7,7 @@ use tracing::Instrument as _;
 use super::{
     RequestContext, Service, ServiceError,
     mailed_codes::{Mailbox, asked},
-    throttle::MessageKind,
+    throttle::{MessageKind, Target},
 };
 use crate::{
     domain::{
@@ -63,7 +63,8 @@ impl Service {
         let proof = EmailProof { code: hash, news, origin: context.origin.clone() };
         let outcome = self.store.verify_email(proof).await?;
         if outcome != EmailOutcome::Refused {
-            self.accepted_code(code).await?;
+            // It is done, or, of a name or an address that is taken, will be no other when it is asked again.
+            self.note_success_quietly(Target::Identifier(code.expose())).await;
         }
         match outcome {
             EmailOutcome::Verified | EmailOutcome::Registered | EmailOutcome::Changed => Ok(false),

@@ -105,6 +105,7 @@ impl Service {
             // Before the hash, which is what makes registrations dear.
             self.spend_registration(context)?;
         }
+        self.may_be_made(&command, context).await?;
         let (typed, key) = (command.email.as_typed(), command.email.key());
         let spent = if self.policy.sends_email {
             self.spend_message(MessageKind::Registration, typed, Some(key), context).await
@@ -128,6 +129,18 @@ impl Service {
             self.wait_for_address(new, mailed, context).await
         } else {
             self.create_at_once(new, mailed, context).await
+        }
+    }
+
+    /// Refuses what would come to nothing before a message is spent on it: else whoever tries names, or comes in a storm, uses up what
+    /// the address may be sent. User names are public.
+    async fn may_be_made(&self, command: &RegisterCommand, context: &RequestContext) -> Result<(), ServiceError> {
+        if command.password.is_some() {
+            self.passwords.check_room(self.hash_deadline(context))?;
+        }
+        match &command.username {
+            Some(name) if self.store.is_username_taken(name.clone()).await? => Err(ServiceError::UsernameTaken),
+            Some(_) | None => Ok(()),
         }
     }
 

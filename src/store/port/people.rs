@@ -13,7 +13,7 @@ use crate::{
         mailed_code::{CodeHash, CodePurpose},
         phone::PhoneNumber,
         time::Timestamp,
-        user::{PhcString, User},
+        user::{PhcString, User, Username},
         users::UserChange,
     },
     store::StoreError,
@@ -216,6 +216,9 @@ pub trait PeopleStore: Send + Sync + 'static {
 
     /// Lets a registration wait. Never [`CreateUser::EmailTaken`]: the caller must not be told.
     async fn await_verification(&self, registration: NewRegistration) -> Result<CreateUser, StoreError>;
+
+    /// Whether an account or a registration that waits has this user name at this moment.
+    async fn is_username_taken(&self, name: Username) -> Result<bool, StoreError>;
 
     /// The newest registration that waits for an address to be verified.
     async fn find_registration(&self, email: Email) -> Result<Option<WaitingRegistration>, StoreError>;

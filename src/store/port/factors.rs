@@ -100,7 +100,7 @@ pub trait FactorStore: Send + Sync + 'static {
     async fn recovery_codes_left(&self, user: UserId) -> Result<u32, StoreError>;
 
     /// Deletes a user's app and recovery codes, ends all sessions and forgets the failures `forgiven`, as an administrator. Where there
-    /// are no factors, nothing is done. The news are for the owner of an app that was confirmed.
+    /// are no factors, nothing but the failures goes. The news are for the owner of an app that was confirmed.
     async fn remove_user_factors(
         &self,
         act: UserAct,

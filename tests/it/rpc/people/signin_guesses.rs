@@ -246,11 +246,17 @@ async fn an_administrator_lets_in_whoever_was_locked_out(backend: Backend) {
     }
     lock_out().await;
     let remove = v1::RemoveUserFactorsRequest { user_id: ada.id.clone() };
-    users.remove_user_factors(bearer(&helper, remove)).await.unwrap();
+    users.remove_user_factors(bearer(&helper, remove.clone())).await.unwrap();
     for identifier in ["ada", "ada@example.com"] {
         node.try_login(login_request(identifier, "paper tigers dislike heavy rain")).await.unwrap();
     }
     assert_eq!(node.database.integer("SELECT COUNT(*) FROM throttles").await, 0, "codes are forgotten, too");
+    // Where there is no factor any more, what was guessed is forgotten all the same, and no session ends.
+    let token = node.try_login(login_request("ada", "paper tigers dislike heavy rain")).await.unwrap().access_token;
+    lock_out().await;
+    users.remove_user_factors(bearer(&helper, remove)).await.unwrap();
+    assert_eq!(node.database.integer("SELECT COUNT(*) FROM throttles").await, 0);
+    assert!(node.admits(&token).await);
     node.remove().await;
 }
 

@@ -67,7 +67,8 @@ impl Service {
         let message = self.message(Some(user.id), to, user.locale.clone(), notice, expire_time);
         let hash = self.handle_hash(&handle);
         let code = self.one_time_code_hash(&hash, &code);
-        let change = NewPhoneChange { handle: hash, user, session, number, code, message, expire_time };
+        let origin = context.origin.clone();
+        let change = NewPhoneChange { handle: hash, user, session, number, code, message, expire_time, origin };
         match self.store.begin_phone_change(change).await.map_err(caller_gone)? {
             Change::Done => Ok(PhoneVerification { handle, expire_time }),
             Change::Conflict => Err(ServiceError::Conflict),

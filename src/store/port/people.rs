@@ -171,6 +171,8 @@ pub struct NewPhoneChange {
     pub message: NewMessage,
     /// When it is no longer good.
     pub expire_time: Timestamp,
+    /// From where, for the audit trail.
+    pub origin: Origin,
 }
 
 /// A code that came back from a phone.

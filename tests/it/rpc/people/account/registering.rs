@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Request};
-use vouchsafe::{domain::notice::Notice, pb::v1};
+use vouchsafe::{
+    domain::notice::Notice,
+    pb::v1::{self, user_admin_service_client::UserAdminServiceClient},
+};
 
 use super::{ADA, NEW_PASSWORD, at_once, code_invalid, mailing, refusal, registration, remove, signs_in};
 use crate::{
     rpc::on_both_databases,
-    support::{Backend, ManualClock, TestNode, fields},
+    support::{Backend, ManualClock, TestNode, bearer, fields},
 };
 
 on_both_databases!(
@@ -18,6 +21,7 @@ on_both_databases!(
     where_addresses_must_be_verified_an_account_begins_with_its_code,
     nobody_learns_from_a_registration_whether_an_address_is_taken,
     a_name_is_reserved_for_a_day,
+    a_name_is_reserved_from_administrators_too,
     a_prepared_registration_is_of_no_use_to_whoever_prepared_it,
     a_registration_between_makes_nobody_s_password_the_account_s,
     of_two_registrations_for_a_name_or_an_address_the_faster_one_wins,
@@ -158,6 +162,34 @@ async fn a_name_is_reserved_for_a_day(backend: Backend) {
     clock.advance(Duration::from_hours(24));
     node.auth().await.register(other()).await.unwrap();
     assert_eq!(node.database.texts("SELECT email FROM registrations").await, ["grace@example.com"]);
+    node.remove().await;
+}
+
+async fn a_name_is_reserved_from_administrators_too(backend: Backend) {
+    let node = mailing(backend).await.set("registration.require_verified_email=true").start().await;
+    node.auth().await.register(registration("root@example.com", "root")).await.unwrap();
+    node.verify_email(&node.code_to("root@example.com").await).await.unwrap();
+    assert_eq!(node.database.execute("INSERT INTO user_roles (user_id, role, assign_time) SELECT id, 'admin', 0 FROM users").await, 1);
+    let root = node.login("root").await.access_token;
+    node.auth().await.register(registration(ADA, "ada")).await.unwrap();
+    let mut users = UserAdminServiceClient::new(node.shared().await);
+    let create = |username: &str| v1::CreateUserRequest {
+        email: "grace@example.com".into(),
+        username: username.into(),
+        password: NEW_PASSWORD.into(),
+        request_id: uuid::Uuid::from_u128(7 + username.len() as u128).to_string(),
+        ..v1::CreateUserRequest::default()
+    };
+    let taken = (Code::AlreadyExists, "USERNAME_TAKEN".to_owned());
+    assert_eq!(refusal(users.create_user(bearer(&root, create("ada"))).await), taken);
+    let grace = users.create_user(bearer(&root, create("grace"))).await.unwrap().into_inner().user.unwrap();
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["username".into()] });
+    let user = Some(v1::User { username: "ada".into(), ..grace });
+    let update = v1::UpdateUserRequest { user, update_mask };
+    assert_eq!(refusal(users.update_user(bearer(&root, update)).await), taken);
+    // So it is there for whom it is kept.
+    node.verify_email(&node.code_to(ADA).await).await.unwrap();
+    assert!(signs_in(&node, "ada", crate::support::PASSWORD).await);
     node.remove().await;
 }
 

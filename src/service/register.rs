@@ -234,7 +234,8 @@ impl Service {
         let event = asked(Act::EmailVerificationRequested, owner.as_ref().map(|owner| owner.id), context);
         let email = mailed.then(|| user.email.clone());
         let mailing = if let Some(owner) = owner {
-            let to = Mailbox { email, locale: owner.locale, ..Mailbox::default() };
+            // It goes with the account, should that be deleted before; the code is nobody's.
+            let to = Mailbox { email, locale: owner.locale, about: Some(owner.id), ..Mailbox::default() };
             self.mailing(CodePurpose::Register, to, |_| Notice::AlreadyRegistered)
         } else {
             let locale = user.locale.clone();

@@ -198,9 +198,10 @@ impl Tx {
             tracing::debug!("a message is left out: its recipient has had enough of its kind");
             return Ok(());
         }
+        // Whom it is about need not be locked, and may have gone meanwhile.
         sqlx::query(
             "INSERT INTO outbox (id, channel, user_id, message_sealed, create_time, expire_time, attempts, due_time) \
-             VALUES ($1, $2, $3, $4, $5, $6, 0, $5)",
+             VALUES ($1, $2, (SELECT id FROM users WHERE id = $3), $4, $5, $6, 0, $5)",
         )
         .bind(message.id)
         .bind(message.channel)

@@ -20,6 +20,7 @@ on_both_databases!(
     every_bad_field_is_named_with_the_password,
     where_addresses_must_be_verified_an_account_begins_with_its_code,
     nobody_learns_from_a_registration_whether_an_address_is_taken,
+    what_an_owner_is_told_goes_with_the_account,
     a_name_is_reserved_for_a_day,
     a_name_is_reserved_from_administrators_too,
     a_prepared_registration_is_of_no_use_to_whoever_prepared_it,
@@ -149,6 +150,29 @@ async fn nobody_learns_from_a_registration_whether_an_address_is_taken(backend: 
     // Nothing leads to what was registered for an address that has an account.
     node.send_verification(ADA).await.unwrap();
     assert_eq!((node.said_to(ADA).await.len(), node.count("users").await), (2, 1));
+    node.remove().await;
+}
+
+async fn what_an_owner_is_told_goes_with_the_account(backend: Backend) {
+    let node = mailing(backend).await.set("registration.require_verified_email=true").start().await;
+    let mut about = Vec::new();
+    for (email, name) in [(ADA, "ada"), ("grace@example.com", "grace")] {
+        node.auth().await.register(registration(email, name)).await.unwrap();
+        node.verify_email(&node.code_to(email).await).await.unwrap();
+        let id = node.own(&node.login(name).await.access_token).await.id;
+        about.push(node.database.id(&id.parse().unwrap()));
+    }
+    // By one who registers with her address, and by one who wants to have it.
+    node.auth().await.register(registration(ADA, "other")).await.unwrap();
+    let grace = node.login("grace").await.access_token;
+    node.change_email(&grace, ADA).await.unwrap();
+    let told = node.said_to(ADA).await;
+    assert_eq!(told.iter().filter(|notice| **notice == Notice::AlreadyRegistered).count(), 2);
+    // Her verification was a registration's, and there are no news of her but these two.
+    let kept = format!("SELECT COUNT(*) FROM outbox_kept WHERE user_id = {}", about[0]);
+    assert_eq!(node.database.integer(&kept).await, 2, "what is about her goes with her");
+    let codes = format!("SELECT COUNT(*) FROM mailed_codes WHERE user_id = {}", about[0]);
+    assert_eq!(node.database.integer(&codes).await, 0, "but no code is hers");
     node.remove().await;
 }
 

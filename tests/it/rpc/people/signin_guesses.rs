@@ -289,6 +289,7 @@ async fn nobody_can_tell_whether_there_is_an_account(backend: Backend) {
     };
     for channel in [CodeChannel::Email, CodeChannel::Sms] {
         let mut answers = Vec::new();
+        let counters = "SELECT CAST(COALESCE(SUM(failures), 0) AS BIGINT) FROM throttles";
         for identifier in [
             "ada@example.com",
             "nobody@example.com",
@@ -298,10 +299,13 @@ async fn nobody_can_tell_whether_there_is_an_account(backend: Backend) {
             "reachable@example.com",
             "neither address\nnor name",
         ] {
+            node.database.execute("DELETE FROM budgets").await;
             let before = rows().await;
             let challenge = node.signin_send(identifier, channel).await.unwrap();
             let written: Vec<_> = rows().await.iter().zip(&before).map(|(after, before)| after - before).collect();
             assert_eq!(written[..3], [1, 1, 1], "{identifier}: a challenge, a message, an event");
+            assert_eq!(written[3..], [0, 3], "{identifier}: the budgets of who is asked for, who it goes to, and everybody");
+            let (keys, failures) = (rows().await[3], node.database.integer(counters).await);
             let v1::Challenge { challenge_id, factors, expire_time } = challenge;
             assert!(challenge_id.len() == 47 && challenge_id.starts_with("vch_"));
             let mut refusals = Vec::new();
@@ -309,14 +313,17 @@ async fn nobody_can_tell_whether_there_is_an_account(backend: Backend) {
                 let wrong = signin_sent(format!("not it {guess}"));
                 refusals.push(seen(&node.signin_answer(&challenge_id, wrong).await.unwrap_err()));
             }
-            answers.push((identifier, (factors, expire_time, refusals)));
+            let counted = (rows().await[3] - keys, node.database.integer(counters).await - failures);
+            answers.push((identifier, (factors, expire_time, refusals, counted)));
             // The waits of the one channel are not those of the other.
             clock.advance(Duration::from_hours(24));
             node.catch_up().await;
         }
-        for (identifier, (factors, _, refusals)) in &answers {
-            assert_eq!((factors, refusals), (&answers[0].1.0, &answers[0].1.2), "{channel:?} {identifier}");
+        for (identifier, (factors, _, refusals, counted)) in &answers {
+            let (of_first, refused, counted_first) = (&answers[0].1.0, &answers[0].1.2, answers[0].1.3);
+            assert_eq!((factors, refusals, *counted), (of_first, refused, counted_first), "{channel:?} {identifier}");
         }
+        assert!(answers[0].1.3.1 > 0, "guesses are counted");
     }
     node.remove().await;
 }

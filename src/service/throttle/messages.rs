@@ -145,9 +145,9 @@ impl Service {
         Err(ServiceError::TooManyAttempts { retry_after })
     }
 
-    /// What news to a recipient come out of, apart from what can be asked for.
-    pub(in crate::service) fn news_budget(&self, recipient: &str) -> MessageBudget {
-        let key = self.budget_key(b"news", normalised(recipient).as_bytes());
+    /// What news of one kind to a recipient come out of, apart from what can be asked for.
+    pub(in crate::service) fn news_budget(&self, scope: &[u8], recipient: &str) -> MessageBudget {
+        let key = self.budget_key(scope, normalised(recipient).as_bytes());
         MessageBudget { key, rate: self.policy.throttle.recipient }
     }
 

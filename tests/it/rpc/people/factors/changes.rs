@@ -11,7 +11,10 @@ use crate::{
         on_both_databases,
         revocation::{assert_alive, assert_dead},
     },
-    support::{Backend, TestNode, fields, outbox::outbox_keep},
+    support::{
+        Backend, TestNode, fields,
+        outbox::{outbox_is_to, outbox_keep, outbox_messages},
+    },
 };
 
 on_both_databases!(
@@ -52,6 +55,15 @@ async fn recovery_codes_are_replaced_and_only_their_hashes_kept(backend: Backend
     assert_eq!(told_of(&node, ADA, &Notice::RecoveryCodesReplaced).await, 5, "so many at once");
     node.database.execute("DELETE FROM recovery_codes").await;
     assert_eq!(node.factors_of(&ada.access_token).await, (true, 0));
+    // Of one kind; the other is not kept away by it.
+    node.database.execute("DELETE FROM totp_factors").await;
+    let devices = async || {
+        let messages = outbox_messages(&node.database).await;
+        messages.iter().filter(|m| outbox_is_to(m, ADA) && matches!(m.notice, Notice::NewDevice { .. })).count()
+    };
+    let before = devices().await;
+    node.login(ADA).await;
+    assert_eq!(devices().await, before + 1);
     node.remove().await;
 }
 

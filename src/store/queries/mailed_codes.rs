@@ -229,10 +229,13 @@ impl Tx {
         if verified {
             self.audit_own(user.id, Act::EmailVerified, origin).await?;
             // Whoever made the account may have been somebody else, and left a phone of theirs that codes would go to.
-            sqlx::query("UPDATE users SET phone_number = NULL WHERE id = $1")
+            let removed = sqlx::query("UPDATE users SET phone_number = NULL WHERE id = $1 AND phone_number IS NOT NULL")
                 .bind(user.id)
                 .execute(self.conn())
                 .await?;
+            if removed.rows_affected() > 0 {
+                self.audit_own(user.id, Act::PhoneNumberChanged, origin).await?;
+            }
         }
         self.audit_own(user.id, Act::PasswordReset, origin).await?;
         if let Some(news) = news {

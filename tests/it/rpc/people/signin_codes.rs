@@ -170,6 +170,7 @@ async fn whoever_reads_the_mail_takes_over_an_account_that_was_prepared(backend:
     let tokens = node.signin_finish(&challenge, signin_sent(code)).await.unwrap();
     let user = account(&node, &tokens).await;
     assert!(user.email_verified && !user.has_password && !user.totp_enrolled && user.phone_number.is_empty());
+    assert_eq!(node.events("act = 'phone_number.changed'").await, 1);
     revocation::assert_dead(&node, &prepared).await;
     let refused = node.try_login(login_request("ada@example.com", PASSWORD)).await.unwrap_err();
     assert_eq!(reason(&refused), "INVALID_CREDENTIALS");

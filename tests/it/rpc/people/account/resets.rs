@@ -225,7 +225,14 @@ async fn a_first_proof_of_the_address_takes_away_a_phone_number(backend: Backend
         let login = crate::support::login_request(email, NEW_PASSWORD);
         let user = node.own(&node.try_login(login).await.unwrap().access_token).await;
         assert_eq!((user.phone_number.as_str(), user.email_verified), (number, true), "{email}");
+        // It is in the trail, once, and only of whom it was taken from.
+        assert_eq!(node.events("act = 'phone_number.changed'").await, 1, "{email}");
     }
+    // Where there was none, none was taken away.
+    node.register("bob@example.com").await;
+    node.ask_reset("bob@example.com").await.unwrap();
+    node.reset(&node.code_to("bob@example.com").await, NEW_PASSWORD).await.unwrap();
+    assert_eq!(node.events("act = 'phone_number.changed'").await, 1);
     node.remove().await;
 }
 

@@ -7,6 +7,7 @@ use super::{
     RequestContext, Service, ServiceError,
     begin_session::{Pending, SignInRequest},
     challenge::IssuedChallenge,
+    in_step::in_step,
     throttle::MessageKind,
 };
 use crate::{
@@ -35,6 +36,14 @@ pub struct LoginCodeCommand {
 impl Service {
     /// Sends a code to the owner of an account, if there is one who may sign in and can be reached so.
     pub async fn send_login_code(
+        self: &Arc<Self>,
+        command: LoginCodeCommand,
+        context: &RequestContext,
+    ) -> Result<IssuedChallenge, ServiceError> {
+        in_step(self.try_send_login_code(command, context)).await
+    }
+
+    async fn try_send_login_code(
         self: &Arc<Self>,
         command: LoginCodeCommand,
         context: &RequestContext,

@@ -2,6 +2,7 @@
 
 use super::{
     RequestContext, Service, ServiceError,
+    in_step::in_step,
     mailed_codes::{Mailbox, asked},
     password_rules::ChosenFor,
     throttle::{MessageKind, Target},
@@ -87,7 +88,10 @@ pub fn new_user(
 impl Service {
     /// Creates an account, or lets it wait for its address to be verified.
     pub async fn register(&self, fields: RegisterFields, context: &RequestContext) -> Result<User, ServiceError> {
-        let result = self.try_register(fields, context).await;
+        let registering = self.try_register(fields, context);
+        // Elsewhere the answer itself tells whether the address has an account.
+        let result =
+            if self.policy.verified_email_required { in_step(registering).await } else { registering.await };
         self.metrics.registration(RegistrationOutcome::of(&result));
         result
     }

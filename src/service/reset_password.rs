@@ -6,6 +6,7 @@ use tracing::Instrument as _;
 
 use super::{
     RequestContext, Service, ServiceError,
+    in_step::in_step,
     mailed_codes::{Mailbox, asked},
     password_rules::ChosenFor,
     throttle::MessageKind,
@@ -25,6 +26,10 @@ use crate::{
 impl Service {
     /// Mails a code to the owner of an account, if there is one who may sign in.
     pub async fn request_password_reset(&self, identifier: &str, context: &RequestContext) -> Result<(), ServiceError> {
+        in_step(self.try_request_password_reset(identifier, context)).await
+    }
+
+    async fn try_request_password_reset(&self, identifier: &str, context: &RequestContext) -> Result<(), ServiceError> {
         self.needs_mail()?;
         let user = match Identifier::parse(identifier) {
             Some(identifier) => self.store.find_user(identifier).await?,

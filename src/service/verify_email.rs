@@ -6,6 +6,7 @@ use tracing::Instrument as _;
 
 use super::{
     RequestContext, Service, ServiceError,
+    in_step::in_step,
     mailed_codes::{Mailbox, asked},
     throttle::{MessageKind, Target},
 };
@@ -19,6 +20,10 @@ use crate::{
 impl Service {
     /// Mails a code to an address, if an account or a registration waits for it to be verified.
     pub async fn send_email_verification(&self, email: Email, context: &RequestContext) -> Result<(), ServiceError> {
+        in_step(self.try_send_email_verification(email, context)).await
+    }
+
+    async fn try_send_email_verification(&self, email: Email, context: &RequestContext) -> Result<(), ServiceError> {
         self.needs_mail()?;
         let user = self.store.find_user(Identifier::Email(email.clone())).await?;
         let waiting = self.store.find_registration(email.clone()).await?;

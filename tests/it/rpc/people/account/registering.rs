@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Request};
 use vouchsafe::{
+    crypto::monotonic_now,
     domain::notice::Notice,
     pb::v1::{self, user_admin_service_client::UserAdminServiceClient},
 };
@@ -21,6 +22,7 @@ on_both_databases!(
     where_addresses_must_be_verified_an_account_begins_with_its_code,
     nobody_learns_from_a_registration_whether_an_address_is_taken,
     what_an_owner_is_told_goes_with_the_account,
+    no_answer_that_must_tell_nothing_comes_before_its_time,
     a_name_is_reserved_for_a_day,
     a_name_is_reserved_from_administrators_too,
     a_prepared_registration_is_of_no_use_to_whoever_prepared_it,
@@ -150,6 +152,33 @@ async fn nobody_learns_from_a_registration_whether_an_address_is_taken(backend: 
     // Nothing leads to what was registered for an address that has an account.
     node.send_verification(ADA).await.unwrap();
     assert_eq!((node.said_to(ADA).await.len(), node.count("users").await), (2, 1));
+    node.remove().await;
+}
+
+/// That it comes at a full step is a matter of the function that waits for one; here, that all of them wait. None can come too early
+/// by chance: nothing sleeps for less than it is told to.
+async fn no_answer_that_must_tell_nothing_comes_before_its_time(backend: Backend) {
+    let step = Duration::from_millis(20);
+    let node = mailing(backend).await.set("registration.require_verified_email=true").set("login.codes=email").start().await;
+    node.auth().await.register(registration(ADA, "ada")).await.unwrap();
+    node.verify_email(&node.code_to(ADA).await).await.unwrap();
+    for email in [ADA, "nobody@example.com"] {
+        let began = monotonic_now();
+        node.ask_reset(email).await.unwrap();
+        let asked = monotonic_now();
+        node.send_verification(email).await.unwrap();
+        let verified = monotonic_now();
+        node.signin_send(email, v1::CodeChannel::Email).await.unwrap();
+        let sent = monotonic_now();
+        node.auth().await.register(registration(email, "")).await.unwrap();
+        let registered = monotonic_now();
+        // An error as well.
+        node.signin_send(email, v1::CodeChannel::Sms).await.unwrap_err();
+        let refused = monotonic_now();
+        for (before, after) in [(began, asked), (asked, verified), (verified, sent), (sent, registered), (registered, refused)] {
+            assert!(after.duration_since(before) >= step, "{email}");
+        }
+    }
     node.remove().await;
 }
 

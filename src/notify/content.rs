@@ -278,7 +278,15 @@ mod tests {
         ] {
             assert_eq!(device_name(link), "a device", "{link}");
         }
-        for name in ["Ada's iPhone 15.1", "Mozilla/5.0 (X11; Linux)", "Pixel 9/Work", "v1.2/3", "Dr. Strange", "a.b", "iOS 18.2b1"] {
+        for name in [
+            "Ada's iPhone 15.1",
+            "Mozilla/5.0 (X11; Linux)",
+            "Pixel 9/Work",
+            "v1.2/3",
+            "Dr. Strange",
+            "a.b",
+            "iOS 18.2b1",
+        ] {
             assert_eq!(device_name(name), name);
         }
         assert_eq!(device_name(&"\u{e4}".repeat(65)), "\u{e4}".repeat(64));

@@ -35,7 +35,9 @@ mod tests {
     fn whatever_the_work_takes_the_answer_comes_at_a_full_step() {
         let began = monotonic_now();
         let after = |took: Duration| next_step(began, began + took).duration_since(began);
-        for (took, answered) in [(0, 20_000), (2_150, 20_000), (2_360, 20_000), (19_999, 20_000), (20_000, 40_000), (65_000, 80_000)] {
+        for (took, answered) in
+            [(0, 20_000), (2_150, 20_000), (2_360, 20_000), (19_999, 20_000), (20_000, 40_000), (65_000, 80_000)]
+        {
             assert_eq!(after(Duration::from_micros(took)), Duration::from_micros(answered), "{took}");
         }
         assert_eq!(next_step(began, began), began + STEP);

@@ -90,8 +90,7 @@ impl Service {
     pub async fn register(&self, fields: RegisterFields, context: &RequestContext) -> Result<User, ServiceError> {
         let registering = self.try_register(fields, context);
         // Elsewhere the answer itself tells whether the address has an account.
-        let result =
-            if self.policy.verified_email_required { in_step(registering).await } else { registering.await };
+        let result = if self.policy.verified_email_required { in_step(registering).await } else { registering.await };
         self.metrics.registration(RegistrationOutcome::of(&result));
         result
     }

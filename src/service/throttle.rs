@@ -216,7 +216,9 @@ impl Service {
             Target::Identifier(typed) => self.identifier_key(&normalised(typed)),
             Target::Code(typed) => self.code_key(&normalised(typed)),
             Target::Account(user) => self.hasher.hash(Purpose::Throttle, b"account", user.as_uuid().as_bytes()),
-            Target::RecoveryCode(user) => self.hasher.hash(Purpose::Throttle, b"recovery code", user.as_uuid().as_bytes()),
+            Target::RecoveryCode(user) => {
+                self.hasher.hash(Purpose::Throttle, b"recovery code", user.as_uuid().as_bytes())
+            }
             Target::Device(device) => self.hasher.hash(Purpose::Throttle, b"device", device.as_bytes()),
         }
     }

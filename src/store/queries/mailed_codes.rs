@@ -229,10 +229,11 @@ impl Tx {
         if verified {
             self.audit_own(user.id, Act::EmailVerified, origin).await?;
             // Whoever made the account may have been somebody else, and left a phone of theirs that codes would go to.
-            let removed = sqlx::query("UPDATE users SET phone_number = NULL WHERE id = $1 AND phone_number IS NOT NULL")
-                .bind(user.id)
-                .execute(self.conn())
-                .await?;
+            let removed =
+                sqlx::query("UPDATE users SET phone_number = NULL WHERE id = $1 AND phone_number IS NOT NULL")
+                    .bind(user.id)
+                    .execute(self.conn())
+                    .await?;
             if removed.rows_affected() > 0 {
                 self.audit_own(user.id, Act::PhoneNumberChanged, origin).await?;
             }

@@ -568,16 +568,16 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
 fn has_a_handle(text: &str) -> bool {
     let of_it = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
     ["vev_", "vpr_", "vch_", "vds_"].iter().any(|prefix| {
-        text.match_indices(prefix).any(|(at, _)| text.as_bytes()[at + prefix.len()..].iter().take_while(|b| of_it(b)).count() >= 43)
+        text.match_indices(prefix)
+            .any(|(at, _)| text.as_bytes()[at + prefix.len()..].iter().take_while(|b| of_it(b)).count() >= 43)
     })
 }
 
 /// Whether a number stands in a text by itself, and not as a part of a longer one or of an id.
 fn has_number(text: &str, number: &str) -> bool {
     let apart = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric());
-    text.match_indices(number).any(|(at, _)| {
-        apart(text[..at].chars().next_back()) && apart(text[at + number.len()..].chars().next())
-    })
+    text.match_indices(number)
+        .any(|(at, _)| apart(text[..at].chars().next_back()) && apart(text[at + number.len()..].chars().next()))
 }
 
 #[test]

@@ -381,7 +381,8 @@ async fn devices_cost_nothing_and_get_their_account_no_more_messages(backend: Ba
             // As often as somebody signs in, there is one more.
             let known_device_secret = node.login(identifier).await.known_device_secret;
             for _ in 0..3 {
-                let device = Some(v1::Device { name: "laptop".into(), known_device_secret: known_device_secret.clone() });
+                let device =
+                    Some(v1::Device { name: "laptop".into(), known_device_secret: known_device_secret.clone() });
                 let identifier = identifier.to_owned();
                 let request = v1::SendLoginCodeRequest { identifier, device, ..v1::SendLoginCodeRequest::default() };
                 match node.auth().await.send_login_code(request).await {

@@ -304,7 +304,11 @@ async fn nobody_can_tell_whether_there_is_an_account(backend: Backend) {
             let challenge = node.signin_send(identifier, channel).await.unwrap();
             let written: Vec<_> = rows().await.iter().zip(&before).map(|(after, before)| after - before).collect();
             assert_eq!(written[..3], [1, 1, 1], "{identifier}: a challenge, a message, an event");
-            assert_eq!(written[3..], [0, 3], "{identifier}: the budgets of who is asked for, who it goes to, and everybody");
+            assert_eq!(
+                written[3..],
+                [0, 3],
+                "{identifier}: the budgets of who is asked for, who it goes to, and everybody"
+            );
             let (keys, failures) = (rows().await[3], node.database.integer(counters).await);
             let v1::Challenge { challenge_id, factors, expire_time } = challenge;
             assert!(challenge_id.len() == 47 && challenge_id.starts_with("vch_"));

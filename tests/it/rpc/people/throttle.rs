@@ -10,8 +10,8 @@ use crate::{
         service_accounts::{administrator, create},
     },
     support::{
-        Backend, Guess, ManualClock, PASSWORD, TestDatabase, TestNode, bearer, forwarded, guess_of, login_request, until,
-        wire,
+        Backend, Guess, ManualClock, PASSWORD, TestDatabase, TestNode, bearer, forwarded, guess_of, login_request,
+        until, wire,
     },
 };
 
@@ -29,7 +29,9 @@ mod shared {
 }
 
 mod locked {
-    use super::{on_forms, whoever_hangs_up_escapes_no_count, whoever_hangs_up_on_a_change_of_password_is_counted_as_anybody};
+    use super::{
+        on_forms, whoever_hangs_up_escapes_no_count, whoever_hangs_up_on_a_change_of_password_is_counted_as_anybody,
+    };
     on_forms!([postgres Postgres] [
         whoever_hangs_up_escapes_no_count
         whoever_hangs_up_on_a_change_of_password_is_counted_as_anybody

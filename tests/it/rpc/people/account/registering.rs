@@ -159,7 +159,8 @@ async fn nobody_learns_from_a_registration_whether_an_address_is_taken(backend: 
 /// by chance: nothing sleeps for less than it is told to.
 async fn no_answer_that_must_tell_nothing_comes_before_its_time(backend: Backend) {
     let step = Duration::from_millis(20);
-    let node = mailing(backend).await.set("registration.require_verified_email=true").set("login.codes=email").start().await;
+    let node =
+        mailing(backend).await.set("registration.require_verified_email=true").set("login.codes=email").start().await;
     node.auth().await.register(registration(ADA, "ada")).await.unwrap();
     node.verify_email(&node.code_to(ADA).await).await.unwrap();
     for email in [ADA, "nobody@example.com"] {
@@ -175,7 +176,9 @@ async fn no_answer_that_must_tell_nothing_comes_before_its_time(backend: Backend
         // An error as well.
         node.signin_send(email, v1::CodeChannel::Sms).await.unwrap_err();
         let refused = monotonic_now();
-        for (before, after) in [(began, asked), (asked, verified), (verified, sent), (sent, registered), (registered, refused)] {
+        for (before, after) in
+            [(began, asked), (asked, verified), (verified, sent), (sent, registered), (registered, refused)]
+        {
             assert!(after.duration_since(before) >= step, "{email}");
         }
     }
@@ -222,7 +225,12 @@ async fn a_name_is_reserved_from_administrators_too(backend: Backend) {
     let node = mailing(backend).await.set("registration.require_verified_email=true").start().await;
     node.auth().await.register(registration("root@example.com", "root")).await.unwrap();
     node.verify_email(&node.code_to("root@example.com").await).await.unwrap();
-    assert_eq!(node.database.execute("INSERT INTO user_roles (user_id, role, assign_time) SELECT id, 'admin', 0 FROM users").await, 1);
+    assert_eq!(
+        node.database
+            .execute("INSERT INTO user_roles (user_id, role, assign_time) SELECT id, 'admin', 0 FROM users")
+            .await,
+        1
+    );
     let root = node.login("root").await.access_token;
     node.auth().await.register(registration(ADA, "ada")).await.unwrap();
     let mut users = UserAdminServiceClient::new(node.shared().await);

@@ -9,8 +9,8 @@ use vouchsafe::{
 };
 
 use super::{
-    ADA, NEW_PASSWORD, at_once, break_forgetting, code_invalid, mailing, mend_forgetting, refusal, registration, remove,
-    signs_in,
+    ADA, NEW_PASSWORD, at_once, break_forgetting, code_invalid, mailing, mend_forgetting, refusal, registration,
+    remove, signs_in,
 };
 use crate::{
     rpc::on_both_databases,
@@ -287,7 +287,8 @@ async fn what_is_done_is_not_called_undone_because_a_failure_is_remembered(backe
     assert!(!node.verify_email(&node.code_to(ADA).await).await.unwrap());
     let token = node.login(ADA).await.access_token;
     let change = v1::ChangePhoneNumberRequest { phone_number: "+4930123456".into() };
-    let id = node.account().await.change_phone_number(bearer(&token, change)).await.unwrap().into_inner().verification_id;
+    let id =
+        node.account().await.change_phone_number(bearer(&token, change)).await.unwrap().into_inner().verification_id;
     let code = node.code_to("+4930123456").await;
     let verify = v1::VerifyPhoneNumberRequest { verification_id: id, code };
     node.account().await.verify_phone_number(bearer(&token, verify)).await.unwrap();

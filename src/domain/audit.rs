@@ -72,6 +72,8 @@ pub enum Act {
     EmailChangeRequested,
     /// The e-mail address was changed by its owner.
     EmailChanged,
+    /// A change of the phone number was begun.
+    PhoneNumberChangeRequested,
     /// The phone number was changed or removed by its owner.
     PhoneNumberChanged,
     /// A code to set a new password was asked for.
@@ -275,6 +277,7 @@ impl Act {
             Self::EmailVerified => "email.verified",
             Self::EmailChangeRequested => "email.change_requested",
             Self::EmailChanged => "email.changed",
+            Self::PhoneNumberChangeRequested => "phone_number.change_requested",
             Self::PhoneNumberChanged => "phone_number.changed",
             Self::PasswordResetRequested => "password.reset_requested",
             Self::PasswordReset => "password.reset",

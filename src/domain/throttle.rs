@@ -60,7 +60,8 @@ impl Steps {
     /// and the owner, whom wrong passwords have locked out, must still come in by one. A code stands five guesses and ten minutes, has
     /// eight digits, and as many are sent in an hour as the budget of messages has, so that of all guesses that there can be in a year
     /// one in hundreds of accounts is right, in whose mailbox there are ninety thousand codes by then. The waits are short, because it is
-    /// the owner who waits for what strangers guess.
+    /// the owner who waits for what strangers guess. And at recovery codes, whose 80 bits are not to be guessed (NIST SP 800-63B-4 asks for
+    /// a limit below 64): whoever has the password and guesses at the app must not keep the owner from the way out that is left.
     pub const CODE: Self = Self { free: FREE, longest: Duration::from_secs(10), cap: None };
 
     /// At an identifier as it was typed.

@@ -61,7 +61,7 @@ impl AccountService for Handlers {
     ) -> Result<Response<v1::ChangePasswordResponse>, Status> {
         let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
         let (current, new) = convert::change_password(request.into_inner()).map_err(ServiceError::from)?;
-        self.service.change_password(caller, current, new, &context).await?;
+        self.service.change_password(caller, current, new, context).await?;
         Ok(Response::new(v1::ChangePasswordResponse {}))
     }
 

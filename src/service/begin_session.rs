@@ -81,12 +81,12 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// What failures are counted by: of the first proof, or of the second factor of this account. Either way a known device has
+    /// What failures are counted by: of the first proof, or at `second`, an account's second factor. Either way a known device has
     /// a counter of its own, so that strangers, even with the password, lock nobody out of it.
-    pub(super) fn target(&self, second: Option<UserId>) -> Target<'_> {
+    pub(super) fn target<'a>(&'a self, second: Option<Target<'a>>) -> Target<'a> {
         match (self.device_id().filter(|_| !self.device_at_cap), second) {
             (Some(device), _) => Target::Device(device),
-            (None, Some(account)) => Target::Account(account),
+            (None, Some(second)) => second,
             (None, None) if self.first == FirstProof::Password => Target::Identifier(&self.identifier),
             (None, None) => Target::Code(&self.identifier),
         }
@@ -235,6 +235,7 @@ impl Service {
         let forgotten = async {
             self.note_success(Target::Identifier(&pending.identifier)).await?;
             self.note_success(Target::Account(account)).await?;
+            self.note_success(Target::RecoveryCode(account)).await?;
             if let Some((device, _)) = &pending.known_device {
                 self.note_success(Target::Device(*device)).await?;
             }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::{
     RequestContext, Service, ServiceError,
     begin_session::{Pending, SignInStep},
+    throttle::Target,
 };
 use crate::{
     crypto::{KeyedHash, Purpose, keyed::mint, recovery_code},
@@ -48,6 +49,16 @@ pub enum ChallengeResponse {
     RecoveryCode(SecretString),
     /// The code that was sent.
     OneTimeCode(SecretString),
+}
+
+impl ChallengeResponse {
+    /// What this answer for the second factor of an account is counted by.
+    const fn target(&self, user: UserId) -> Target<'static> {
+        match self {
+            Self::RecoveryCode(_) => Target::RecoveryCode(user),
+            Self::Totp(_) | Self::OneTimeCode(_) => Target::Account(user),
+        }
+    }
 }
 
 /// A challenge's handle, made before anything is stored.
@@ -99,7 +110,7 @@ impl Service {
         let found = self.store.find_challenge(hash).await?.ok_or(ServiceError::ChallengeInvalid)?;
         let mut pending = self.open_pending(&hash, &found.pending)?;
         // A code that was sent is the first proof.
-        let second = found.user.filter(|_| found.kind == ChallengeKind::SecondFactor);
+        let second = found.user.filter(|_| found.kind == ChallengeKind::SecondFactor).map(|user| response.target(user));
         self.admit_pending(&mut pending, second, context).await?;
         let target = pending.target(second);
         let attempt = self.undecided(target);

@@ -63,7 +63,7 @@ impl Service {
             self.spend_message(MessageKind::Change, new_email.as_typed(), Some(new_email.key()), context).await?;
         let email = sent.then(|| new_email.clone());
         let mut mailing = if let Some(owner) = taken {
-            let to = Mailbox { email, locale: owner.locale, ..Mailbox::default() };
+            let to = Mailbox { email, locale: owner.locale, about: Some(owner.id), ..Mailbox::default() };
             self.mailing(CodePurpose::ChangeNew, to, |_| Notice::AlreadyRegistered)
         } else {
             let to = Mailbox { email, ..Mailbox::of(user) };

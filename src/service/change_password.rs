@@ -1,5 +1,9 @@
 //! `ChangePassword`: replaces the caller's password, or sets the first one, and ends the other sessions.
 
+use std::sync::Arc;
+
+use tracing::Instrument as _;
+
 use super::{ChosenFor, Principal, RequestContext, Service, ServiceError, sessions::own_act, throttle::Target};
 use crate::{
     crypto::Verdict,
@@ -20,7 +24,21 @@ impl Service {
     /// Replaces the password if `current` is the one in force. `None` is that of an account without a password. The account's
     /// second factor must have been used, and an account without a password needs a recent sign-in.
     pub async fn change_password(
-        &self,
+        self: &Arc<Self>,
+        caller: Principal,
+        current: Option<Password>,
+        new: Password,
+        context: RequestContext,
+    ) -> Result<(), ServiceError> {
+        let this = Arc::clone(self);
+        // In a task of its own: whoever hangs up when the answer is late must not escape the count, and a right password must not be
+        // left counted as a wrong one.
+        let changing = async move { this.try_change_password(caller, current, new, &context).await };
+        tokio::spawn(changing.in_current_span()).await.map_err(ServiceError::internal).flatten()
+    }
+
+    async fn try_change_password(
+        self: &Arc<Self>,
         caller: Principal,
         current: Option<Password>,
         new: Password,
@@ -55,7 +73,7 @@ impl Service {
     }
 
     async fn prove_current(
-        &self,
+        self: &Arc<Self>,
         caller: Principal,
         current: Option<Password>,
         found: Credentials,
@@ -69,7 +87,10 @@ impl Service {
         // Not at the account: whoever holds a stolen token would keep its owner from the second factor.
         let target = Target::Session(caller.session);
         self.admit(target, context).await?;
+        // Should the task end with the server.
+        let attempt = self.dear_undecided(target, context);
         let verdict = self.verify_password(Some(caller.user), current, found.password_hash, context).await;
+        attempt.decided();
         if !matches!(verdict, Ok(Verdict::Mismatch)) {
             // Right, or nobody knows. The failures of before stay.
             self.forgive(target).await;

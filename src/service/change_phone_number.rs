@@ -61,7 +61,8 @@ impl Service {
         let (to, notice) = (Recipient::Sms(number.clone()), Notice::VerifyPhone { code: code.expose().to_owned() });
         let message = self.message(Some(user.id), to, user.locale.clone(), notice, expire_time);
         let code = self.one_time_code_hash(&hash, &code);
-        let change = NewPhoneChange { handle: hash, user, session, number, code, message, expire_time };
+        let origin = context.origin.clone();
+        let change = NewPhoneChange { handle: hash, user, session, number, code, message, expire_time, origin };
         match self.store.begin_phone_change(change).await.map_err(caller_gone)? {
             Change::Done => Ok(PhoneVerification { handle: secret, expire_time }),
             Change::Conflict => Err(ServiceError::Conflict),
@@ -91,7 +92,10 @@ impl Service {
             self.forgive(target).await;
         }
         match verified.map_err(caller_gone)? {
-            PhoneOutcome::Changed => self.note_success(target).await,
+            PhoneOutcome::Changed => {
+                self.note_success_quietly(target).await;
+                Ok(())
+            }
             PhoneOutcome::WrongCode => {
                 self.note_failure(target, context).await?;
                 Err(ServiceError::CodeInvalid)

@@ -7,6 +7,7 @@ use super::{
     RequestContext, Service, ServiceError,
     begin_session::{Pending, SignInRequest},
     challenge::IssuedChallenge,
+    in_step::in_step,
     throttle::MessageKind,
 };
 use crate::{
@@ -35,6 +36,14 @@ pub struct LoginCodeCommand {
 impl Service {
     /// Sends a code to the owner of an account, if there is one who may sign in and can be reached so.
     pub async fn send_login_code(
+        self: &Arc<Self>,
+        command: LoginCodeCommand,
+        context: &RequestContext,
+    ) -> Result<IssuedChallenge, ServiceError> {
+        in_step(self.try_send_login_code(command, context)).await
+    }
+
+    async fn try_send_login_code(
         self: &Arc<Self>,
         command: LoginCodeCommand,
         context: &RequestContext,
@@ -73,8 +82,10 @@ impl Service {
         to: Option<&(User, Recipient)>,
         context: &RequestContext,
     ) -> Result<bool, ServiceError> {
-        if let Some(device) = pending.device_id() {
-            return self.spend_device_message(device).await;
+        // A device of an account whose address nobody has proved to be theirs may be anybody's: no budget of its own to write there with.
+        let owner = to.map(|(user, _)| user).filter(|user| user.email_verified_time.is_some());
+        if let (Some(device), Some(owner)) = (pending.device_id(), owner) {
+            return self.spend_device_message(device, owner.id, context).await;
         }
         let address = to.map(|(_, recipient)| match recipient {
             Recipient::Email(email) => email.key(),

@@ -34,6 +34,8 @@ pub(super) struct Mailbox {
     pub(super) registration: Option<UserId>,
     /// The account's epoch.
     pub(super) epoch: i64,
+    /// Whom the message is about, where that is not whom the code is for.
+    pub(super) about: Option<UserId>,
 }
 
 impl Mailbox {
@@ -45,6 +47,7 @@ impl Mailbox {
             user: Some(user.id),
             registration: None,
             epoch: user.epoch,
+            about: None,
         }
     }
 
@@ -75,13 +78,13 @@ impl Service {
         let code = mint(purpose.prefix(), &*self.entropy);
         let expire_time = self.clock.now().plus(purpose.lifetime());
         let hash = self.mailed_code_hash(purpose, code.expose());
-        let Mailbox { email, locale, user, registration, epoch } = to;
+        let Mailbox { email, locale, user, registration, epoch, about } = to;
         let email_key = email.as_ref().map(|email| email.key().to_owned()).unwrap_or_default();
         let (recipient, notice) = match email {
             Some(email) => (Recipient::Email(email), say(code.expose().to_owned())),
             None => (Recipient::Nobody, Notice::Nothing),
         };
-        let message = self.message(user, recipient, locale, notice, expire_time);
+        let message = self.message(user.or(about), recipient, locale, notice, expire_time);
         let code = NewMailedCode { hash, purpose, user, registration, change: None, epoch, email_key, expire_time };
         Mailing { code, message }
     }

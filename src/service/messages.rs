@@ -41,11 +41,16 @@ impl Service {
         self.news_of_proof(user, notice)
     }
 
-    /// The same of what can be caused again and again by whoever gets in: out of a budget of its own, so that it floods nobody, and
-    /// so that nobody who has codes sent can keep it away.
+    /// The same of what can be caused again and again by whoever gets in: out of a budget of its kind's own, so that it floods nobody, and
+    /// so that neither who has codes sent nor who causes other news can keep it away.
     pub(super) fn budgeted_news(&self, user: &User, notice: Notice) -> Option<NewMessage> {
+        let scope: &[u8] = match notice {
+            Notice::NewDevice { .. } => b"news new device",
+            Notice::RecoveryCodesReplaced => b"news recovery codes replaced",
+            _ => b"news",
+        };
         let news = self.news(user, notice)?;
-        Some(NewMessage { budget: Some(self.news_budget(user.email.key())), ..news })
+        Some(NewMessage { budget: Some(self.news_budget(scope, user.email.key())), ..news })
     }
 
     /// News of what happens only if the address is proved to be the user's.

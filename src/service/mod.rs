@@ -37,6 +37,7 @@ mod feed;
 mod get_account;
 mod hot;
 mod imports;
+mod in_step;
 mod keys;
 mod login;
 mod login_code;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Service;
 use crate::{
-    domain::secret::random,
+    domain::{secret::random, time::Timestamp},
     notify::{DELIVERY_LIMIT, Failure, LONGEST_PAUSE, next_attempt},
     store::{
         StoreError,
@@ -34,13 +34,25 @@ const _: () = assert!(TRANSACTION.as_secs() * 2 + DELIVERY_LIMIT.as_secs() < LEA
 /// How often, and after which pause, it is tried to record what became of a message. A try after the lease finds that it is another's.
 const RECORD_TRIES: u32 = 4;
 const RECORD_PAUSE: Duration = Duration::from_secs(2);
-/// From this attempt on a message that may have arrived is not sent again: a mail server that never answers in time would deliver it
+/// A message that may have arrived so many times is not sent again: a mail server that never answers in time would deliver it
 /// each half hour for two days.
-const DOUBTFUL_TRIES: i64 = 3;
+const MOST_DOUBTS: u32 = 3;
+/// What stands behind an error, with how often the message may have arrived by then. Errors are our own words: nobody else writes it.
+const DOUBTS: &str = ", may have arrived: ";
 /// How long messages that were given up are kept for the operator.
 const DEAD_RETENTION: Duration = Duration::from_hours(30 * 24);
 /// Up to which number the messages that are due are counted.
 const COUNTED: u32 = 1_000;
+
+/// How often a message may have arrived already, by what is known of its last attempt.
+fn doubts(last_error: &str) -> u32 {
+    last_error.rsplit_once(DOUBTS).and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+}
+
+/// An error, with how often the message may have arrived.
+fn with_doubts(error: String, doubts: u32) -> String {
+    if doubts == 0 { error } else { format!("{error}{DOUBTS}{doubts}") }
+}
 
 impl MessageChannel {
     /// The words in the database of what a node takes that sends by this channel, or does not: then what is there is for others that
@@ -176,27 +188,32 @@ impl Service {
         drop(slot);
     }
 
+    /// What an attempt comes to: how it is counted, when the next one is, and what is written down of it.
+    fn judge(&self, due: &DueMessage, outcome: Result<(), Failure>) -> (MessageOutcome, Option<Timestamp>, String) {
+        let before = doubts(&due.last_error);
+        let error = match outcome {
+            Ok(()) => return (MessageOutcome::Sent, None, String::new()),
+            Err(Failure::Permanent(error)) => return (MessageOutcome::Dead, None, with_doubts(error, before)),
+            Err(Failure::Doubtful(error)) if before + 1 >= MOST_DOUBTS => {
+                let error =
+                    format!("{error} after the whole message was sent: it may have arrived, also more than once");
+                return (MessageOutcome::Dead, None, error);
+            }
+            Err(Failure::Doubtful(error)) => with_doubts(error, before + 1),
+            Err(Failure::Temporary(error)) => with_doubts(error, before),
+        };
+        let spread = u16::from_le_bytes(random(&*self.entropy));
+        match next_attempt(due.attempts, self.clock.now(), due.expire_time, spread) {
+            Some(due_time) => (MessageOutcome::Postponed, Some(due_time), error),
+            None => (MessageOutcome::Dead, None, error),
+        }
+    }
+
     /// Records what became of an attempt; `None` if it was not to be recorded. Then the message is sent again when its lease has
     /// ended, with the same id.
     async fn record(&self, due: &DueMessage, lease: Uuid, outcome: Result<(), Failure>) -> Option<MessageOutcome> {
-        let DueMessage { id, channel, attempts, expire_time, .. } = due;
-        let again = |_: &String| {
-            let spread = u16::from_le_bytes(random(&*self.entropy));
-            next_attempt(*attempts, self.clock.now(), *expire_time, spread)
-        };
-        let (counted, due_time, error) = match outcome {
-            Ok(()) => (MessageOutcome::Sent, None, String::new()),
-            Err(Failure::Doubtful(error)) if *attempts >= DOUBTFUL_TRIES => {
-                let error =
-                    format!("{error} after the whole message was sent: it may have arrived, also more than once");
-                (MessageOutcome::Dead, None, error)
-            }
-            Err(Failure::Temporary(error) | Failure::Doubtful(error)) => match again(&error) {
-                Some(due_time) => (MessageOutcome::Postponed, Some(due_time), error),
-                None => (MessageOutcome::Dead, None, error),
-            },
-            Err(Failure::Permanent(error)) => (MessageOutcome::Dead, None, error),
-        };
+        let DueMessage { id, channel, attempts, .. } = due;
+        let (counted, due_time, error) = self.judge(due, outcome);
         match counted {
             MessageOutcome::Dead => tracing::warn!(%id, %channel, attempts, error, "message given up"),
             MessageOutcome::Postponed => tracing::info!(%id, %channel, attempts, error, "message not delivered yet"),
@@ -243,5 +260,20 @@ impl Service {
             tracing::warn!(expired, "messages were not sent while they were of use");
         }
         Ok(purged.dead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubts_are_counted_over_what_else_fails() {
+        assert_eq!(doubts(""), 0);
+        assert_eq!(doubts("no answer within 60 s"), 0);
+        let first = with_doubts("no answer within 60 s".into(), 1);
+        assert_eq!(first, "no answer within 60 s, may have arrived: 1");
+        assert_eq!(doubts(&with_doubts("no connection".into(), doubts(&first))), 1);
+        assert_eq!(with_doubts("no connection".into(), 0), "no connection");
     }
 }

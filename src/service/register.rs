@@ -2,6 +2,7 @@
 
 use super::{
     RequestContext, Service, ServiceError,
+    in_step::in_step,
     mailed_codes::{Mailbox, asked},
     password_rules::ChosenFor,
     throttle::{MessageKind, Target},
@@ -87,7 +88,9 @@ pub fn new_user(
 impl Service {
     /// Creates an account, or lets it wait for its address to be verified.
     pub async fn register(&self, fields: RegisterFields, context: &RequestContext) -> Result<User, ServiceError> {
-        let result = self.try_register(fields, context).await;
+        let registering = self.try_register(fields, context);
+        // Elsewhere the answer itself tells whether the address has an account.
+        let result = if self.policy.verified_email_required { in_step(registering).await } else { registering.await };
         self.metrics.registration(RegistrationOutcome::of(&result));
         result
     }
@@ -103,6 +106,7 @@ impl Service {
             // Nobody could sign in to it.
             self.needs_mail()?;
         }
+        self.may_be_made(&command, context).await?;
         let (typed, key) = (command.email.as_typed(), command.email.key());
         let spent = if self.policy.sends_email {
             self.spend_message(MessageKind::Registration, typed, Some(key), context).await
@@ -126,6 +130,18 @@ impl Service {
             self.wait_for_address(new, mailed, context).await
         } else {
             self.create_at_once(new, mailed, context).await
+        }
+    }
+
+    /// Refuses what would come to nothing before a message is spent on it: else whoever tries names, or comes in a storm, uses up what
+    /// the address may be sent. User names are public.
+    async fn may_be_made(&self, command: &RegisterCommand, context: &RequestContext) -> Result<(), ServiceError> {
+        if command.password.is_some() {
+            self.passwords.check_room(self.hash_deadline(context))?;
+        }
+        match &command.username {
+            Some(name) if self.store.is_username_taken(name.clone()).await? => Err(ServiceError::UsernameTaken),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -217,7 +233,8 @@ impl Service {
         let event = asked(Act::EmailVerificationRequested, owner.as_ref().map(|owner| owner.id), context);
         let email = mailed.then(|| user.email.clone());
         let mailing = if let Some(owner) = owner {
-            let to = Mailbox { email, locale: owner.locale, ..Mailbox::default() };
+            // It goes with the account, should that be deleted before; the code is nobody's.
+            let to = Mailbox { email, locale: owner.locale, about: Some(owner.id), ..Mailbox::default() };
             self.mailing(CodePurpose::Register, to, |_| Notice::AlreadyRegistered)
         } else {
             let locale = user.locale.clone();

@@ -7,9 +7,10 @@ use tracing::Instrument as _;
 use super::{
     RequestContext, Service, ServiceError,
     change_password::words_of,
+    in_step::in_step,
     mailed_codes::{Mailbox, asked},
     password_rules::ChosenFor,
-    throttle::{MessageKind, Target},
+    throttle::MessageKind,
 };
 use crate::{
     domain::{
@@ -26,6 +27,10 @@ use crate::{
 impl Service {
     /// Mails a code to the owner of an account, if there is one who may sign in.
     pub async fn request_password_reset(&self, identifier: &str, context: &RequestContext) -> Result<(), ServiceError> {
+        in_step(self.try_request_password_reset(identifier, context)).await
+    }
+
+    async fn try_request_password_reset(&self, identifier: &str, context: &RequestContext) -> Result<(), ServiceError> {
         self.needs_mail()?;
         let user = match Identifier::parse(identifier) {
             Some(identifier) => self.store.find_user(identifier).await?,
@@ -76,17 +81,14 @@ impl Service {
         let password = self.passwords.hash(password, self.random(), self.hash_deadline(context)).await?;
         // Whoever has the code reads the mail.
         let news = self.news_of_proof(&user, Notice::PasswordChanged);
-        let reset = PasswordReset { code: hash, password, news, origin: context.origin.clone() };
+        // Whoever set a new password may use it at once, however often the old one was guessed at. Guesses at the second factor
+        // stay counted: who reads the mail may not be who has the app.
+        let forgiven = self.identifier_keys(&user);
+        let reset = PasswordReset { code: hash, password, forgiven, news, origin: context.origin.clone() };
         if !self.store.reset_password(reset).await? {
             return Err(self.refused_code(code, context).await?);
         }
-        // Whoever set a new password may use it at once, however often the old one was guessed at. Guesses at the second factor
-        // stay counted: who reads the mail may not be who has the app.
-        self.note_success(Target::Identifier(user.email.key())).await?;
-        match &user.username {
-            Some(name) => self.note_success(Target::Identifier(name.as_str())).await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Whose password a code may set, as far as can be seen before it is used.

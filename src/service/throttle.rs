@@ -20,7 +20,7 @@
 //! What is counted is a keyed hash of what was typed, so unknown identifiers are counted exactly as known ones, and the tables name nobody.
 //! At a target's cap nothing is looked at until its owner is known by something else ([`Service::note_owner`]), or a month has been quiet.
 //! An account's e-mail address, its user name and its second factors have counters of their own, whose caps make no more than 100 together
-//! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). Codes that are sent have no cap but that of each code, so that they are always a way back in. A known device has one too, for passwords and codes of the app alike, and no other limit
+//! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). Codes that are sent have no cap but that of each code, and recovery codes none, so that they are always a way back in. A known device has one too, for passwords and codes of the app alike, and no other limit
 //! applies to it: what strangers do, also those who know the password, does not lock its owner out. At its cap it is counted like any other.
 //! What whoever is signed in proves once more is counted at the session, so that a stolen token locks nobody out of signing in.
 //!
@@ -62,6 +62,8 @@ pub(super) enum Target<'a> {
     Device(Uuid),
     /// A second factor of an account, whatever it was reached by, but not on a known device.
     Account(UserId),
+    /// A recovery code of such an account. Apart from its app: however often this was guessed at, a recovery code is the way back in.
+    RecoveryCode(UserId),
     /// What whoever is signed in proves once more. Apart from sign-ins: who holds a session's token shall not keep its owner from one.
     Session(SessionId),
     /// Registrations of an address, by its key: whoever asks again and again whether it is taken is slowed. Apart from its sign-ins,
@@ -80,6 +82,7 @@ impl Target<'_> {
             Self::Identifier(_)
             | Self::Code(_)
             | Self::Account(_)
+            | Self::RecoveryCode(_)
             | Self::Session(_)
             | Self::Registration(_)
             | Self::MailedCode(_)
@@ -150,12 +153,12 @@ impl Service {
         }
     }
 
-    /// The same for a step of a sign-in: its first proof, or the second factor of an account. On a known device it is counted there. One
+    /// The same for a step of a sign-in: its first proof, or at `second`, an account's second factor. On a known device it is counted there. One
     /// at its cap counts as unknown from then on: with it its owner must not be worse off than without.
     pub(super) async fn admit_pending(
         &self,
         pending: &mut Pending,
-        second: Option<UserId>,
+        second: Option<Target<'_>>,
         context: &RequestContext,
     ) -> Result<(), ServiceError> {
         if let Some(device) = pending.device_id() {
@@ -186,6 +189,13 @@ impl Service {
         Ok(self.store.forget_failures(vec![self.throttle_key(target)]).await?)
     }
 
+    /// The same after something that has been done: that its failures are not forgotten is no reason to say that it was not.
+    pub(super) async fn note_success_quietly(&self, target: Target<'_>) {
+        if let Err(error) = self.note_success(target).await {
+            tracing::warn!(%error, "failures not forgotten after a success");
+        }
+    }
+
     /// Gives back an attempt of which nobody knows whether it would have failed, or that was right and not complete. The failures before
     /// it stay.
     pub(super) async fn forgive(&self, target: Target<'_>) {
@@ -205,9 +215,19 @@ impl Service {
         Ok(self.store.forget_failures(self.owner_keys(user)).await?)
     }
 
+    /// What wrong passwords at the names of an account are counted by.
+    pub(super) fn identifier_keys(&self, user: &User) -> Vec<ThrottleKey> {
+        let names = [Some(user.email.key()), user.username.as_ref().map(Username::as_str)];
+        let mut keys: Vec<_> = names.into_iter().flatten().map(|name| self.identifier_key(name)).collect();
+        // In one order, so that no two wait for each other.
+        keys.sort_unstable();
+        keys
+    }
+
     /// What the failures at everything that an account is signed in with are counted by.
     pub(super) fn owner_keys(&self, user: &User) -> Vec<ThrottleKey> {
-        let mut keys = vec![self.throttle_key(Target::Account(user.id))];
+        let mut keys: Vec<_> =
+            [Target::Account(user.id), Target::RecoveryCode(user.id)].map(|target| self.throttle_key(target)).into();
         for name in [Some(user.email.key()), user.username.as_ref().map(Username::as_str)].into_iter().flatten() {
             keys.extend([self.identifier_key(name), self.code_key(name)]);
         }
@@ -222,7 +242,7 @@ impl Service {
                 self.policy.throttle.identifier
             }
             Target::Account(_) => self.policy.throttle.account,
-            Target::Code(_) => Steps::CODE,
+            Target::Code(_) | Target::RecoveryCode(_) => Steps::CODE,
             Target::Device(_) | Target::Session(_) => Steps::DEVICE,
         }
     }
@@ -233,6 +253,7 @@ impl Service {
             Target::Identifier(typed) => self.identifier_key(&normalised(typed)),
             Target::Code(typed) => self.code_key(&normalised(typed)),
             Target::Account(user) => key(b"account", user.as_uuid().as_bytes()),
+            Target::RecoveryCode(user) => key(b"recovery code", user.as_uuid().as_bytes()),
             Target::Device(device) => key(b"device", device.as_bytes()),
             Target::Session(session) => key(b"session", session.as_uuid().as_bytes()),
             Target::Registration(address) => key(b"registration", address.as_bytes()),

@@ -6,8 +6,9 @@ use tracing::Instrument as _;
 
 use super::{
     RequestContext, Service, ServiceError,
+    in_step::in_step,
     mailed_codes::{Mailbox, asked},
-    throttle::MessageKind,
+    throttle::{MessageKind, Target},
 };
 use crate::{
     domain::{
@@ -19,6 +20,10 @@ use crate::{
 impl Service {
     /// Mails a code to an address, if an account or a registration waits for it to be verified.
     pub async fn send_email_verification(&self, email: Email, context: &RequestContext) -> Result<(), ServiceError> {
+        in_step(self.try_send_email_verification(email, context)).await
+    }
+
+    async fn try_send_email_verification(&self, email: Email, context: &RequestContext) -> Result<(), ServiceError> {
         self.needs_mail()?;
         let user = self.store.find_user(Identifier::Email(email.clone())).await?;
         let waiting = self.store.find_registration(email.clone()).await?;
@@ -68,7 +73,8 @@ impl Service {
         let outcome = self.store.verify_email(proof).await?;
         attempt.decided();
         if outcome != EmailOutcome::Refused {
-            self.accepted_code(code).await?;
+            // It is done, or, of a name or an address that is taken, will be no other when it is asked again.
+            self.note_success_quietly(Target::Identifier(code.expose())).await;
         }
         match outcome {
             EmailOutcome::Verified | EmailOutcome::Registered | EmailOutcome::Changed => Ok(false),

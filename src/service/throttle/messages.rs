@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{Service, network, normalised};
 use crate::{
     crypto::Purpose,
+    domain::id::UserId,
     service::{RequestContext, ServiceError, throttle::Failures},
     store::port::{MessageBudget, MessageBudgets, Spending, ThrottleKey},
     telemetry::Throttled,
@@ -61,6 +62,34 @@ impl Service {
         recipient: Option<&str>,
         context: &RequestContext,
     ) -> Result<bool, ServiceError> {
+        let asked_for = normalised(asked_for);
+        let recipient = recipient.map_or_else(|| asked_for.clone(), normalised);
+        let [asked_for_scope, recipient_scope] = kind.scopes();
+        let asked_for = self.budget_key(asked_for_scope, asked_for.as_bytes());
+        let recipient = self.budget_key(recipient_scope, recipient.as_bytes());
+        self.spend_budgets(asked_for, recipient, context).await
+    }
+
+    /// The same for a code to sign in with that a known device asks for. It comes out of budgets of the device's own and of all known
+    /// devices of its account, and not out of those that strangers reach: what they ask for does not keep the owner from a code. All
+    /// devices together have no more than one: each sign-in makes another. As many statements.
+    pub(in crate::service) async fn spend_device_message(
+        &self,
+        device: Uuid,
+        account: UserId,
+        context: &RequestContext,
+    ) -> Result<bool, ServiceError> {
+        let asked_for = self.budget_key(b"device asked for", device.as_bytes());
+        let recipient = self.budget_key(b"device recipient", account.as_uuid().as_bytes());
+        self.spend_budgets(asked_for, recipient, context).await
+    }
+
+    async fn spend_budgets(
+        &self,
+        asked_for: ThrottleKey,
+        recipient: ThrottleKey,
+        context: &RequestContext,
+    ) -> Result<bool, ServiceError> {
         let now = self.clock.now();
         let from = self.policy.throttle.address.zip(network(context)).map(|(rate, network)| Failures {
             key: self.bucket_key(b"messages", &network),
@@ -70,25 +99,11 @@ impl Service {
         if let Some(retry_after) = from.and_then(|from| self.buckets.retry_after(from, now)) {
             return Err(self.throttled(Throttled::Messages, retry_after));
         }
-        let asked_for = normalised(asked_for);
-        let recipient = recipient.map_or_else(|| asked_for.clone(), normalised);
-        let [asked_for_scope, recipient_scope] = kind.scopes();
-        let asked_for = self.budget_key(asked_for_scope, asked_for.as_bytes());
-        let recipient = self.budget_key(recipient_scope, recipient.as_bytes());
         let spending = self.store.spend_message(self.budgets(asked_for, recipient)).await?;
         if let Some(from) = from {
             self.buckets.spend(from, now);
         }
         self.spent(spending)
-    }
-
-    /// The same for a code to sign in with that a known device asks for. It comes out of budgets of the device's own, and not out of those of
-    /// its account and its address: what strangers ask for does not keep the owner from a code. As many statements.
-    pub(in crate::service) async fn spend_device_message(&self, device: Uuid) -> Result<bool, ServiceError> {
-        let device = device.as_bytes();
-        let asked_for = self.budget_key(b"device asked for", device);
-        let recipient = self.budget_key(b"device recipient", device);
-        self.spent(self.store.spend_message(self.budgets(asked_for, recipient)).await?)
     }
 
     fn budgets(&self, asked_for: ThrottleKey, recipient: ThrottleKey) -> MessageBudgets {
@@ -130,9 +145,9 @@ impl Service {
         Err(ServiceError::TooManyAttempts { retry_after })
     }
 
-    /// What news to a recipient come out of, apart from what can be asked for.
-    pub(in crate::service) fn news_budget(&self, recipient: &str) -> MessageBudget {
-        let key = self.budget_key(b"news", normalised(recipient).as_bytes());
+    /// What news of one kind to a recipient come out of, apart from what can be asked for.
+    pub(in crate::service) fn news_budget(&self, scope: &[u8], recipient: &str) -> MessageBudget {
+        let key = self.budget_key(scope, normalised(recipient).as_bytes());
         MessageBudget { key, rate: self.policy.throttle.recipient }
     }
 

@@ -85,7 +85,7 @@ pub trait FactorStore: Send + Sync + 'static {
     async fn get_totp(&self, user: UserId) -> Result<Option<TotpFactor>, StoreError>;
 
     /// Confirms the app, if it is still that enrolment and the step not spent; replaces the recovery codes; ends the other
-    /// sessions. The session of the act goes on as one that was begun with both factors; all access tokens from before are
+    /// sessions and forgets the other devices. The session of the act goes on as one that was begun with both factors; all access tokens from before are
     /// refused, its own too.
     async fn confirm_totp(&self, act: FactorAct, confirmation: TotpConfirmation) -> Result<FactorChange, StoreError>;
 
@@ -100,7 +100,7 @@ pub trait FactorStore: Send + Sync + 'static {
     async fn recovery_codes_left(&self, user: UserId) -> Result<u32, StoreError>;
 
     /// Deletes a user's app and recovery codes, ends all sessions and forgets the failures `forgiven`, as an administrator. Where there
-    /// are no factors, nothing is done. The news are for the owner of an app that was confirmed.
+    /// are no factors, nothing but the failures goes. The news are for the owner of an app that was confirmed.
     async fn remove_user_factors(
         &self,
         act: UserAct,

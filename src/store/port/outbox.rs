@@ -65,6 +65,8 @@ pub struct DueMessage {
     pub expire_time: Timestamp,
     /// How often it was taken, this time included.
     pub attempts: i64,
+    /// What the attempt before failed with; empty if there was none.
+    pub last_error: String,
 }
 
 /// A message that was given up. The recipient and the content stay sealed.
@@ -136,7 +138,7 @@ pub trait OutboxStore: Send + Sync + 'static {
     /// Messages that were given up, the oldest first, after the one with the id `after`.
     async fn dead_messages(&self, after: Option<Uuid>, limit: u32) -> Result<Vec<DeadMessage>, StoreError>;
 
-    /// Makes dead messages due now, one or all, if they are still of use. How many.
+    /// Makes dead messages due now, one or all, if they are still of use, as if they had never been tried. How many.
     async fn retry_messages(&self, id: Option<Uuid>) -> Result<u64, StoreError>;
 
     /// Deletes dead messages, one or all. How many.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Change, CreateUser, NewMessage, NewUser};
+use super::{Change, CreateUser, NewMessage, NewUser, ThrottleKey};
 use crate::{
     domain::{
         audit::{AuditEvent, Origin},
@@ -13,7 +13,7 @@ use crate::{
         mailed_code::{CodeHash, CodePurpose},
         phone::PhoneNumber,
         time::Timestamp,
-        user::{PhcString, User},
+        user::{PhcString, User, Username},
         users::UserChange,
     },
     store::StoreError,
@@ -125,6 +125,8 @@ pub struct PasswordReset {
     pub code: CodeHash,
     /// The hash of the new password.
     pub password: PhcString,
+    /// What the failures are counted by that are forgotten.
+    pub forgiven: Vec<ThrottleKey>,
     /// What the owner is told.
     pub news: Option<NewMessage>,
     /// From where, for the audit trail.
@@ -169,6 +171,8 @@ pub struct NewPhoneChange {
     pub message: NewMessage,
     /// When it is no longer good.
     pub expire_time: Timestamp,
+    /// From where, for the audit trail.
+    pub origin: Origin,
 }
 
 /// A code that came back from a phone.
@@ -215,6 +219,9 @@ pub trait PeopleStore: Send + Sync + 'static {
     /// Lets a registration wait. Never [`CreateUser::EmailTaken`]: the caller must not be told.
     async fn await_verification(&self, registration: NewRegistration) -> Result<CreateUser, StoreError>;
 
+    /// Whether an account or a registration that waits has this user name at this moment.
+    async fn is_username_taken(&self, name: Username) -> Result<bool, StoreError>;
+
     /// The newest registration that waits for an address to be verified.
     async fn find_registration(&self, email: Email) -> Result<Option<WaitingRegistration>, StoreError>;
 
@@ -227,7 +234,7 @@ pub trait PeopleStore: Send + Sync + 'static {
     /// Uses a code that confirms an address. One that is not good is used up and recorded.
     async fn verify_email(&self, proof: EmailProof) -> Result<EmailOutcome, StoreError>;
 
-    /// Uses a code to set a new password: ends all sessions, forgets devices and everything that was sent before, and takes the
+    /// Uses a code to set a new password: ends all sessions, forgets devices, failures and everything that was sent before, and takes the
     /// address as verified; if it was not before, a phone number goes, too. Whether the code was good; one that is not is used up
     /// and recorded.
     async fn reset_password(&self, reset: PasswordReset) -> Result<bool, StoreError>;

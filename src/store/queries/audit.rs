@@ -141,6 +141,7 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::EmailVerified
         | Act::EmailChangeRequested
         | Act::EmailChanged
+        | Act::PhoneNumberChangeRequested
         | Act::PhoneNumberChanged
         | Act::PasswordResetRequested
         | Act::PasswordReset
@@ -209,6 +210,7 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         | Act::EmailVerified
         | Act::EmailChangeRequested
         | Act::EmailChanged
+        | Act::PhoneNumberChangeRequested
         | Act::PhoneNumberChanged
         | Act::PasswordResetRequested
         | Act::PasswordReset

@@ -335,6 +335,9 @@ impl Tx {
                 removed += sqlx::query(query).bind(id).execute(self.conn()).await?.rows_affected();
             }
             tracing::debug!(removed, "an account was taken over by the owner of its address");
+            if user.phone_number.is_some() {
+                self.audit_of(Some(id), Actor::User(id), Act::PhoneNumberChanged, origin).await?;
+            }
             self.raise_epoch(id, None).await?;
             self.audit_of(Some(id), Actor::User(id), Act::OtherSessionsEnded { spared: None }, origin).await?;
         }

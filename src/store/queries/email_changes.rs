@@ -95,6 +95,8 @@ impl Tx {
         if user.email.key() != email_key || !self.mark_verified(user).await? {
             return Ok(None);
         }
+        // Begun before, it asked for the consent of the new address alone. With its codes.
+        sqlx::query("DELETE FROM email_changes WHERE user_id = $1").bind(user.id).execute(self.conn()).await?;
         sqlx::query("DELETE FROM mailed_codes WHERE user_id = $1 AND purpose = $2")
             .bind(user.id)
             .bind(CodePurpose::Verify.as_str())

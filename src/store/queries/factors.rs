@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// The version of the schema whose programs ask for second factors, and all later ones.
+const FIRST_WITH_FACTORS: i64 = 4;
+
 #[async_trait]
 impl FactorStore for Database {
     async fn begin_totp(&self, act: FactorAct, new: NewTotp) -> Result<FactorChange, StoreError> {
@@ -99,7 +102,8 @@ impl FactorStore for Database {
             Box::pin(async move {
                 let (user, _) = tx.user_to_act_on(act).await?;
                 if !tx.delete_factors(user.id).await? {
-                    return Ok(());
+                    // Whoever asks for help with a sign-in may have been locked out without a factor, too.
+                    return tx.forget_failures(forgiven).await;
                 }
                 tx.raise_epoch(user.id, None).await?;
                 tx.forget_failures(forgiven).await?;
@@ -204,6 +208,9 @@ impl Tx {
             return Ok(FactorChange::Overtaken);
         }
         self.replace_recovery_codes(act.user, recovery_codes).await?;
+        // Those from before took the password alone: they shall give nobody who has it guesses at the app besides.
+        self.forget_devices(act.user, Some(act.session)).await?;
+        self.bar_programs_without_factors().await?;
         if !self.raise_epoch_and_refuse_all(act.user, act.session).await? {
             return Ok(FactorChange::SessionGone);
         }
@@ -225,6 +232,16 @@ impl Tx {
             return Ok(FactorChange::SessionGone);
         }
         self.close_factor_act(act).await
+    }
+
+    /// A program of before second factors would let in whoever has the password: from the first app on none starts any more. After that
+    /// nothing is written and nothing locked here.
+    async fn bar_programs_without_factors(&mut self) -> Result<(), StoreError> {
+        sqlx::query("UPDATE schema_compatibility SET oldest_reader = $1 WHERE oldest_reader < $1")
+            .bind(FIRST_WITH_FACTORS)
+            .execute(self.conn())
+            .await?;
+        Ok(())
     }
 
     /// Deletes app and recovery codes. Whether there were any. The user's row must be locked.

@@ -214,7 +214,7 @@ impl Tx {
 
     /// Sets a new password with a code. Whether it was good.
     pub(super) async fn reset_password(&mut self, reset: &PasswordReset) -> Result<bool, StoreError> {
-        let PasswordReset { code, password, news, origin } = reset;
+        let PasswordReset { code, password, forgiven, news, origin } = reset;
         let Some(found) = self.use_code(code, &[CodePurpose::Reset], origin).await? else { return Ok(false) };
         let Some(user) = found.user.filter(|user| user.email.key() == found.email_key) else {
             self.refuse_code(None, origin).await?;
@@ -225,13 +225,18 @@ impl Tx {
         self.forget_sent(user.id).await?;
         sqlx::query("DELETE FROM known_devices WHERE user_id = $1").bind(user.id).execute(self.conn()).await?;
         self.raise_epoch(user.id, None).await?;
+        self.forget_failures(forgiven).await?;
         if verified {
             self.audit_own(user.id, Act::EmailVerified, origin).await?;
             // Whoever made the account may have been somebody else, and left a phone of theirs that codes would go to.
-            sqlx::query("UPDATE users SET phone_number = NULL WHERE id = $1")
-                .bind(user.id)
-                .execute(self.conn())
-                .await?;
+            let removed =
+                sqlx::query("UPDATE users SET phone_number = NULL WHERE id = $1 AND phone_number IS NOT NULL")
+                    .bind(user.id)
+                    .execute(self.conn())
+                    .await?;
+            if removed.rows_affected() > 0 {
+                self.audit_own(user.id, Act::PhoneNumberChanged, origin).await?;
+            }
         }
         self.audit_own(user.id, Act::PasswordReset, origin).await?;
         if let Some(news) = news {

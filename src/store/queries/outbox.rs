@@ -18,7 +18,7 @@ use crate::{
 /// Rows deleted in one transaction, so that nobody waits long for SQLite's write lock.
 const BATCH: i64 = 500;
 
-type DueRow = (Uuid, String, Vec<u8>, Timestamp, Timestamp, i64);
+type DueRow = (Uuid, String, Vec<u8>, Timestamp, Timestamp, i64, Option<String>);
 type DeadRow = (Uuid, String, Vec<u8>, Timestamp, Timestamp, Timestamp, i64, Option<String>);
 
 #[async_trait]
@@ -195,7 +195,7 @@ impl OutboxStore for Database {
             Box::pin(async move {
                 let now = tx.now();
                 let retried = sqlx::query(
-                    "UPDATE outbox SET dead_time = NULL, due_time = $2, attempts = 0 \
+                    "UPDATE outbox SET dead_time = NULL, due_time = $2, attempts = 0, last_error = NULL \
                      WHERE dead_time IS NOT NULL AND expire_time > $2 AND id = COALESCE($1, id)",
                 )
                 .bind(*id)
@@ -251,9 +251,10 @@ impl Tx {
             tracing::debug!("a message is left out: its recipient has had enough of its kind");
             return Ok(());
         }
+        // Whom it is about need not be locked, and may have gone meanwhile.
         sqlx::query(
             "INSERT INTO outbox (id, channel, user_id, message_sealed, create_time, expire_time, attempts, due_time) \
-             VALUES ($1, $2, $3, $4, $5, $6, 0, $5)",
+             VALUES ($1, $2, (SELECT id FROM users WHERE id = $3), $4, $5, $6, 0, $5)",
         )
         .bind(message.id)
         .bind(message.channel)
@@ -302,7 +303,7 @@ impl Tx {
                     " ORDER BY CASE WHEN attempts = 0 THEN 0 ELSE 1 END, due_time LIMIT $5"
                 )
             ),
-            " RETURNING id, channel, message_sealed, create_time, expire_time, attempts"
+            " RETURNING id, channel, message_sealed, create_time, expire_time, attempts, last_error"
         ))
         .bind(claim.lease)
         .bind(claim.until)
@@ -316,8 +317,9 @@ impl Tx {
     }
 }
 
-fn due((id, channel, sealed, create_time, expire_time, attempts): DueRow) -> DueMessage {
-    DueMessage { id, channel, sealed, create_time, expire_time, attempts }
+fn due((id, channel, sealed, create_time, expire_time, attempts, last_error): DueRow) -> DueMessage {
+    let last_error = last_error.unwrap_or_default();
+    DueMessage { id, channel, sealed, create_time, expire_time, attempts, last_error }
 }
 
 fn dead((id, channel, sealed, create_time, expire_time, dead_time, attempts, last_error): DeadRow) -> DeadMessage {

@@ -8,7 +8,7 @@ use crate::{
         user::User,
         users::UserChange,
     },
-    store::{Refused, StoreError, port::NewMessage},
+    store::{StoreError, port::NewMessage},
 };
 
 impl Tx {
@@ -25,10 +25,6 @@ impl Tx {
         let fields = self.write_change(&user, change).await?;
         if fields.is_empty() {
             return Ok(user);
-        }
-        let name = change.username.as_ref().and_then(Option::as_ref);
-        if name != user.username.as_ref() && self.is_reserved(name).await? {
-            return Err(Refused::UsernameTaken.into());
         }
         self.audit_own(id, Act::AccountUpdated { fields }, origin).await?;
         self.user(id).await

@@ -9,7 +9,7 @@ use crate::{
         email::Email,
         id::{SessionId, UserId},
         mailed_code::CodeHash,
-        user::{User, UserState},
+        user::{User, UserState, Username},
         users::UserChange,
     },
     store::{
@@ -41,6 +41,10 @@ impl PeopleStore for Database {
             Box::pin(tx.await_verification(registration))
         })
         .await
+    }
+
+    async fn is_username_taken(&self, name: Username) -> Result<bool, StoreError> {
+        self.username_taken(name).await
     }
 
     async fn find_registration(&self, email: Email) -> Result<Option<WaitingRegistration>, StoreError> {

@@ -40,7 +40,7 @@ struct PhoneRow {
 
 impl Tx {
     pub(super) async fn begin_phone_change(&mut self, change: &NewPhoneChange) -> Result<Change, StoreError> {
-        let NewPhoneChange { handle, user, session, number, code, message, expire_time } = change;
+        let NewPhoneChange { handle, user, session, number, code, message, expire_time, origin } = change;
         if !self.hold_unchanged(user, *session).await? {
             return Ok(Change::Conflict);
         }
@@ -61,6 +61,7 @@ impl Tx {
         .execute(self.conn())
         .await?;
         self.enqueue(message).await?;
+        self.audit_own(user.id, Act::PhoneNumberChangeRequested, origin).await?;
         Ok(Change::Done)
     }
 

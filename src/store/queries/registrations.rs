@@ -64,6 +64,25 @@ impl RegistrationRow {
 }
 
 impl Database {
+    /// Whether somebody has this user name, or has it reserved.
+    pub(super) async fn username_taken(&self, name: Username) -> Result<bool, StoreError> {
+        let now = self.around.clock.now();
+        self.reading("is_username_taken", &self.pools.read, (name, now), |conn, (name, now)| {
+            Box::pin(async move {
+                let (taken,): (bool,) = sqlx::query_as(
+                    "SELECT EXISTS (SELECT 1 FROM users WHERE username = $1) \
+                     OR EXISTS (SELECT 1 FROM registrations WHERE username = $1 AND expire_time > $2)",
+                )
+                .bind(name.as_str())
+                .bind(*now)
+                .fetch_one(conn)
+                .await?;
+                Ok(taken)
+            })
+        })
+        .await
+    }
+
     /// The newest registration that waits for an address.
     pub(super) async fn waiting_registration(&self, email: Email) -> Result<Option<WaitingRegistration>, StoreError> {
         let now = self.around.clock.now();

@@ -235,6 +235,9 @@ impl Tx {
         .bind(changed.phone_number.as_ref().map(PhoneNumber::as_str))
         .bind(changed.locale.as_ref().map(Locale::as_str));
         update.execute(self.conn()).await.map_err(what_is_taken)?;
+        if changed.username != user.username && self.is_reserved(changed.username.as_ref()).await? {
+            return Err(Refused::UsernameTaken.into());
+        }
         Ok(fields.into_iter().map(str::to_owned).collect())
     }
 

@@ -37,6 +37,9 @@ impl Tx {
                 CreateUser::EmailTaken | CreateUser::Created => Refused::EmailTaken.into(),
             });
         }
+        if self.is_reserved(user.username.as_ref()).await? {
+            return Err(Refused::UsernameTaken.into());
+        }
         // Sorted: whoever locks several roles locks them in this order.
         for role in &user.roles {
             if !allowed.cover(&self.lock_role(role).await?) {

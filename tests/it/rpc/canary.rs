@@ -24,7 +24,10 @@ use vouchsafe::{
 
 use super::on_both_databases;
 use crate::support::{
-    Backend, Collector, MASTER_KEY, TestDatabase, TestNode, bearer, factors_codes, login_request, reason, surely_later,
+    Backend, Collector, MASTER_KEY, TestDatabase, TestNode, bearer, factors_codes, login_request,
+    notify::Receiver,
+    outbox::{outbox_code, outbox_keep},
+    reason, surely_later, until,
     wire::get,
 };
 
@@ -41,6 +44,10 @@ const GARBAGE: &str = "canary-garbage-token";
 const REQUEST_ID: &str = "canary-request-id";
 const TRACE_STATE: &str = "canary=trace-state";
 const DAMAGED: &str = "canary-damaged-value";
+const WEBHOOK_SECRET: &str = "whsec_Y2FuYXJ5LXNlY3JldC1vZi10aGUtd2ViaG9vay1oZXJl";
+const PROVED: &str = "canary.proved@example.com";
+const MOVED: &str = "canary.moved@example.com";
+const NUMBER: &str = "+493055512345";
 
 /// The real program, and all that it writes.
 struct Process {
@@ -70,15 +77,23 @@ fn collect(
 }
 
 impl Process {
-    async fn start(database: &Arc<TestDatabase>, format: &str, collector: SocketAddr) -> Self {
+    async fn start(
+        database: &Arc<TestDatabase>,
+        format: &str,
+        collector: SocketAddr,
+        mails: &Receiver,
+        texts: &Receiver,
+    ) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_vouchsafe"));
         command.env_clear().arg("serve").arg("--data-dir").arg(data_dir.path());
         let node = TestNode::on(Arc::clone(database)).set("log.filter=trace").set(&format!("log.format={format}"));
         let node = node.set(&format!("telemetry.otlp_endpoint=http://{collector}")).set("telemetry.trace_percent=100");
-        // On the console, where they are by default, codes are meant to be seen. Nobody listens here.
-        let node = node.set("notify.email=smtp").set("notify.smtp_url=smtp://127.0.0.1:9?tls=none");
-        let node = node.set("notify.from=noreply@example.com");
+        // On the console, where they are by default, codes are meant to be seen. Here they are really sent.
+        let node = node.set("notify.email=smtp").set(&mails.plain_url()).set("notify.from=noreply@example.com");
+        let node = node.set("notify.sms=webhook").set(&format!("notify.webhook_secret={WEBHOOK_SECRET}"));
+        let node = node.set(&format!("notify.webhook_url=http://127.0.0.1:{}/", texts.port));
+        let node = node.set("login.codes=email,sms");
         for set in node.sets() {
             command.arg("--set").arg(set);
         }
@@ -292,6 +307,99 @@ impl Caller {
         assert_eq!(self.secrets.len(), 4 + 20);
     }
 
+    /// Codes and challenges, as they are meant and as they are not, for an account of their own.
+    async fn prove_it(&mut self, database: &TestDatabase) {
+        self.register(PROVED, PASSWORD).await.unwrap();
+        for email in [PROVED, UNKNOWN] {
+            let request = v1::SendEmailVerificationRequest { email: email.into() };
+            self.auth.send_email_verification(request).await.unwrap();
+        }
+        self.confirm(&outbox_code(database, PROVED).await).await;
+        for identifier in [PROVED, UNKNOWN, TYPED] {
+            let request = v1::RequestPasswordResetRequest { identifier: identifier.into() };
+            self.auth.request_password_reset(request).await.unwrap();
+        }
+        let code = outbox_code(database, PROVED).await;
+        let reset = |code: &str| v1::ResetPasswordRequest { code: code.into(), new_password: NEW_PASSWORD.into() };
+        for wrong in [GARBAGE, &format!("{code}x"), NEW_PASSWORD] {
+            assert_eq!(reason(&self.auth.reset_password(reset(wrong)).await.unwrap_err()), "CODE_INVALID");
+        }
+        self.auth.reset_password(reset(&code)).await.unwrap();
+        self.secrets.push(code);
+
+        let tokens = self.login(PROVED, NEW_PASSWORD).await.unwrap();
+        let access = tokens.access_token.clone();
+        self.secrets.push(tokens.known_device_secret.clone());
+        self.move_it(&access, database).await;
+        self.sign_in_by_code(&tokens.known_device_secret, database).await;
+        // What is left open is in the database.
+        let change = v1::ChangeEmailRequest { new_email: "canary.further@example.com".into() };
+        self.account.change_email(bearer(&access, change)).await.unwrap();
+        for to in [MOVED, "canary.further@example.com"] {
+            self.secrets.push(outbox_code(database, to).await);
+        }
+    }
+
+    /// Confirms an address.
+    async fn confirm(&mut self, code: &str) {
+        for wrong in [GARBAGE, &format!("{code}x"), NEW_PASSWORD] {
+            let refused = self.auth.verify_email(v1::VerifyEmailRequest { code: wrong.into() }).await.unwrap_err();
+            assert_eq!(reason(&refused), "CODE_INVALID");
+        }
+        self.auth.verify_email(v1::VerifyEmailRequest { code: code.into() }).await.unwrap();
+        self.secrets.push(code.to_owned());
+    }
+
+    /// To another address and another number.
+    async fn move_it(&mut self, access: &str, database: &TestDatabase) {
+        let change = v1::ChangeEmailRequest { new_email: MOVED.into() };
+        self.account.change_email(bearer(access, change)).await.unwrap();
+        for to in [PROVED, MOVED] {
+            self.confirm(&outbox_code(database, to).await).await;
+        }
+        let change = v1::ChangePhoneNumberRequest { phone_number: NUMBER.into() };
+        let begun = self.account.change_phone_number(bearer(access, change)).await.unwrap().into_inner();
+        let code = outbox_code(database, NUMBER).await;
+        let verify = |code: &str| {
+            let (verification_id, code) = (begun.verification_id.clone(), code.to_owned());
+            bearer(access, v1::VerifyPhoneNumberRequest { verification_id, code })
+        };
+        for wrong in [GARBAGE, NEW_PASSWORD] {
+            assert_eq!(reason(&self.account.verify_phone_number(verify(wrong)).await.unwrap_err()), "CODE_INVALID");
+        }
+        self.account.verify_phone_number(verify(&code)).await.unwrap();
+        self.secrets.extend([begun.verification_id.clone(), code]);
+    }
+
+    async fn sign_in_by_code(&mut self, device_secret: &str, database: &TestDatabase) {
+        for (channel, to) in [(v1::CodeChannel::Email, MOVED), (v1::CodeChannel::Sms, NUMBER)] {
+            for identifier in [UNKNOWN, TYPED, MOVED] {
+                let device = v1::Device { name: "canary".into(), known_device_secret: device_secret.to_owned() };
+                let request = v1::SendLoginCodeRequest {
+                    identifier: identifier.into(),
+                    channel: channel.into(),
+                    device: Some(device),
+                    ..Default::default()
+                };
+                let challenge = self.auth.send_login_code(request).await.unwrap().into_inner().challenge.unwrap();
+                let id = challenge.challenge_id;
+                let answer = |id: &str, code: &str| v1::CompleteChallengeRequest {
+                    challenge_id: id.to_owned(),
+                    response: Some(v1::complete_challenge_request::Response::OneTimeCode(code.to_owned())),
+                };
+                let refused = self.auth.complete_challenge(answer(&id, GARBAGE)).await.unwrap_err();
+                assert_eq!(reason(&refused), "CODE_INVALID");
+                let code = outbox_code(database, to).await;
+                let refused = self.auth.complete_challenge(answer(&format!("{id}x"), &code)).await.unwrap_err();
+                assert_eq!(reason(&refused), "CHALLENGE_INVALID");
+                if identifier == MOVED {
+                    self.auth.complete_challenge(answer(&id, &code)).await.unwrap();
+                }
+                self.secrets.extend([id, code]);
+            }
+        }
+    }
+
     /// Every RPC as it is not.
     async fn misuse_it(&mut self) {
         self.register(EMAIL, PASSWORD).await.unwrap_err();
@@ -362,7 +470,9 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     let format = if backend == Backend::Sqlite { "json" } else { "pretty" };
     let database = Arc::new(TestDatabase::migrated(backend).await);
     let (collector, endpoint) = Collector::start().await;
-    let process = Process::start(&database, format, endpoint).await;
+    outbox_keep(&database).await;
+    let (mails, texts) = (Receiver::mail().await, Receiver::start("webhook_service.py", &[WEBHOOK_SECRET]).await);
+    let process = Process::start(&database, format, endpoint, &mails, &texts).await;
     let channel = process.connect().await;
     let (auth, account) = (AuthServiceClient::new(channel.clone()), AccountServiceClient::new(channel.clone()));
     let services = ServiceAccountAdminServiceClient::new(channel.clone());
@@ -371,6 +481,7 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     caller.serve_it(&database).await;
     caller.manage_users(UserAdminServiceClient::new(channel)).await;
     caller.factor_it(&database).await;
+    caller.prove_it(&database).await;
     caller.misuse_it().await;
     let hash = database.texts("SELECT password_hash FROM users").await.swap_remove(0);
     assert!(hash.starts_with("$argon2id$"));
@@ -379,6 +490,8 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     drop(caller);
     let (status, scrape) = get(process.http, "/metrics").await;
     assert_eq!(status, 200);
+    // All ways of writing a code down were gone.
+    until("codes were mailed and texted", async || mails.received().len() > 8 && texts.received().len() > 1).await;
     let log = process.stop().await;
     let sent = collector.everything();
     let of_a_hash = "the stored password hash of an account";
@@ -390,6 +503,12 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     let mut secrets: Vec<String> =
         [PASSWORD, NEW_PASSWORD, WRONG_PASSWORD, TYPED, GARBAGE, MASTER_KEY].map(String::from).into();
     secrets.push("canary-password".into());
+    secrets.push(WEBHOOK_SECRET["whsec_".len()..].to_owned());
+    let (digits, given): (Vec<_>, Vec<_>) = given.into_iter().partition(|secret| secret.parse::<u32>().is_ok());
+    for prefix in ["vev_", "vpr_", "vch_", "vds_"] {
+        assert!(given.iter().any(|secret| secret.starts_with(prefix)), "{prefix}");
+    }
+    assert!(digits.len() > 2 && digits.iter().all(|code| code.len() == 8));
     secrets.extend(given);
     secrets.extend(tokens.iter().flat_map(|t| [parts(&t.access_token), parts(&t.refresh_token)].concat()));
     assert!(secrets.len() > 30, "the tokens are among them");
@@ -406,6 +525,10 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
             "canary.stranger",
             "canary.other",
             "canary.managed",
+            "canary.proved",
+            "canary.moved",
+            "canary.further",
+            NUMBER,
         ]
         .map(String::from),
     );
@@ -418,6 +541,10 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
         let line = log.lines().find(|line| line.contains(secret.as_str()));
         assert_eq!(line, None, "{secret}");
     }
+    for line in log.lines() {
+        assert!(!has_a_handle(line), "{line}");
+        assert!(!digits.iter().any(|code| has_number(line, code)), "{line}");
+    }
     for there in ["AccountService/ChangePassword", "password_hash", "refresh_replays", "create_session"] {
         let there_is = sent.contains(there) || scrape.contains(there);
         assert!(there_is, "{there}: too little was sent for this to prove anything");
@@ -429,11 +556,39 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
         assert!(!sent.contains(secret.as_str()), "{secret} was sent to the collector");
         assert!(!scrape.contains(secret.as_str()), "{secret} is in the scrape");
     }
-    assert_nothing_is_stored(&database, &secrets).await;
+    assert!(!has_a_handle(&sent) && !has_a_handle(&scrape));
+    for code in &digits {
+        assert!(!has_number(&sent, code) && !has_number(&scrape, code), "{code}");
+    }
+    assert_nothing_is_stored(&database, &secrets, &digits).await;
     database.remove().await;
 }
 
-async fn assert_nothing_is_stored(database: &TestDatabase, secrets: &[String]) {
+/// Whether a text has a code or handle of ours in it, whosoever it is.
+fn has_a_handle(text: &str) -> bool {
+    let of_it = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+    ["vev_", "vpr_", "vch_", "vds_"].iter().any(|prefix| {
+        text.match_indices(prefix)
+            .any(|(at, _)| text.as_bytes()[at + prefix.len()..].iter().take_while(|b| of_it(b)).count() >= 43)
+    })
+}
+
+/// Whether a number stands in a text by itself, and not as a part of a longer one or of an id.
+fn has_number(text: &str, number: &str) -> bool {
+    let apart = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric());
+    text.match_indices(number)
+        .any(|(at, _)| apart(text[..at].chars().next_back()) && apart(text[at + number.len()..].chars().next()))
+}
+
+#[test]
+fn handles_and_numbers_are_found_where_they_are() {
+    let handle = format!("x vev_{}.", "aB3_-".repeat(9));
+    assert!(has_a_handle(&handle) && !has_a_handle(&handle[..30]));
+    assert!(has_number("a=12345678,", "12345678") && has_number("12345678", "12345678"));
+    assert!(!has_number("a12345678", "12345678") && !has_number("0.123456789", "12345678"));
+}
+
+async fn assert_nothing_is_stored(database: &TestDatabase, secrets: &[String], digits: &[String]) {
     for table in [
         "users",
         "sessions",
@@ -447,12 +602,20 @@ async fn assert_nothing_is_stored(database: &TestDatabase, secrets: &[String]) {
         "create_requests",
         "totp_factors",
         "recovery_codes",
+        "mailed_codes",
+        "challenges",
+        "email_changes",
+        "known_devices",
+        "outbox_kept",
+        "throttles",
+        "budgets",
     ] {
         let dump = database.dump(table).await;
         assert!(!dump.is_empty(), "{table}");
         for secret in secrets {
             assert!(!dump.contains(secret.as_str()), "{secret} in {table}");
         }
+        assert!(!has_a_handle(&dump) && !digits.iter().any(|code| has_number(&dump, code)), "{table}");
     }
     // In the audit trail nothing personal is in plain sight either.
     let trail = database.dump("audit_events").await;

@@ -6,6 +6,7 @@ mod guessing;
 mod notify;
 mod notify_webhook;
 mod passwords;
+mod restored;
 mod signin;
 mod signin_codes;
 mod signin_devices;

@@ -39,6 +39,7 @@ on_both_databases!(
     a_refusal_is_final_and_a_delay_is_not,
     a_server_that_thinks_behind_the_message_gets_it_once,
     what_may_have_arrived_is_not_sent_for_ever,
+    doubts_are_counted_and_not_attempts,
     an_answer_that_is_none_is_not_repeated,
     what_is_off_here_is_left_to_others,
     what_cannot_be_opened_waits_for_who_can,
@@ -362,6 +363,51 @@ async fn what_may_have_arrived_is_not_sent_for_ever(backend: Backend) {
     let received = server.wait_for(3).await;
     let ids: BTreeSet<_> = received.iter().map(|mail| header(mail, "Message-ID")).collect();
     assert_eq!((received.len(), ids.len()), (3, 1), "each time the same");
+    node.remove().await;
+}
+
+async fn doubts_are_counted_and_not_attempts(backend: Backend) {
+    let server = Receiver::mail().await;
+    let url = server.plain_url();
+    let port = server.end().await.to_string();
+    let clock = standing_clock();
+    let node = TestNode::builder(backend).await.clock(Arc::clone(&clock) as _);
+    let node = node.set("notify.email=smtp").set(FROM).set(&url).start().await;
+    let store = store_on(&node.database, Arc::clone(&clock) as _).await;
+    let message = mail("vanish@example.com", None, &reset(), clock.now().plus(Duration::from_hours(48)));
+    let id = message.id;
+    store.enqueue(vec![message]).await.unwrap();
+    let tried = async |attempt: u32| {
+        let column = "CASE WHEN lease IS NULL THEN attempts END";
+        let failed = async || node.database.of_message(id, column).await == Some(attempt.to_string());
+        until("it was tried", failed).await;
+        node.database.of_message(id, "last_error").await.unwrap()
+    };
+    // Longer than any pause.
+    let go_on = || clock.advance(Duration::from_hours(1));
+    // Two attempts without a server, one that may have arrived, one without, and two more in doubt.
+    assert!(!tried(1).await.contains("arrived"));
+    go_on();
+    assert!(!tried(2).await.contains("arrived"));
+    let server = Receiver::start("mail_server.py", &["--port", &port]).await;
+    go_on();
+    assert!(tried(3).await.ends_with(", may have arrived: 1"));
+    assert_eq!(server.wait_for(1).await.len(), 1);
+    server.end().await;
+    go_on();
+    assert!(tried(4).await.ends_with(", may have arrived: 1"));
+    let server = Receiver::start("mail_server.py", &["--port", &port]).await;
+    go_on();
+    assert!(tried(5).await.ends_with(", may have arrived: 2"));
+    assert!(store.dead_messages(None, 10).await.unwrap().is_empty());
+    go_on();
+    let error = tried(6).await;
+    let dead = store.dead_messages(None, 10).await.unwrap().remove(0);
+    assert!(dead.id == id && error.contains("it may have arrived"), "{error}");
+    assert_eq!(server.wait_for(2).await.len(), 2);
+    // Whoever has it tried again begins anew.
+    assert_eq!(store.retry_messages(Some(id)).await.unwrap(), 1);
+    assert!(tried(1).await.ends_with(", may have arrived: 1"));
     node.remove().await;
 }
 

@@ -11,7 +11,7 @@ use crate::{
     rpc::{on_both_databases, revocation},
     support::{
         Backend, ManualClock, PASSWORD, TestDatabase, TestNode, TestNodeBuilder, bearer, fields, login_request,
-        outbox::{outbox_code, outbox_keep, outbox_messages},
+        outbox::{outbox_code, outbox_is_to, outbox_keep, outbox_messages},
         reason,
         signin::{signin_app, signin_recovery, signin_sent, signin_totp},
     },
@@ -26,6 +26,8 @@ on_both_databases!(
     what_changes_meanwhile_ends_the_code,
     a_code_is_the_way_back_in_however_often_passwords_were_guessed_at,
     strangers_who_ask_for_messages_keep_no_owner_from_a_code,
+    devices_cost_nothing_and_get_their_account_no_more_messages,
+    messages_on_a_known_device_count_for_its_address,
     a_number_that_is_gone_ends_what_was_sent_there,
     what_is_not_sent_is_refused_whoever_asks,
     a_code_that_is_beyond_the_budget_is_not_sent_and_that_does_not_show,
@@ -161,6 +163,7 @@ async fn whoever_reads_the_mail_takes_over_an_account_that_was_prepared(backend:
     let tokens = node.signin_finish(&challenge, signin_sent(code)).await.unwrap();
     let user = account(&node, &tokens).await;
     assert!(user.email_verified && !user.has_password && !user.totp_enrolled && user.phone_number.is_empty());
+    assert_eq!(node.events("act = 'phone_number.changed'").await, 1);
     revocation::assert_dead(&node, &prepared).await;
     let refused = node.try_login(login_request("ada@example.com", PASSWORD)).await.unwrap_err();
     assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
@@ -352,6 +355,57 @@ async fn strangers_who_ask_for_messages_keep_no_owner_from_a_code(backend: Backe
     }
     let refused = node.auth().await.send_login_code(on_device(&secret)).await.unwrap_err();
     assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS", "and no more than that");
+    node.remove().await;
+}
+
+async fn devices_cost_nothing_and_get_their_account_no_more_messages(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.messages_per_recipient=3").start().await;
+    outbox_keep(&node.database).await;
+    // The one is signed in to by who prepared it under somebody else's address, the other by its owner.
+    node.register("prepared@example.com").await;
+    node.register_verified("ada@example.com").await;
+    let codes_to = async |to: &str| {
+        let messages = outbox_messages(&node.database).await.into_iter();
+        messages.filter(|m| outbox_is_to(m, to) && matches!(m.notice, Notice::LoginCode { .. })).count()
+    };
+    for (identifier, verified) in [("prepared@example.com", false), ("ada@example.com", true)] {
+        for _ in 0..4 {
+            // As often as somebody signs in, there is one more.
+            let known_device_secret = node.login(identifier).await.known_device_secret;
+            for _ in 0..3 {
+                let device =
+                    Some(v1::Device { name: "laptop".into(), known_device_secret: known_device_secret.clone() });
+                let identifier = identifier.to_owned();
+                let request = v1::SendLoginCodeRequest { identifier, device, ..v1::SendLoginCodeRequest::default() };
+                match node.auth().await.send_login_code(request).await {
+                    Ok(_) => {}
+                    Err(refused) => assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS"),
+                }
+            }
+        }
+        assert_eq!(codes_to(identifier).await, 3, "of twelve that were asked for");
+        // What strangers ask for is another budget than that of an owner's devices, but for an address that is nobody's yet.
+        let stranger = node.signin_send(identifier, CodeChannel::Email).await;
+        assert_eq!((stranger.is_ok(), codes_to(identifier).await), (verified, if verified { 4 } else { 3 }));
+    }
+    node.remove().await;
+}
+
+async fn messages_on_a_known_device_count_for_its_address(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.address_failures=2").start().await;
+    node.register_verified("ada@example.com").await;
+    let known_device_secret = node.login("ada@example.com").await.known_device_secret;
+    let send = async || {
+        let device = Some(v1::Device { name: "laptop".into(), known_device_secret: known_device_secret.clone() });
+        let identifier = "ada@example.com".to_owned();
+        let request = v1::SendLoginCodeRequest { identifier, device, ..v1::SendLoginCodeRequest::default() };
+        node.auth().await.send_login_code(request).await
+    };
+    // The registration asked for the first.
+    send().await.unwrap();
+    assert_eq!(reason(&send().await.unwrap_err()), "TOO_MANY_ATTEMPTS");
     node.remove().await;
 }
 

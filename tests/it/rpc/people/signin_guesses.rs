@@ -22,6 +22,7 @@ use crate::{
 on_both_databases!(
     fifty_guesses_at_once_are_no_more_than_five,
     a_new_sign_in_gives_no_new_guesses_by_any_door,
+    a_recovery_code_is_the_way_back_in_however_often_the_app_was_guessed_at,
     a_right_password_alone_forgets_no_failure,
     nobody_can_tell_whether_there_is_an_account,
     an_administrator_lets_in_whoever_was_locked_out,
@@ -81,7 +82,7 @@ async fn a_new_sign_in_gives_no_new_guesses_by_any_door(backend: Backend) {
         assert_eq!(reason(&refused), "CODE_INVALID");
     }
     let second = node.signin_challenge("ada@example.com").await.challenge_id;
-    let refused = node.signin_answer(&second, signin_recovery("WRNG")).await.unwrap_err();
+    let refused = node.signin_answer(&second, signin_totp(signin_other(&right()))).await.unwrap_err();
     assert_eq!(reason(&refused), "CODE_INVALID", "the fifth altogether");
 
     let third = node.signin_challenge("ada@example.com").await.challenge_id;
@@ -95,7 +96,6 @@ async fn a_new_sign_in_gives_no_new_guesses_by_any_door(backend: Backend) {
     for (door, challenge, answer) in [
         ("the same challenge", &second, signin_totp(right())),
         ("a new one after the password", &third, signin_totp(right())),
-        ("a recovery code", &third, signin_recovery("AAAA-AAAA-AAAA-AAAA")),
         ("one after a mailed code", &fourth.challenge_id, signin_totp(right())),
     ] {
         let refused: Status = node.signin_answer(challenge, answer).await.unwrap_err();
@@ -110,6 +110,43 @@ async fn a_new_sign_in_gives_no_new_guesses_by_any_door(backend: Backend) {
         let refused = node.signin_answer(&next, signin_recovery("WRNG")).await.unwrap_err();
         assert_eq!(reason(&refused), "CODE_INVALID");
     }
+    // Recovery codes are slowed as well.
+    let next = node.signin_challenge("ada@example.com").await.challenge_id;
+    let refused = node.signin_answer(&next, signin_recovery("AAAA-AAAA-AAAA-AAAA")).await.unwrap_err();
+    assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS");
+    node.remove().await;
+}
+
+async fn a_recovery_code_is_the_way_back_in_however_often_the_app_was_guessed_at(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    let ada = node.register("ada@example.com").await;
+    let seed = node.signin_give_totp(&ada, &["AAAA-AAAA-AAAA-AAAA", "BBBB-BBBB-BBBB-BBBB"]).await;
+    let right = || signin_totp(signin_app(&seed, clock.now()));
+    // Whoever has the password guesses at the app, and at recovery codes, too.
+    let challenge = async || node.signin_challenge("ada@example.com").await.challenge_id;
+    let app = challenge().await;
+    for _ in 0..5 {
+        let wrong = signin_totp(signin_other(&signin_app(&seed, clock.now())));
+        assert_eq!(reason(&node.signin_answer(&app, wrong).await.unwrap_err()), "CODE_INVALID");
+    }
+    for _ in 0..6 {
+        let codes = challenge().await;
+        for _ in 0..4 {
+            assert_eq!(reason(&node.signin_answer(&codes, signin_recovery("WRNG")).await.unwrap_err()), "CODE_INVALID");
+            // The longest that anybody waits here.
+            clock.advance(Duration::from_secs(10));
+            node.catch_up().await;
+        }
+    }
+    let own = challenge().await;
+    let refused = node.signin_answer(&own, right()).await.unwrap_err();
+    assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS", "the app is at its cap");
+    node.signin_finish(&own, signin_recovery("AAAA-AAAA-AAAA-AAAA")).await.unwrap();
+    clock.advance(Duration::from_secs(30));
+    node.catch_up().await;
+    node.signin_finish(&challenge().await, right()).await.unwrap();
+    assert_eq!(node.database.integer("SELECT COUNT(*) FROM throttles").await, 0, "all is forgotten");
     node.remove().await;
 }
 
@@ -277,11 +314,17 @@ async fn an_administrator_lets_in_whoever_was_locked_out(backend: Backend) {
     }
     lock_out().await;
     let remove = v1::RemoveUserFactorsRequest { user_id: ada.id.clone() };
-    users.remove_user_factors(bearer(&helper, remove)).await.unwrap();
+    users.remove_user_factors(bearer(&helper, remove.clone())).await.unwrap();
     for identifier in ["ada", "ada@example.com"] {
         node.try_login(login_request(identifier, "paper tigers dislike heavy rain")).await.unwrap();
     }
     assert_eq!(node.database.integer("SELECT COUNT(*) FROM throttles").await, 0, "codes are forgotten, too");
+    // Where there is no factor any more, what was guessed is forgotten all the same, and no session ends.
+    let token = node.try_login(login_request("ada", "paper tigers dislike heavy rain")).await.unwrap().access_token;
+    lock_out().await;
+    users.remove_user_factors(bearer(&helper, remove)).await.unwrap();
+    assert_eq!(node.database.integer("SELECT COUNT(*) FROM throttles").await, 0);
+    assert!(node.admits(&token).await);
     node.remove().await;
 }
 
@@ -314,6 +357,7 @@ async fn nobody_can_tell_whether_there_is_an_account(backend: Backend) {
     };
     for channel in [CodeChannel::Email, CodeChannel::Sms] {
         let mut answers = Vec::new();
+        let counters = "SELECT CAST(COALESCE(SUM(failures), 0) AS BIGINT) FROM throttles";
         for identifier in [
             "ada@example.com",
             "nobody@example.com",
@@ -323,10 +367,17 @@ async fn nobody_can_tell_whether_there_is_an_account(backend: Backend) {
             "reachable@example.com",
             "neither address\nnor name",
         ] {
+            node.database.execute("DELETE FROM budgets").await;
             let before = rows().await;
             let challenge = node.signin_send(identifier, channel).await.unwrap();
             let written: Vec<_> = rows().await.iter().zip(&before).map(|(after, before)| after - before).collect();
             assert_eq!(written[..3], [1, 1, 1], "{identifier}: a challenge, a message, an event");
+            assert_eq!(
+                written[3..],
+                [0, 3],
+                "{identifier}: the budgets of who is asked for, who it goes to, and everybody"
+            );
+            let (keys, failures) = (rows().await[3], node.database.integer(counters).await);
             let v1::Challenge { challenge_id, factors, expire_time } = challenge;
             assert!(challenge_id.len() == 47 && challenge_id.starts_with("vch_"));
             let mut refusals = Vec::new();
@@ -334,14 +385,17 @@ async fn nobody_can_tell_whether_there_is_an_account(backend: Backend) {
                 let wrong = signin_sent(format!("not it {guess}"));
                 refusals.push(seen(&node.signin_answer(&challenge_id, wrong).await.unwrap_err()));
             }
-            answers.push((identifier, (factors, expire_time, refusals)));
+            let counted = (rows().await[3] - keys, node.database.integer(counters).await - failures);
+            answers.push((identifier, (factors, expire_time, refusals, counted)));
             // The waits of the one channel are not those of the other.
             clock.advance(Duration::from_hours(24));
             node.catch_up().await;
         }
-        for (identifier, (factors, _, refusals)) in &answers {
-            assert_eq!((factors, refusals), (&answers[0].1.0, &answers[0].1.2), "{channel:?} {identifier}");
+        for (identifier, (factors, _, refusals, counted)) in &answers {
+            let (of_first, refused, counted_first) = (&answers[0].1.0, &answers[0].1.2, answers[0].1.3);
+            assert_eq!((factors, refusals, *counted), (of_first, refused, counted_first), "{channel:?} {identifier}");
         }
+        assert!(answers[0].1.3.1 > 0, "guesses are counted");
     }
     node.remove().await;
 }

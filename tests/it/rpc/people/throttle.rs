@@ -11,7 +11,8 @@ use crate::{
         service_accounts::{administrator, create},
     },
     support::{
-        Backend, Guess, ManualClock, PASSWORD, TestDatabase, TestNode, forwarded, guess_of, login_request, until, wire,
+        Backend, Guess, ManualClock, PASSWORD, TestDatabase, TestNode, bearer, forwarded, guess_of, login_request,
+        until, wire,
     },
 };
 
@@ -29,8 +30,13 @@ mod shared {
 }
 
 mod locked {
-    use super::{on_forms, whoever_hangs_up_escapes_no_count};
-    on_forms!([postgres Postgres] [whoever_hangs_up_escapes_no_count]);
+    use super::{
+        on_forms, whoever_hangs_up_escapes_no_count, whoever_hangs_up_on_a_change_of_password_is_counted_as_anybody,
+    };
+    on_forms!([postgres Postgres] [
+        whoever_hangs_up_escapes_no_count
+        whoever_hangs_up_on_a_change_of_password_is_counted_as_anybody
+    ]);
 }
 
 /// A client that does not exist; another one for each number.
@@ -216,6 +222,45 @@ async fn whoever_hangs_up_escapes_no_count(backend: Backend) {
         lock.rollback().await.unwrap();
         until("it counts for its address", refuses).await;
     }
+    node.remove().await;
+}
+
+async fn whoever_hangs_up_on_a_change_of_password_is_counted_as_anybody(backend: Backend) {
+    const NEW: &str = "paper tigers dislike heavy rain";
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::builder(backend).await.clock(Arc::clone(&clock) as _).set(BEHIND_PROXY);
+    let node = node.set("throttle.address_failures=1").start().await;
+    let root = administrator(&node).await;
+    let (account, secret) = create(&node, &root, &[]).await;
+    let from = "192.0.2.1";
+    let refuses = async || match node.ask_as_client(&account.client_id, &secret, from).await {
+        Ok(_) => false,
+        Err(refused) => guess_of(&refused) != Guess::Wrong,
+    };
+    // The right one first: what is wrong makes the address wait.
+    for (current, event) in [(PASSWORD, "password.changed"), (PASSWORD, "reauthentication.failed")] {
+        let pool = node.database.postgres_pool().unwrap();
+        let mut lock = pool.begin().await.unwrap();
+        sqlx::raw_sql("LOCK TABLE throttles IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+        let change = v1::ChangePasswordRequest { current_password: current.into(), new_password: NEW.into() };
+        let mut request = bearer(&root, change);
+        request.metadata_mut().insert("x-forwarded-for", from.parse().unwrap());
+        let mut client = node.account().await;
+        let call = tokio::spawn(async move { client.change_password(request).await });
+        let waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND relation = 'throttles'::regclass \
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        until("it waits for the lock", async || node.database.integer(waits).await == 1).await;
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        lock.rollback().await.unwrap();
+        let happened = format!("act = '{event}'");
+        until("it is decided all the same", async || node.events(&happened).await == 1).await;
+        if event == "password.changed" {
+            assert_eq!(node.database.integer("SELECT COUNT(*) FROM throttles").await, 0, "it was right");
+            assert!(!refuses().await);
+        }
+    }
+    until("it counts for its address", refuses).await;
     node.remove().await;
 }
 

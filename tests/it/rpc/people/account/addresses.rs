@@ -17,6 +17,7 @@ use crate::{
 on_both_databases!(
     an_address_changes_when_both_have_agreed,
     an_address_that_was_not_verified_has_no_say,
+    an_address_that_is_verified_meanwhile_has_a_say,
     nobody_learns_from_a_change_whether_an_address_is_taken,
     an_address_that_was_taken_meanwhile_stays_where_it_is,
     a_change_takes_the_place_of_the_one_before,
@@ -182,5 +183,20 @@ async fn whoever_can_be_sent_no_more_is_told_so(backend: Backend) {
     assert_eq!(refusal(refused), (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS".into()), "the old one has no say");
     let changes = format!("email_changes WHERE new_email = '{NEW}'");
     assert_eq!((node.count(&changes).await, node.said_to(NEW).await.len()), (0, 0));
+    node.remove().await;
+}
+
+async fn an_address_that_is_verified_meanwhile_has_a_say(backend: Backend) {
+    let node = mailing(backend).await.start().await;
+    node.register(ADA).await;
+    let verify = node.code_to(ADA).await;
+    // Whoever prepared the account under Ada's address wants to take it elsewhere.
+    let token = node.login(ADA).await.access_token;
+    node.change_email(&token, NEW).await.unwrap();
+    let adopt = node.code_to(NEW).await;
+    assert!(!node.verify_email(&verify).await.unwrap());
+    assert_eq!(refusal(node.verify_email(&adopt).await), code_invalid());
+    assert_eq!(node.own(&token).await.email, ADA);
+    assert_eq!((node.count("email_changes").await, node.count("mailed_codes").await), (0, 0));
     node.remove().await;
 }

@@ -154,3 +154,24 @@ async fn signs_in(node: &TestNode, identifier: &str, password: &str) -> bool {
         }
     }
 }
+
+/// From now on the database refuses to forget what failed at least so often. Everything else goes on.
+async fn break_forgetting(database: &TestDatabase, failures: u32) {
+    if database.postgres_pool().is_some() {
+        database
+            .execute(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'broken'; END $$",
+            )
+            .await;
+        let when = format!("FOR EACH ROW WHEN (OLD.failures >= {failures}) EXECUTE FUNCTION refuse()");
+        database.execute(&format!("CREATE TRIGGER broken BEFORE DELETE ON throttles {when}")).await;
+    } else {
+        let refuse = format!("WHEN OLD.failures >= {failures} BEGIN SELECT RAISE(ABORT, 'broken'); END");
+        database.execute(&format!("CREATE TRIGGER broken BEFORE DELETE ON throttles {refuse}")).await;
+    }
+}
+
+async fn mend_forgetting(database: &TestDatabase) {
+    let on = if database.postgres_pool().is_some() { " ON throttles" } else { "" };
+    database.execute(&format!("DROP TRIGGER broken{on}")).await;
+}

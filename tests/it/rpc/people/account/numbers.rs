@@ -52,6 +52,7 @@ async fn a_number_is_the_account_s_when_its_code_came_back(backend: Backend) {
     let code = node.code_to(NUMBER).await;
     assert_eq!(code.len(), 8);
     assert_eq!(node.own(&token).await.phone_number, "");
+    assert_eq!(node.events("act = 'phone_number.change_requested' AND actor_id = subject_id").await, 1);
     assert_eq!(fields(&verify(&node, &token, "", "").await.unwrap_err()), ["verification_id", "code"]);
     verify(&node, &token, &begun.verification_id, &code).await.unwrap();
     assert_eq!(node.own(&token).await.phone_number, NUMBER);

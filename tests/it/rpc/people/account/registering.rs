@@ -3,12 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Request};
-use vouchsafe::{domain::notice::Notice, pb::v1};
+use vouchsafe::{
+    crypto::monotonic_now,
+    domain::notice::Notice,
+    pb::v1::{self, user_admin_service_client::UserAdminServiceClient},
+};
 
 use super::{ADA, NEW_PASSWORD, at_once, code_invalid, mailing, refusal, registration, remove, signs_in};
 use crate::{
     rpc::on_both_databases,
-    support::{Backend, ManualClock, TestNode, fields},
+    support::{Backend, ManualClock, TestNode, bearer, fields},
 };
 
 on_both_databases!(
@@ -17,13 +21,17 @@ on_both_databases!(
     every_bad_field_is_named_with_the_password,
     where_addresses_must_be_verified_an_account_begins_with_its_code,
     nobody_learns_from_a_registration_whether_an_address_is_taken,
+    what_an_owner_is_told_goes_with_the_account,
+    no_answer_that_must_tell_nothing_comes_before_its_time,
     a_name_is_reserved_for_a_day,
+    a_name_is_reserved_from_administrators_too,
     a_prepared_registration_is_of_no_use_to_whoever_prepared_it,
     a_registration_between_makes_nobody_s_password_the_account_s,
     of_two_registrations_for_a_name_or_an_address_the_faster_one_wins,
     a_code_makes_one_account_whoever_uses_it_at_once,
     a_code_ends_with_its_time,
     a_message_says_nothing_that_a_caller_sent,
+    what_comes_to_nothing_uses_up_no_mail,
 );
 
 async fn an_account_exists_at_once_and_its_address_is_verified_by_mail(backend: Backend) {
@@ -147,6 +155,59 @@ async fn nobody_learns_from_a_registration_whether_an_address_is_taken(backend: 
     node.remove().await;
 }
 
+/// That it comes at a full step is a matter of the function that waits for one; here, that all of them wait. None can come too early
+/// by chance: nothing sleeps for less than it is told to.
+async fn no_answer_that_must_tell_nothing_comes_before_its_time(backend: Backend) {
+    let step = Duration::from_millis(20);
+    let node =
+        mailing(backend).await.set("registration.require_verified_email=true").set("login.codes=email").start().await;
+    node.auth().await.register(registration(ADA, "ada")).await.unwrap();
+    node.verify_email(&node.code_to(ADA).await).await.unwrap();
+    for email in [ADA, "nobody@example.com"] {
+        let began = monotonic_now();
+        node.ask_reset(email).await.unwrap();
+        let asked = monotonic_now();
+        node.send_verification(email).await.unwrap();
+        let verified = monotonic_now();
+        node.signin_send(email, v1::CodeChannel::Email).await.unwrap();
+        let sent = monotonic_now();
+        node.auth().await.register(registration(email, "")).await.unwrap();
+        let registered = monotonic_now();
+        // An error as well.
+        node.signin_send(email, v1::CodeChannel::Sms).await.unwrap_err();
+        let refused = monotonic_now();
+        for (before, after) in
+            [(began, asked), (asked, verified), (verified, sent), (sent, registered), (registered, refused)]
+        {
+            assert!(after.duration_since(before) >= step, "{email}");
+        }
+    }
+    node.remove().await;
+}
+
+async fn what_an_owner_is_told_goes_with_the_account(backend: Backend) {
+    let node = mailing(backend).await.set("registration.require_verified_email=true").start().await;
+    let mut about = Vec::new();
+    for (email, name) in [(ADA, "ada"), ("grace@example.com", "grace")] {
+        node.auth().await.register(registration(email, name)).await.unwrap();
+        node.verify_email(&node.code_to(email).await).await.unwrap();
+        let id = node.own(&node.login(name).await.access_token).await.id;
+        about.push(node.database.id(&id.parse().unwrap()));
+    }
+    // By one who registers with her address, and by one who wants to have it.
+    node.auth().await.register(registration(ADA, "other")).await.unwrap();
+    let grace = node.login("grace").await.access_token;
+    node.change_email(&grace, ADA).await.unwrap();
+    let told = node.said_to(ADA).await;
+    assert_eq!(told.iter().filter(|notice| **notice == Notice::AlreadyRegistered).count(), 2);
+    // Her verification was a registration's, and there are no news of her but these two.
+    let kept = format!("SELECT COUNT(*) FROM outbox_kept WHERE user_id = {}", about[0]);
+    assert_eq!(node.database.integer(&kept).await, 2, "what is about her goes with her");
+    let codes = format!("SELECT COUNT(*) FROM mailed_codes WHERE user_id = {}", about[0]);
+    assert_eq!(node.database.integer(&codes).await, 0, "but no code is hers");
+    node.remove().await;
+}
+
 async fn a_name_is_reserved_for_a_day(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
     let builder = mailing(backend).await.clock(clock.clone());
@@ -157,6 +218,39 @@ async fn a_name_is_reserved_for_a_day(backend: Backend) {
     clock.advance(Duration::from_hours(24));
     node.auth().await.register(other()).await.unwrap();
     assert_eq!(node.database.texts("SELECT email FROM registrations").await, ["grace@example.com"]);
+    node.remove().await;
+}
+
+async fn a_name_is_reserved_from_administrators_too(backend: Backend) {
+    let node = mailing(backend).await.set("registration.require_verified_email=true").start().await;
+    node.auth().await.register(registration("root@example.com", "root")).await.unwrap();
+    node.verify_email(&node.code_to("root@example.com").await).await.unwrap();
+    assert_eq!(
+        node.database
+            .execute("INSERT INTO user_roles (user_id, role, assign_time) SELECT id, 'admin', 0 FROM users")
+            .await,
+        1
+    );
+    let root = node.login("root").await.access_token;
+    node.auth().await.register(registration(ADA, "ada")).await.unwrap();
+    let mut users = UserAdminServiceClient::new(node.shared().await);
+    let create = |username: &str| v1::CreateUserRequest {
+        email: "grace@example.com".into(),
+        username: username.into(),
+        password: NEW_PASSWORD.into(),
+        request_id: uuid::Uuid::from_u128(7 + username.len() as u128).to_string(),
+        ..v1::CreateUserRequest::default()
+    };
+    let taken = (Code::AlreadyExists, "USERNAME_TAKEN".to_owned());
+    assert_eq!(refusal(users.create_user(bearer(&root, create("ada"))).await), taken);
+    let grace = users.create_user(bearer(&root, create("grace"))).await.unwrap().into_inner().user.unwrap();
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["username".into()] });
+    let user = Some(v1::User { username: "ada".into(), ..grace });
+    let update = v1::UpdateUserRequest { user, update_mask };
+    assert_eq!(refusal(users.update_user(bearer(&root, update)).await), taken);
+    // So it is there for whom it is kept.
+    node.verify_email(&node.code_to(ADA).await).await.unwrap();
+    assert!(signs_in(&node, "ada", crate::support::PASSWORD).await);
     node.remove().await;
 }
 
@@ -282,4 +376,28 @@ async fn a_message_says_nothing_that_a_caller_sent(backend: Backend) {
     let text = serde_json::to_string(said.last().unwrap()).unwrap();
     assert!(text.contains("vpr_") && !text.contains("evil"), "a message is a kind and a code");
     node.remove().await;
+}
+
+async fn what_comes_to_nothing_uses_up_no_mail(backend: Backend) {
+    for required in [false, true] {
+        let builder = mailing(backend).await.set("throttle.messages_per_recipient=3");
+        let required = format!("registration.require_verified_email={required}");
+        // With no time for a hash all are sent away, as in a storm.
+        let hasty = builder.set(&required).set("passwords.max_wait=100ms").set("passwords.memory_kib=262144");
+        let hasty = hasty.set("passwords.iterations=8").start().await;
+        for _ in 0..5 {
+            assert_eq!(refusal(hasty.auth().await.register(registration(ADA, "")).await).1, "OVERLOADED");
+        }
+        let database = Arc::clone(&hasty.database);
+        hasty.stop().await;
+        let node = TestNode::on(database).set("notify.email=log").set("throttle.messages_per_recipient=3");
+        let node = node.set(&required).start().await;
+        node.auth().await.register(registration("grace@example.com", "grace")).await.unwrap();
+        for _ in 0..5 {
+            assert_eq!(refusal(node.auth().await.register(registration(ADA, "grace")).await).1, "USERNAME_TAKEN");
+        }
+        node.auth().await.register(registration(ADA, "ada")).await.unwrap();
+        assert_eq!(node.said_to(ADA).await.len(), 1, "{required}");
+        node.remove().await;
+    }
 }

@@ -2,15 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tonic::Code;
 use vouchsafe::{
     domain::notice::Notice,
     pb::v1::{self, InactiveReason},
 };
 
-use super::{ADA, NEW_PASSWORD, at_once, code_invalid, mailing, refusal, registration, remove, signs_in};
+use super::{
+    ADA, NEW_PASSWORD, at_once, break_forgetting, code_invalid, mailing, mend_forgetting, refusal, registration,
+    remove, signs_in,
+};
 use crate::{
     rpc::on_both_databases,
-    support::{Backend, ManualClock, PASSWORD, TestNode, fields, reason},
+    support::{Backend, ManualClock, PASSWORD, TestNode, bearer, fields, reason},
 };
 
 on_both_databases!(
@@ -24,6 +28,8 @@ on_both_databases!(
     a_reset_keeps_the_second_factor,
     a_first_proof_of_the_address_takes_away_a_phone_number,
     a_suspended_account_is_not_reset,
+    a_reset_is_done_with_all_that_goes_with_it_or_not_at_all,
+    what_is_done_is_not_called_undone_because_a_failure_is_remembered,
 );
 
 async fn a_reset_sets_the_password_and_ends_everything_that_was_open(backend: Backend) {
@@ -219,7 +225,14 @@ async fn a_first_proof_of_the_address_takes_away_a_phone_number(backend: Backend
         let login = crate::support::login_request(email, NEW_PASSWORD);
         let user = node.own(&node.try_login(login).await.unwrap().access_token).await;
         assert_eq!((user.phone_number.as_str(), user.email_verified), (number, true), "{email}");
+        // It is in the trail, once, and only of whom it was taken from.
+        assert_eq!(node.events("act = 'phone_number.changed'").await, 1, "{email}");
     }
+    // Where there was none, none was taken away.
+    node.register("bob@example.com").await;
+    node.ask_reset("bob@example.com").await.unwrap();
+    node.reset(&node.code_to("bob@example.com").await, NEW_PASSWORD).await.unwrap();
+    assert_eq!(node.events("act = 'phone_number.changed'").await, 1);
     node.remove().await;
 }
 
@@ -241,5 +254,46 @@ async fn a_suspended_account_is_not_reset(backend: Backend) {
     let request = v1::ReactivateUserRequest { user_id: user.id };
     admin.reactivate_user(crate::support::bearer(&token, request)).await.unwrap();
     assert!(signs_in(&node, ADA, PASSWORD).await);
+    node.remove().await;
+}
+
+async fn a_reset_is_done_with_all_that_goes_with_it_or_not_at_all(backend: Backend) {
+    let node = mailing(backend).await.start().await;
+    node.auth().await.register(registration(ADA, "ada")).await.unwrap();
+    for identifier in [ADA, "ada"] {
+        for _ in 0..2 {
+            assert!(!signs_in(&node, identifier, NEW_PASSWORD).await);
+        }
+    }
+    node.ask_reset(ADA).await.unwrap();
+    let code = node.code_to(ADA).await;
+    let said = node.said_to(ADA).await.len();
+    break_forgetting(&node.database, 2).await;
+    assert_eq!(refusal(node.reset(&code, NEW_PASSWORD).await), (Code::Internal, "INTERNAL".into()));
+    mend_forgetting(&node.database).await;
+    assert_eq!((node.events("act = 'password.reset'").await, node.said_to(ADA).await.len()), (0, said));
+    // The code is as good as before, and the failures are forgotten with it.
+    node.reset(&code, NEW_PASSWORD).await.unwrap();
+    assert_eq!(node.count("throttles").await, 0);
+    assert!(signs_in(&node, "ada", NEW_PASSWORD).await);
+    node.remove().await;
+}
+
+async fn what_is_done_is_not_called_undone_because_a_failure_is_remembered(backend: Backend) {
+    let node = mailing(backend).await.start().await;
+    break_forgetting(&node.database, 1).await;
+    // What was admitted counts as a failure until it is forgotten, and that is refused.
+    node.register(ADA).await;
+    assert!(!node.verify_email(&node.code_to(ADA).await).await.unwrap());
+    let token = node.login(ADA).await.access_token;
+    let change = v1::ChangePhoneNumberRequest { phone_number: "+4930123456".into() };
+    let id =
+        node.account().await.change_phone_number(bearer(&token, change)).await.unwrap().into_inner().verification_id;
+    let code = node.code_to("+4930123456").await;
+    let verify = v1::VerifyPhoneNumberRequest { verification_id: id, code };
+    node.account().await.verify_phone_number(bearer(&token, verify)).await.unwrap();
+    let user = node.own(&token).await;
+    assert_eq!((user.email_verified, user.phone_number.as_str()), (true, "+4930123456"));
+    assert!(node.count("throttles").await > 0, "nothing was forgotten");
     node.remove().await;
 }

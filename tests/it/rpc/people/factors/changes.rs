@@ -11,10 +11,14 @@ use crate::{
         on_both_databases,
         revocation::{assert_alive, assert_dead},
     },
-    support::{Backend, TestNode, fields, outbox::outbox_keep},
+    support::{
+        Backend, TestNode, fields,
+        outbox::{outbox_is_to, outbox_keep, outbox_messages},
+    },
 };
 
 on_both_databases!(
+    no_program_of_before_starts_once_there_is_an_app,
     recovery_codes_are_replaced_and_only_their_hashes_kept,
     an_enrolment_that_was_not_confirmed_is_forgotten,
     only_an_administrator_who_may_takes_factors_away,
@@ -51,6 +55,15 @@ async fn recovery_codes_are_replaced_and_only_their_hashes_kept(backend: Backend
     assert_eq!(told_of(&node, ADA, &Notice::RecoveryCodesReplaced).await, 5, "so many at once");
     node.database.execute("DELETE FROM recovery_codes").await;
     assert_eq!(node.factors_of(&ada.access_token).await, (true, 0));
+    // Of one kind; the other is not kept away by it.
+    node.database.execute("DELETE FROM totp_factors").await;
+    let devices = async || {
+        let messages = outbox_messages(&node.database).await;
+        messages.iter().filter(|m| outbox_is_to(m, ADA) && matches!(m.notice, Notice::NewDevice { .. })).count()
+    };
+    let before = devices().await;
+    node.login(ADA).await;
+    assert_eq!(devices().await, before + 1);
     node.remove().await;
 }
 
@@ -95,5 +108,21 @@ async fn only_an_administrator_who_may_takes_factors_away(backend: Backend) {
     node.database.execute("DELETE FROM user_roles WHERE role = 'clerk'").await;
     remove_factors(&node, &helpdesk, &id).await.unwrap();
     assert_dead(&node, &ada).await;
+    node.remove().await;
+}
+
+async fn no_program_of_before_starts_once_there_is_an_app(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    let oldest = async || node.database.integer("SELECT oldest_reader FROM schema_compatibility").await;
+    node.register_verified(ADA).await;
+    let ada = node.login(ADA).await.access_token;
+    let secret = node.totp_secret(&ada).await;
+    assert_eq!(oldest().await, 1, "one that does not count yet bars nobody");
+    node.confirm_totp(&ada, &code_now(&secret).await).await.unwrap();
+    assert_eq!(oldest().await, 4, "the first that ask for second factors");
+    // What is barred already stays so.
+    node.database.execute("UPDATE schema_compatibility SET oldest_reader = 5").await;
+    enrolled(&node, "grace@example.com").await;
+    assert_eq!(oldest().await, 5);
     node.remove().await;
 }

@@ -3,7 +3,7 @@
 use tonic::Code;
 use vouchsafe::{
     domain::notice::Notice,
-    pb::v1::{InactiveReason, QrCodeFormat},
+    pb::v1::{Device, InactiveReason, LoginRequest, QrCodeFormat},
 };
 
 use super::{ADA, code_now, enrolled, reauthenticate, refusal, remove_factors, told, told_of};
@@ -12,13 +12,14 @@ use crate::{
         on_every_form,
         revocation::{assert_alive, assert_dead},
     },
-    support::{Backend, TestNode, outbox::outbox_keep},
+    support::{Backend, PASSWORD, TestNode, login_request, outbox::outbox_keep},
 };
 
 on_every_form!(
     a_confirmation_upgrades_the_session_and_ends_the_others,
     a_factor_is_removed_by_a_session_that_used_it,
     factors_taken_away_end_every_session,
+    devices_known_by_the_password_alone_are_forgotten,
 );
 
 async fn a_confirmation_upgrades_the_session_and_ends_the_others(backend: Backend) {
@@ -132,5 +133,30 @@ async fn factors_taken_away_end_every_session(backend: Backend) {
     assert_eq!(node.events(&event).await, 2);
     assert_eq!(told_of(&node, ADA, &Notice::TotpRemoved).await, 1, "of what counted");
     assert_eq!(node.verify_strongly(&admin).await, InactiveReason::Unspecified);
+    node.remove().await;
+}
+
+async fn devices_known_by_the_password_alone_are_forgotten(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    node.register_verified(ADA).await;
+    node.register_verified("grace@example.com").await;
+    // Somebody who has the password collects devices, each of which would stand guesses at the app.
+    for _ in 0..3 {
+        node.login(ADA).await;
+    }
+    let (ada, grace) = (node.login(ADA).await, node.login("grace@example.com").await);
+    let devices = async || node.database.integer("SELECT COUNT(*) FROM known_devices").await;
+    let secret = node.totp_secret(&ada.access_token).await;
+    assert_eq!(devices().await, 5);
+    node.confirm_totp(&ada.access_token, &code_now(&secret).await).await.unwrap();
+    assert_eq!(devices().await, 2, "that of the session, and somebody else's");
+    let on = |device_secret: &str, identifier: &str| {
+        let device = Some(Device { name: "d".into(), known_device_secret: device_secret.to_owned() });
+        LoginRequest { device, ..login_request(identifier, PASSWORD) }
+    };
+    let used = "SELECT COUNT(*) FROM known_devices WHERE id IN (SELECT device_id FROM sessions WHERE end_time IS NULL)";
+    assert_eq!(node.database.integer(used).await, 2);
+    let again = node.try_login(on(&grace.known_device_secret, "grace@example.com")).await.unwrap();
+    assert_eq!(again.known_device_secret, grace.known_device_secret);
     node.remove().await;
 }

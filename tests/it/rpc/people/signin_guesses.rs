@@ -258,16 +258,15 @@ async fn what_could_not_be_looked_at_is_no_failure(backend: Backend) {
             }
         }
     };
-    for (number, table) in (0..).zip(["mailed_codes", "known_devices", "challenges", "recovery_codes", "mailed_codes"])
-    {
-        node.database.execute(&format!("ALTER TABLE {table} RENAME TO away")).await;
+    for (number, table) in (0..).zip(["mailed_codes", "known_devices", "challenges", "recovery_codes", "data_keys"]) {
+        node.database.execute(&format!("ALTER TABLE {table} RENAME TO away_{number}")).await;
         for _ in 0..6 {
             let code = attempt(number).await.unwrap_err().code();
             assert_ne!(code, Code::ResourceExhausted, "{number}");
             let given_back = async || node.database.integer("SELECT COUNT(*) FROM throttles").await == 0;
             until("the attempt is given back", given_back).await;
         }
-        node.database.execute(&format!("ALTER TABLE away RENAME TO {table}")).await;
+        node.database.execute(&format!("ALTER TABLE away_{number} RENAME TO {table}")).await;
         attempt(number).await.unwrap();
     }
     node.remove().await;

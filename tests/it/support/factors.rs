@@ -37,7 +37,8 @@ pub(crate) async fn factors_oathtool(secret: &str, at: Option<i64>) -> String {
     let mut command = Command::new("oathtool");
     command.args(["--totp", "-b", secret]).args(at.map(|at| format!("--now=@{at}")));
     let done = command.output().await;
-    let done = done.unwrap_or_else(|e| panic!("oathtool: {e}: run the tests by `make test`, which installs what they need"));
+    let done =
+        done.unwrap_or_else(|e| panic!("oathtool: {e}: run the tests by `make test`, which installs what they need"));
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap().trim_end().to_owned()
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use tonic::{Code, Status};
-use vouchsafe::pb::v1::{self, CodeChannel, InactiveReason, user_admin_service_client::UserAdminServiceClient};
+use vouchsafe::{
+    domain::time::Clock as _,
+    pb::v1::{self, CodeChannel, InactiveReason, user_admin_service_client::UserAdminServiceClient},
+};
 
 use super::account::{NEW_PASSWORD, code_invalid, refusal, signs_in};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use prost::Message as _;
+use prost::Message;
 use serde_json::{Value, json};
 use tonic::{Code, Request, transport::Endpoint};
 use vouchsafe::{
@@ -277,7 +277,7 @@ async fn links_lead_where_the_operator_says_whatever_host_the_caller_names(backe
 }
 
 /// A message on the wire in which each field comes twice: what no generated client sends, and every server has to read.
-fn both(one: &impl prost::Message, other: &impl prost::Message) -> Vec<u8> {
+fn both(one: &impl Message, other: &impl Message) -> Vec<u8> {
     let body = [one.encode_to_vec(), other.encode_to_vec()].concat();
     [&[0][..], &u32::try_from(body.len()).unwrap().to_be_bytes(), &body].concat()
 }

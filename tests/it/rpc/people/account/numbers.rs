@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use vouchsafe::{domain::notice::Notice, pb::v1};
 
-use super::{ADA, at_once, mailing, refusal, registration, remove};
+use super::{ADA, at_once, mailing, refusal, remove};
 use crate::{
     rpc::on_both_databases,
     support::{Backend, ManualClock, TestNode, bearer, fields, reason},

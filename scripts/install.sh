@@ -2,8 +2,8 @@
 # Makes sure that this machine has what a build or a test run needs beyond Rust and git. Quick when nothing is missing.
 #
 #   install.sh build   a C compiler and linker: the cryptographic library and SQLite are C
-#   install.sh test    also servers of PostgreSQL and Redis, PgBouncer, Python, and in target/test-tools the tools of
-#                      tests/requirements.txt and promtool
+#   install.sh test    also servers of PostgreSQL and Redis, PgBouncer, Python, oathtool, and in target/test-tools the tools
+#                      of tests/requirements.txt and promtool
 #
 # As root on Debian it installs what is missing. Otherwise it prints the one line to run as root, and exits 1; that line
 # has --packages-only behind it, to leave alone what belongs to the user: the Rust toolchain and target/.
@@ -54,6 +54,7 @@ list_missing() {
     find_pgbouncer || need pgbouncer "PgBouncer"
     has_python || need python3-venv "Python 3 with venv"
     has systemd-analyze || need systemd "systemd-analyze"
+    has oathtool || need oathtool "oathtool, of the OATH Toolkit"
 }
 
 apt_install() {

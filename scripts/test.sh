@@ -170,6 +170,7 @@ show_versions() {
     "$REDIS_SERVER" --version
     "$VALKEY_SERVER" --version
     find_pgbouncer && "$PGBOUNCER" --version | head -n 1
+    oathtool --version | head -n 1
     "$VOUCHSAFE_TEST_TOOLS/python" --version
     "$VOUCHSAFE_TEST_TOOLS/promtool" --version 2>&1 | head -n 1
     echo "buf $("$VOUCHSAFE_TEST_TOOLS/buf" --version)"

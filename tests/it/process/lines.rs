@@ -33,6 +33,14 @@ impl Lines {
         self.0.borrow().len()
     }
 
+    /// All of them, once no more can come.
+    pub(crate) async fn all(&self) -> Vec<String> {
+        let mut lines = self.0.clone();
+        let ended = timeout(BOUND, async { while lines.changed().await.is_ok() {} }).await;
+        assert!(ended.is_ok(), "somebody still writes: {:#?}", self.so_far());
+        self.so_far()
+    }
+
     /// The first line that is so, once there is one.
     pub(crate) async fn wait(&self, is_so: impl Fn(&str) -> bool) -> String {
         self.wait_after(0, is_so).await

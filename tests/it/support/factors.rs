@@ -32,6 +32,17 @@ pub(crate) async fn factors_codes(secret: &str, times: &[i64]) -> Vec<String> {
     factors_app(&args, "").await.lines().map(str::to_owned).collect()
 }
 
+/// What `oathtool` shows for a secret: now, or at this moment in seconds.
+pub(crate) async fn factors_oathtool(secret: &str, at: Option<i64>) -> String {
+    let mut command = Command::new("oathtool");
+    command.args(["--totp", "-b", secret]).args(at.map(|at| format!("--now=@{at}")));
+    let done = command.output().await;
+    let done =
+        done.unwrap_or_else(|e| panic!("oathtool: {e}: run the tests by `make test`, which installs what they need"));
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap().trim_end().to_owned()
+}
+
 /// What an app reads off the images, and what pyotp makes of it.
 pub(crate) async fn factors_read(svg: &[u8], png: &[u8]) -> Value {
     let asked = serde_json::json!({ "svg": std::str::from_utf8(svg).unwrap(), "png": super::hex(png) });

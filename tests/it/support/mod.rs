@@ -16,7 +16,7 @@ pub(crate) mod wire;
 
 pub(crate) use collector::{Collector, attribute, histogram, number};
 pub(crate) use database::{Backend, TestDatabase};
-pub(crate) use factors::{factors_codes, factors_read};
+pub(crate) use factors::{factors_codes, factors_oathtool, factors_read};
 pub(crate) use node::{
     MASTER_KEY, PASSWORD, TestNode, TestNodeBuilder, bearer, fields, login_request, reason, stolen_key, surely_later,
     until,

@@ -113,7 +113,7 @@ impl Receiver {
 
     /// What was received so far.
     pub(crate) fn received(&self) -> Vec<Value> {
-        self.lines.so_far().iter().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
+        messages(&self.lines.so_far())
     }
 
     /// What was received, once it is this much.
@@ -126,11 +126,26 @@ impl Receiver {
 
     /// Ends it, so that its port is free again.
     pub(crate) async fn end(mut self) -> u16 {
+        self.kill().await;
+        self.port
+    }
+
+    /// Ends it. All that it ever received.
+    pub(crate) async fn close(mut self) -> Vec<Value> {
+        self.kill().await;
+        messages(&self.lines.all().await)
+    }
+
+    async fn kill(&mut self) {
         let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         self.child.wait().await.unwrap();
-        self.port
     }
+}
+
+/// What a server shows after the line that says where it is.
+fn messages(lines: &[String]) -> Vec<Value> {
+    lines.iter().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The value of a header of a received mail.

@@ -1,8 +1,10 @@
 //! The life of a person's account, as its owner and those who are not its owner meet it.
 
 mod account;
+mod doors;
 mod factors;
 mod guessing;
+mod mails;
 mod notify;
 mod notify_webhook;
 mod passwords;

@@ -48,7 +48,7 @@ on_both_databases!(
     a_purge_that_fails_keeps_no_other_from_its_work,
 );
 
-const FROM: &str = "notify.from=Example <noreply@example.com>";
+pub(super) const FROM: &str = "notify.from=Example <noreply@example.com>";
 const CODE: &str = "vpr_abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 
 fn reset() -> Notice {
@@ -60,7 +60,7 @@ fn in_an_hour() -> Timestamp {
 }
 
 /// Waits until no message waits any more.
-async fn emptied(database: &TestDatabase) {
+pub(super) async fn emptied(database: &TestDatabase) {
     until("the outbox is empty", async || database.messages().await == 0).await;
 }
 
@@ -534,11 +534,21 @@ async fn of_two_nodes_each_message_is_sent_by_one() {
         store.enqueue(some.to_vec()).await.unwrap();
     }
     emptied(&database).await;
-    let received = server.wait_for(200).await;
-    let ids: BTreeSet<_> = received.iter().map(|mail| header(mail, "Message-ID").to_owned()).collect();
-    assert_eq!(received.len(), 200);
-    assert_eq!(ids, expected);
+    // On a busy machine an exchange may take too long, and the message be sent again: only what was, may have arrived twice.
+    let again = put_off(&nodes[0]).await + put_off(&nodes[1]).await;
     let [one, other] = nodes;
+    // What both had taken, the slower one sends before it stops.
     one.stop().await;
     other.remove().await;
+    let received = server.close().await;
+    let ids: BTreeSet<_> = received.iter().map(|mail| header(mail, "Message-ID").to_owned()).collect();
+    assert_eq!(ids, expected);
+    assert!(received.len() <= expected.len() + again, "{} mails, {again} put off", received.len());
+}
+
+/// How often this node has put a mail off to another attempt.
+async fn put_off(node: &TestNode) -> usize {
+    let (_, scrape) = crate::support::wire::get(node.http, "/metrics").await;
+    let line = "vouchsafe_messages_total{channel=\"email\",outcome=\"postponed\"} ";
+    scrape.lines().find_map(|found| found.strip_prefix(line)).unwrap().parse().unwrap()
 }

@@ -23,6 +23,7 @@ on_both_databases!(
     fifty_guesses_at_once_are_no_more_than_five,
     a_new_sign_in_gives_no_new_guesses_by_any_door,
     a_recovery_code_is_the_way_back_in_however_often_the_app_was_guessed_at,
+    a_new_code_gives_no_new_guesses,
     a_right_password_alone_forgets_no_failure,
     nobody_can_tell_whether_there_is_an_account,
     an_administrator_lets_in_whoever_was_locked_out,
@@ -147,6 +148,33 @@ async fn a_recovery_code_is_the_way_back_in_however_often_the_app_was_guessed_at
     node.catch_up().await;
     node.signin_finish(&challenge().await, right()).await.unwrap();
     assert_eq!(node.database.integer("SELECT COUNT(*) FROM throttles").await, 0, "all is forgotten");
+    node.remove().await;
+}
+
+async fn a_new_code_gives_no_new_guesses(backend: Backend) {
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::signin_builder(backend, &clock).await.start().await;
+    outbox_keep(&node.database).await;
+    node.register_verified("ada@example.com").await;
+    let new = async || node.signin_send("ada@example.com", CodeChannel::Email).await.unwrap().challenge_id;
+    for guesses in [3, 2] {
+        let challenge = new().await;
+        for _ in 0..guesses {
+            let refused = node.signin_answer(&challenge, signin_sent("not it")).await.unwrap_err();
+            assert_eq!(reason(&refused), "CODE_INVALID");
+        }
+    }
+    let third = new().await;
+    let code = outbox_code(&node.database, "ada@example.com").await;
+    let too_many = async |after: &str| {
+        let refused = node.signin_answer(&third, signin_sent(&code)).await.unwrap_err();
+        assert_eq!(reason(&refused), "TOO_MANY_ATTEMPTS", "after {after}");
+    };
+    too_many("another code").await;
+    node.login("ada@example.com").await;
+    too_many("a sign-in by the password, which whoever guesses may know").await;
+    clock.advance(Duration::from_secs(1));
+    node.signin_finish(&third, signin_sent(&code)).await.unwrap();
     node.remove().await;
 }
 

@@ -22,7 +22,7 @@ mod registering;
 mod resets;
 
 const ADA: &str = "ada@example.com";
-const NEW_PASSWORD: &str = "another correct horse battery";
+pub(super) const NEW_PASSWORD: &str = "another correct horse battery";
 
 /// A node that sends mail and SMS, of which the test keeps copies.
 async fn mailing(backend: Backend) -> TestNodeBuilder {
@@ -32,22 +32,22 @@ async fn mailing(backend: Backend) -> TestNodeBuilder {
 }
 
 impl TestNode {
-    async fn verify_email(&self, code: &str) -> Result<bool, Status> {
+    pub(super) async fn verify_email(&self, code: &str) -> Result<bool, Status> {
         let request = v1::VerifyEmailRequest { code: code.into() };
         Ok(self.auth().await.verify_email(request).await?.into_inner().awaiting_other_address)
     }
 
-    async fn send_verification(&self, email: &str) -> Result<(), Status> {
+    pub(super) async fn send_verification(&self, email: &str) -> Result<(), Status> {
         let request = v1::SendEmailVerificationRequest { email: email.into() };
         self.auth().await.send_email_verification(request).await.map(|_| ())
     }
 
-    async fn ask_reset(&self, identifier: &str) -> Result<(), Status> {
+    pub(super) async fn ask_reset(&self, identifier: &str) -> Result<(), Status> {
         let request = v1::RequestPasswordResetRequest { identifier: identifier.into() };
         self.auth().await.request_password_reset(request).await.map(|_| ())
     }
 
-    async fn reset(&self, code: &str, password: &str) -> Result<(), Status> {
+    pub(super) async fn reset(&self, code: &str, password: &str) -> Result<(), Status> {
         let request = v1::ResetPasswordRequest { code: code.into(), new_password: password.into() };
         self.auth().await.reset_password(request).await.map(|_| ())
     }
@@ -57,18 +57,18 @@ impl TestNode {
         self.account().await.change_email(bearer(token, request)).await.map(|_| ())
     }
 
-    async fn own(&self, token: &str) -> v1::User {
+    pub(super) async fn own(&self, token: &str) -> v1::User {
         let answer = self.account().await.get_account(bearer(token, v1::GetAccountRequest {})).await;
         answer.unwrap().into_inner().user.unwrap()
     }
 
     /// The newest code that was sent to an address or number.
-    async fn code_to(&self, to: &str) -> String {
+    pub(super) async fn code_to(&self, to: &str) -> String {
         outbox_code(&self.database, to).await
     }
 
     /// What was said to an address or number, the newest last.
-    async fn said_to(&self, to: &str) -> Vec<Notice> {
+    pub(super) async fn said_to(&self, to: &str) -> Vec<Notice> {
         let messages = outbox_messages(&self.database).await.into_iter();
         messages.filter(|message| outbox_is_to(message, to)).map(|message| message.notice).collect()
     }
@@ -102,12 +102,12 @@ fn registration(email: &str, username: &str) -> v1::RegisterRequest {
 
 /// Which error it is: code and reason.
 #[track_caller]
-fn refusal<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
+pub(super) fn refusal<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
     let status = answer.unwrap_err();
     (status.code(), reason(&status))
 }
 
-fn code_invalid() -> (Code, String) {
+pub(super) fn code_invalid() -> (Code, String) {
     (Code::Unauthenticated, "CODE_INVALID".into())
 }
 
@@ -145,7 +145,7 @@ async fn remove(node: Arc<TestNode>) {
 }
 
 /// What becomes of a sign-in.
-async fn signs_in(node: &TestNode, identifier: &str, password: &str) -> bool {
+pub(super) async fn signs_in(node: &TestNode, identifier: &str, password: &str) -> bool {
     match node.try_login(login_request(identifier, password)).await {
         Ok(_) => true,
         Err(status) => {

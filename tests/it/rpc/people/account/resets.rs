@@ -179,6 +179,11 @@ async fn the_newest_three_codes_are_good(backend: Backend) {
     assert_eq!(node.database.integer("SELECT COUNT(*) FROM mailed_codes WHERE purpose = 'reset'").await, 3);
     assert_eq!(refusal(node.reset(&codes[0], NEW_PASSWORD).await), code_invalid());
     node.reset(&codes[1], NEW_PASSWORD).await.unwrap();
+    // One before was used: what came after it is good for nothing.
+    for later in &codes[2..] {
+        assert_eq!(refusal(node.reset(later, PASSWORD).await), code_invalid());
+    }
+    assert!(signs_in(&node, ADA, NEW_PASSWORD).await);
     node.remove().await;
 }
 

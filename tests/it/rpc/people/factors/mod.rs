@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod changes;
+mod oathtool;
 mod sessions;
 
 on_both_databases!(

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
@@ -337,6 +337,22 @@ impl Act {
     }
 }
 
+/// What is personal in an event. Empty where nothing is known, or nothing any more.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Personal {
+    /// The client's address.
+    pub ip_address: String,
+    /// The client's agent.
+    pub user_agent: String,
+}
+
+impl fmt::Debug for Personal {
+    /// Without what it says.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Personal").finish_non_exhaustive()
+    }
+}
+
 /// Encrypts personal data in audit events under a key per user.
 pub trait PersonalDataVault: Send + Sync + 'static {
     /// A new data key for `owner` (nil for those who are no user), sealed for storage.
@@ -347,6 +363,12 @@ pub trait PersonalDataVault: Send + Sync + 'static {
     /// # Errors
     /// If the sealed key does not open: the wrong master key, or a damaged row.
     fn seal(&self, owner: Uuid, sealed_key: &[u8], event: EventId, personal: &[u8]) -> Result<Vec<u8>, String>;
+
+    /// Decrypts what [`Self::seal`] encrypted.
+    ///
+    /// # Errors
+    /// A text that says whether the key or the data does not open.
+    fn open(&self, owner: Uuid, sealed_key: &[u8], event: EventId, sealed: &[u8]) -> Result<Vec<u8>, String>;
 
     /// A MAC over what is said of the trail's ends, so that nobody who can write to the database alone makes another trail.
     fn attest(&self, statement: &[u8]) -> [u8; 32];

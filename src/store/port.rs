@@ -33,7 +33,10 @@ mod service_accounts;
 mod throttle;
 mod users;
 
-pub use self::audit::{ChainLink, RecordedEvent};
+pub use self::audit::{
+    ChainCheck, ChainFault, ChainLink, ChainReport, EventListing, FaultKind, Lane, LaneEnd, ReadEvent, RecordedEvent,
+    TrailStore,
+};
 pub use self::challenges::{
     Answer, Answered, BegunSession, ChallengeKind, ChallengeStore, FoundChallenge, NewChallenge, OpenChallenge, Proof,
     RecoveryNews,
@@ -69,6 +72,7 @@ pub trait Store:
     + KeyStore
     + FeedStore
     + AuditStore
+    + TrailStore
     + ThrottleStore
     + Debug
 {
@@ -90,6 +94,7 @@ impl<S> Store for S where
         + KeyStore
         + FeedStore
         + AuditStore
+        + TrailStore
         + ThrottleStore
         + Debug
 {

@@ -16,6 +16,7 @@ use crate::store::{
 
 mod audit;
 mod audit_chain;
+mod audit_verify;
 mod challenges;
 mod create_requests;
 mod devices;
@@ -41,6 +42,7 @@ mod service_accounts;
 mod service_tokens;
 mod sessions;
 mod throttle;
+mod trail;
 mod transaction;
 mod user_admin;
 mod user_creation;

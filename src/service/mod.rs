@@ -43,6 +43,7 @@ mod imports;
 mod keys;
 mod login;
 mod login_code;
+mod login_failures;
 mod logout;
 mod mailed_codes;
 mod messages;
@@ -123,6 +124,7 @@ pub struct Service {
     imports: Arc<Semaphore>,
     watches: watch::Watches,
     buckets: throttle::Buckets,
+    login_failures: login_failures::LoginFailures,
     notifier: Notifier,
     deliveries: TaskTracker,
 }
@@ -229,6 +231,7 @@ impl Service {
             imports: Arc::new(Semaphore::new(imports::IMPORTS)),
             watches: watch::Watches::default(),
             buckets: throttle::Buckets::default(),
+            login_failures: login_failures::LoginFailures::default(),
             notifier,
             deliveries: TaskTracker::new(),
         })
@@ -298,6 +301,7 @@ impl Service {
         {
             tracing::warn!(%error, sessions = hot.behind.len(), "rows stay behind their hot records");
         }
+        self.write_login_failures().await;
         // Messages that are half sent would be sent twice. Last, because a provider may be slow.
         self.deliveries.close();
         self.deliveries.wait().await;

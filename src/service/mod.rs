@@ -27,6 +27,7 @@ use crate::{
     verifier::{AudiencePolicy, PolicyError, RememberingVerifier, TokenVerifier},
 };
 
+mod audit;
 mod background;
 mod begin_session;
 mod challenge;
@@ -69,6 +70,7 @@ mod verify_password;
 mod watch;
 
 pub use crate::crypto::import_hash;
+pub use audit::{AuditWatch, CursorError, EventPage, EventPageToken, TrailCursor, WatchFrom};
 pub use background::Background;
 pub use begin_session::{SignInRequest, SignInStep, SignedIn};
 pub use challenge::{ChallengeResponse, IssuedChallenge};
@@ -123,6 +125,7 @@ pub struct Service {
     metrics: Arc<Metrics>,
     imports: Arc<Semaphore>,
     watches: watch::Watches,
+    audit_watches: WatchPlaces,
     buckets: throttle::Buckets,
     login_failures: login_failures::LoginFailures,
     notifier: Notifier,
@@ -230,6 +233,7 @@ impl Service {
             metrics,
             imports: Arc::new(Semaphore::new(imports::IMPORTS)),
             watches: watch::Watches::default(),
+            audit_watches: WatchPlaces::new(audit::AUDIT_WATCHES),
             buckets: throttle::Buckets::default(),
             login_failures: login_failures::LoginFailures::default(),
             notifier,

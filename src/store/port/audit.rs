@@ -186,6 +186,9 @@ pub trait TrailStore: Send + Sync + 'static {
     /// Up to `limit` events of a lane behind `after`, in their order. Those of one lane have no gaps.
     async fn read_lane(&self, after: Place, limit: u32) -> Result<Vec<ReadEvent>, StoreError>;
 
+    /// The MAC of this service over what is said of an end of a lane: for checking an export. Asks nobody.
+    fn attest(&self, statement: &[u8]) -> [u8; 32];
+
     /// Walks the lanes and tells what is wrong.
     async fn verify_audit_chain(&self, check: ChainCheck) -> Result<ChainReport, StoreError>;
 }

@@ -152,6 +152,10 @@ impl TrailStore for Database {
         Ok(self.opened(events, &keys))
     }
 
+    fn attest(&self, statement: &[u8]) -> [u8; 32] {
+        self.around.vault.attest(statement)
+    }
+
     async fn verify_audit_chain(&self, check: ChainCheck) -> Result<ChainReport, StoreError> {
         self.verify_chain(check).await
     }

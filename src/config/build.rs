@@ -8,7 +8,7 @@ use super::{
     names::env_name,
     reader::Reader,
     settings::{
-        Backend, Channel, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
+        Audit, Backend, Channel, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
         Registration, RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Throttle, Tokens,
     },
     uri,

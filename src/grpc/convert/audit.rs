@@ -211,7 +211,7 @@ fn parse_checkpoint(ends: Vec<v1::AuditLaneEnd>) -> Result<Vec<ChainLink>, &'sta
         let v1::AuditLaneEnd { link, mac: _ } = end;
         let v1::AuditLink { lane, position, hash } = link.filter(|link| link.position >= 0).ok_or(problem)?;
         let hash = hash.try_into().map_err(|_| problem)?;
-        Ok(ChainLink { place: Place { lane, position }, hash })
+        Ok::<_, &'static str>(ChainLink { place: Place { lane, position }, hash })
     });
     let links: Vec<_> = links.collect::<Result<_, _>>()?;
     let mut lanes: Vec<_> = links.iter().map(|link| link.place.lane).collect();

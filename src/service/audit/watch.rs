@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Most watches of the trail at once at a node. Each asks the database once a second.
-pub const AUDIT_WATCHES: usize = 64;
+pub(in crate::service) const AUDIT_WATCHES: usize = 64;
 /// The permission that it takes, for as long as it lasts.
 const PERMISSION: &str = "audit:read";
 /// How often the trail is looked at, and the longest that a watcher hears nothing.

@@ -8,7 +8,10 @@ use super::{
     lines::Lines,
     tools::{call, grpcurl},
 };
-use crate::{rpc::on_both_databases, support::{Backend, PASSWORD}};
+use crate::{
+    rpc::on_both_databases,
+    support::{Backend, PASSWORD},
+};
 
 on_both_databases!(
     a_newcomer_reads_back_who_did_what,
@@ -210,7 +213,8 @@ async fn the_trail_is_watched_and_gone_on_with(backend: Backend) {
         client.register(&first).await.unwrap();
         let seen = lines.count();
         lines.wait_after(seen.saturating_sub(1), |line| line.contains("user.registered")).await;
-        super::harness::until("the cursor is kept", async || std::path::Path::new(&cursor).exists().then_some(())).await;
+        super::harness::until("the cursor is kept", async || std::path::Path::new(&cursor).exists().then_some(()))
+            .await;
         child.kill().await.unwrap();
         child.wait().await.unwrap();
         // What is recorded while nobody watches is told when somebody does again; at most the last message is told twice.

@@ -46,8 +46,9 @@ async fn a_newcomer_reads_back_who_did_what(backend: Backend) {
     let place = Place::new(backend).await;
     make_root(&place).await;
     let server = place.serve().await;
-    let registered = call(&server, "vouchsafe.v1.AuthService/Register", &json!({"email": EMAIL, "password": PASSWORD}));
-    let ada = registered.await["user"]["id"].as_str().unwrap().to_owned();
+    let registration = json!({"email": EMAIL, "password": PASSWORD});
+    let registered = call(&server, "vouchsafe.v1.AuthService/Register", &registration).await;
+    let ada = registered["user"]["id"].as_str().unwrap().to_owned();
     let sign_in = async |identifier: &str, password: &str| {
         let request = json!({"identifier": identifier, "password": password}).to_string();
         grpcurl(&server, &["-user-agent", "curious", "-d", &request], &["vouchsafe.v1.AuthService/Login"]).await

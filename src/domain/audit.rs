@@ -12,6 +12,7 @@ use super::{
     id::{EventId, ServiceAccountId, SessionId, Subject, TokenId, UserId},
     role::Permissions,
     session::EndReason,
+    time::Timestamp,
 };
 
 /// Who acted.
@@ -113,6 +114,17 @@ pub enum Act {
         cause: LoginFailure,
         /// A keyed hash of what was typed, if no account has it: people type passwords there.
         identifier_hash: Option<String>,
+    },
+    /// So many sign-ins failed that they were counted and not recorded one by one.
+    LoginFailuresAggregated {
+        /// Why; never told to the callers.
+        cause: LoginFailure,
+        /// How many.
+        count: u64,
+        /// When the first of them was.
+        first: Timestamp,
+        /// When the last of them was.
+        last: Timestamp,
     },
     /// A signed-in user gave a wrong password where one is asked for again.
     ReauthenticationFailed,
@@ -235,10 +247,24 @@ pub enum Act {
         /// Its `kid`, or the number of a refresh-token key.
         key: String,
     },
+    /// Events of versions that kept no chains were put into one.
+    EventsAdopted {
+        /// How many.
+        count: u64,
+    },
+    /// Events at the beginning of a chain were removed because they were too old.
+    EventsPruned {
+        /// Of which chain.
+        lane: i64,
+        /// The first one's position.
+        first: i64,
+        /// The last one's.
+        last: i64,
+    },
 }
 
 /// Why a sign-in failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoginFailure {
     /// No account has this identifier.
@@ -292,6 +318,7 @@ impl Act {
             Self::RecoveryCodeUsed => "recovery_code.used",
             Self::FactorsRemoved => "user.factors_removed",
             Self::LoginFailed { .. } => "login.failed",
+            Self::LoginFailuresAggregated { .. } => "login.failures_aggregated",
             Self::ReauthenticationFailed => "reauthentication.failed",
             Self::PasswordChanged => "password.changed",
             Self::PasswordRehashed => "password.rehashed",
@@ -321,6 +348,8 @@ impl Act {
             Self::TokenRevoked { .. } => "token.revoked",
             Self::KeyRevoked { .. } => "key.revoked",
             Self::KeyPublished { .. } => "key.published",
+            Self::EventsAdopted { .. } => "audit.adopted",
+            Self::EventsPruned { .. } => "audit.pruned",
         }
     }
 
@@ -329,6 +358,7 @@ impl Act {
         !matches!(
             self,
             Self::LoginFailed { .. }
+                | Self::LoginFailuresAggregated { .. }
                 | Self::ChallengeFailed
                 | Self::CodeRefused
                 | Self::ReauthenticationFailed

@@ -44,6 +44,7 @@ mod imports;
 mod keys;
 mod login;
 mod login_code;
+mod login_failures;
 mod logout;
 mod mailed_codes;
 mod messages;
@@ -126,6 +127,7 @@ pub struct Service {
     watches: watch::Watches,
     audit_watches: WatchPlaces,
     buckets: throttle::Buckets,
+    login_failures: login_failures::LoginFailures,
     notifier: Notifier,
     deliveries: TaskTracker,
 }
@@ -233,6 +235,7 @@ impl Service {
             watches: watch::Watches::default(),
             audit_watches: WatchPlaces::new(audit::AUDIT_WATCHES),
             buckets: throttle::Buckets::default(),
+            login_failures: login_failures::LoginFailures::default(),
             notifier,
             deliveries: TaskTracker::new(),
         })
@@ -302,6 +305,7 @@ impl Service {
         {
             tracing::warn!(%error, sessions = hot.behind.len(), "rows stay behind their hot records");
         }
+        self.write_login_failures().await;
         // Messages that are half sent would be sent twice. Last, because a provider may be slow.
         self.deliveries.close();
         self.deliveries.wait().await;

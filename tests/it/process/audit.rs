@@ -179,8 +179,7 @@ async fn the_trail_is_exported_alike_on_the_database_and_through_a_server(backen
     let written = std::fs::read_to_string(&file).unwrap();
     assert!(!written.contains("127.0.0.1") && written.contains("personal_sealed"), "only what is asked for");
     assert!(trail.run(&["export", &file], way).await.refused().contains("cannot write"), "nothing is overwritten");
-    let said = trail.run(&["verify", &file, "--without-key"], &[]).await.ok();
-    assert!(said.starts_with("intact"), "{said}");
+    check_files(&trail, &file, &written).await;
     let checkpoint = trail.place.path("checkpoint").display().to_string();
     for way in trail.ways() {
         let said = trail.run(&["verify", "--save-checkpoint", &checkpoint, "--output", "json"], &way).await.ok();
@@ -190,6 +189,33 @@ async fn the_trail_is_exported_alike_on_the_database_and_through_a_server(backen
     let said = trail.run(&["verify", "--checkpoint", &file], &[]).await.cannot_tell();
     assert!(said.contains("no checkpoint"), "{said}");
     trail.remove().await;
+}
+
+/// An export checks, with the key and without; one that was tampered with does not.
+async fn check_files(trail: &Trail, file: &str, written: &str) {
+    let events = written.lines().count() - 2;
+    for flags in [&["verify", file][..], &["verify", file, "--without-key"]] {
+        let said = trail.run(flags, &[]).await.ok();
+        assert!(said.starts_with(&format!("intact: {events} events")), "{said}");
+    }
+    let without =
+        |what: &str| written.lines().filter(|line| !line.contains(what)).map(|line| format!("{line}\n")).collect();
+    let changed: [(&str, String); 2] = [
+        ("altered", written.replace("login.failed", "login.succeeded")),
+        ("missing", without("\"act\":\"login.failed\"")),
+    ];
+    for (fault, content) in changed {
+        let content =
+            content.replace(&format!("\"events\":{events}"), &format!("\"events\":{}", content.lines().count() - 2));
+        let file = trail.place.file("changed.jsonl", content);
+        let ended = trail.run(&["verify", &file, "--without-key", "--output", "json"], &[]).await;
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        let said: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!((&said["intact"], &said["faults"][0]["kind"]), (&json!(false), &json!(fault)), "{said}");
+    }
+    let (cut, _) = written.trim_end().rsplit_once('\n').unwrap();
+    let cut = trail.place.file("cut.jsonl", format!("{cut}\n"));
+    trail.run(&["verify", &cut, "--without-key"], &[]).await.cannot_tell();
 }
 
 /// Starts `audit watch` and follows what it prints.

@@ -16,6 +16,7 @@ on_both_databases!(
     what_is_personal_is_shown_until_the_user_is_gone,
     what_is_malformed_is_named_field_by_field,
     a_trail_that_nobody_touched_is_intact,
+    what_was_done_to_the_trail_is_named,
 );
 
 async fn audit(node: &TestNode) -> AuditServiceClient<Channel> {
@@ -208,5 +209,60 @@ async fn a_trail_that_nobody_touched_is_intact(backend: Backend) {
     };
     let whole = verify(v1::VerifyAuditChainRequest::default()).await;
     assert!(whole.intact && whole.faults.is_empty() && !whole.more_faults, "{whole:?}");
+    let all = list(&node, &root, v1::AuditEventFilter::default()).await;
+    assert_eq!((whole.events, whole.unplaced_events), (i64::try_from(all.len()).unwrap(), 0));
+    let lanes = node.database.integer("SELECT COUNT(*) FROM audit_lanes").await;
+    assert_eq!(i64::try_from(whole.heads.len()).unwrap(), lanes);
+    assert_eq!(whole.next_page_token, "");
+
+    // In small steps it is the same.
+    let (mut page_token, mut heads, mut events) = (String::new(), Vec::new(), 0);
+    loop {
+        let request = v1::VerifyAuditChainRequest { page_size: 2, page_token, checkpoint: whole.heads.clone() };
+        let step = verify(request).await;
+        assert!(step.intact, "{step:?}");
+        (events, page_token) = (events + step.events, step.next_page_token);
+        heads.extend(step.heads);
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((events, &heads), (whole.events, &whole.heads));
+    node.remove().await;
+}
+
+async fn what_was_done_to_the_trail_is_named(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    let root = node.join("root", &["admin"], "").await.access_token;
+    node.register("ada@example.com").await;
+    node.try_login(login_request("ada@example.com", "wrong")).await.unwrap_err();
+    let verify = async |checkpoint| {
+        let request = v1::VerifyAuditChainRequest { checkpoint, ..Default::default() };
+        audit(&node).await.verify_audit_chain(bearer(&root, request)).await.unwrap().into_inner()
+    };
+    let before = verify(Vec::new()).await;
+    let filter = v1::AuditEventFilter { act: "login.failed".into(), ..Default::default() };
+    let failed = list(&node, &root, filter).await.remove(0);
+    // A success it never was.
+    let success = "UPDATE audit_events SET act = 'login.succeeded', succeeded = TRUE WHERE act = 'login.failed'";
+    assert_eq!(node.database.execute(success).await, 1);
+    let after = verify(Vec::new()).await;
+    assert!(!after.intact);
+    let (link, fault) = (failed.link.unwrap(), &after.faults[0]);
+    assert_eq!(
+        (fault.kind(), fault.lane, fault.position),
+        (v1::AuditChainFaultKind::Altered, link.lane, link.position)
+    );
+    assert_eq!((fault.event_id.as_str(), after.faults.len()), (failed.event_id.as_str(), 1));
+    let undone = "UPDATE audit_events SET act = 'login.failed', succeeded = FALSE WHERE detail LIKE '%wrong_password%'";
+    let undone = if backend == Backend::Sqlite { undone.to_owned() } else { undone.replace("detail", "detail::text") };
+    assert_eq!(node.database.execute(&undone).await, 1);
+    assert!(verify(before.heads.clone()).await.intact);
+    // Of a trail that went on elsewhere.
+    let mut other = before.heads;
+    let longest = other.iter_mut().max_by_key(|head| head.link.as_ref().unwrap().position).unwrap();
+    longest.link.as_mut().unwrap().hash = vec![7; 32];
+    let against = verify(other).await;
+    assert_eq!(against.faults[0].kind(), v1::AuditChainFaultKind::Checkpoint);
     node.remove().await;
 }

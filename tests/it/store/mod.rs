@@ -74,6 +74,7 @@ suite! {
         events_are_listed_by_every_condition
         what_is_personal_opens_while_its_key_is_there
         whoever_follows_the_lanes_is_told_everything_once
+    }
     audit_chain {
         a_trail_that_nobody_touched_is_sound
         every_change_of_a_row_is_found_at_its_place

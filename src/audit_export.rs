@@ -195,10 +195,8 @@ impl<B: TryFrom<Vec<u8>>> FromStr for Hex<B> {
             _ => Err("is not lower-case hexadecimal"),
         };
         let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err("is not lower-case hexadecimal") };
-        let bytes: Vec<u8> = pairs
-            .iter()
-            .map(|[high, low]| Ok(digit(*high)? << 4 | digit(*low)?))
-            .collect::<Result<_, Self::Err>>()?;
+        let bytes: Vec<u8> =
+            pairs.iter().map(|[high, low]| Ok(digit(*high)? << 4 | digit(*low)?)).collect::<Result<_, Self::Err>>()?;
         B::try_from(bytes).map(Self).map_err(|_| "has another length")
     }
 }

@@ -120,7 +120,8 @@ async fn chained(lanes: Option<u32>) -> Write {
         kept_passwords: 0,
     };
     let options = Options { max_connections: 32, acquire_timeout: Duration::from_secs(10) };
-    let store: Arc<dyn Store> = open(&Location::Postgres(SecretString::new(url.clone())), &options, around).await.unwrap();
+    let store: Arc<dyn Store> =
+        open(&Location::Postgres(SecretString::new(url.clone())), &options, around).await.unwrap();
     if let Some(lanes) = lanes {
         let mut postgres = PgConnection::connect(&url).await.unwrap();
         let sql = format!("DELETE FROM audit_lanes WHERE id >= {lanes}");

@@ -47,8 +47,7 @@ pub fn verify_export(
     mac: Mac<'_>,
     faults: usize,
 ) -> Result<ChainReport, ExportError> {
-    let mut check =
-        Check { lanes: BTreeMap::new(), checkpoint, mac, faults: Faults::up_to(faults), events: 0 };
+    let mut check = Check { lanes: BTreeMap::new(), checkpoint, mac, faults: Faults::up_to(faults), events: 0 };
     let (mut begun, mut end, mut number) = (false, None, 0);
     for line in lines.lines() {
         number += 1;

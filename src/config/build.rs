@@ -367,7 +367,9 @@ fn throttle(r: &mut Reader) -> Option<Throttle> {
 fn audit(r: &mut Reader) -> Option<Audit> {
     let day = Duration::from_hours(24);
     let retention = r.read("audit.retention", |raw| match value::duration(raw, &(Duration::ZERO..=TEN_YEARS))? {
-        short if !short.is_zero() && short < day => Err("0s, or a duration from 1d to 3650d such as \"400d\"".to_owned()),
+        short if !short.is_zero() && short < day => {
+            Err("0s, or a duration from 1d to 3650d such as \"400d\"".to_owned())
+        }
         retention => Ok(retention),
     });
     Some(Audit { retention: retention? })

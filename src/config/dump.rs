@@ -5,8 +5,8 @@ use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf};
 use toml::Value;
 
 use super::settings::{
-    Audit, Backend, DATABASE_FILE, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
-    Registration, Sessions, Settings, Shutdown, Telemetry, Throttle, Tls, Tokens,
+    Audit, Backend, DATABASE_FILE, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords,
+    Redis, Registration, Sessions, Settings, Shutdown, Telemetry, Throttle, Tls, Tokens,
 };
 use crate::domain::{audience::Audience, duration};
 

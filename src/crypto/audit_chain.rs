@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn members_are_in_the_order_of_their_names_at_every_depth() {
-        let value = serde_json::from_str(r#"{ "b": [ { "d": null, "c": true } ], "a\"": -1, "": "\u00e9\n" }"#).unwrap();
+        let value =
+            serde_json::from_str(r#"{ "b": [ { "d": null, "c": true } ], "a\"": -1, "": "\u00e9\n" }"#).unwrap();
         assert_eq!(canonical(&value), r#"{"":"é\n","a\"":-1,"b":[{"c":true,"d":null}]}"#);
     }
 

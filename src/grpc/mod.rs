@@ -8,8 +8,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::{
     pb::v1::{
         account_service_server::AccountServiceServer, audit_service_server::AuditServiceServer,
-        auth_service_server::AuthServiceServer,
-        role_admin_service_server::RoleAdminServiceServer,
+        auth_service_server::AuthServiceServer, role_admin_service_server::RoleAdminServiceServer,
         service_account_admin_service_server::ServiceAccountAdminServiceServer,
         verifier_service_server::VerifierServiceServer,
     },

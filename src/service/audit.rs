@@ -12,7 +12,8 @@ mod watch;
 
 pub use cursor::{CursorError, TrailCursor};
 pub use page_token::EventPageToken;
-pub use watch::{AUDIT_WATCHES, AuditWatch, WatchFrom};
+pub(super) use watch::AUDIT_WATCHES;
+pub use watch::{AuditWatch, WatchFrom};
 
 /// A page of events.
 #[derive(Clone, Debug)]

@@ -225,7 +225,9 @@ impl Service {
         match self.store.adopt_events().await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "events of an older version are in the chains of the audit trail now"),
-            Err(error) => tracing::warn!(%error, "events of an older version are not yet in the chains of the audit trail"),
+            Err(error) => {
+                tracing::warn!(%error, "events of an older version are not yet in the chains of the audit trail")
+            }
         }
         // By whole days, so that each chain is cut once a day and not at every look.
         if let Some(retention) = self.policy.audit_retention {

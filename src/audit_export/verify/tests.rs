@@ -121,7 +121,8 @@ fn a_file_that_was_cut_off_says_so() {
     for end in 0..whole.len() - 1 {
         assert!(verify(&whole[..end], &[], true).is_err(), "{end}");
     }
-    let without_one: Vec<_> = lines.iter().filter(|l| !matches!(l, Line::Event(e) if e.position == 2)).cloned().collect();
+    let without_one: Vec<_> =
+        lines.iter().filter(|l| !matches!(l, Line::Event(e) if e.position == 2)).cloned().collect();
     assert!(verify(&text(&without_one), &[], true).is_err(), "the count");
     let doubled = format!("{whole}{whole}");
     assert!(verify(&doubled, &[], true).is_err(), "two files");

@@ -14,9 +14,7 @@ use tonic_types::StatusExt as _;
 
 use super::{
     Failure, args,
-    args::{
-        AuditCommand, ListArgs, ManageArgs, Output, RoleCommand, ServiceAccountCommand, UserCommand, VerifyTrail,
-    },
+    args::{AuditCommand, ListArgs, ManageArgs, Output, RoleCommand, ServiceAccountCommand, UserCommand, VerifyTrail},
     text,
 };
 use crate::config::Settings;

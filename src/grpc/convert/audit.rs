@@ -14,9 +14,7 @@ use crate::{
     },
     pb::v1,
     service::{EventPageToken, TrailCursor, WatchFrom},
-    store::port::{
-        ChainCheck, ChainFault, ChainLink, ChainReport, FaultKind, Lane, LaneEnd, ReadEvent, RecordedEvent,
-    },
+    store::port::{ChainCheck, ChainFault, ChainLink, ChainReport, FaultKind, Lane, LaneEnd, ReadEvent, RecordedEvent},
 };
 
 /// The word for a service account that acted.
@@ -69,8 +67,7 @@ fn event_filter(filter: v1::AuditEventFilter, violations: &mut FieldViolations) 
     let given = |text: String| (!text.is_empty()).then_some(text);
     let act = violations.check("filter.act", given(act).map(|act| ActFilter::parse(&act)).transpose());
     let actor = violations.check("filter.actor", given(actor).map(|actor| parse_actor(&actor)).transpose());
-    let subject =
-        violations.check("filter.subject", given(subject).map(|subject| parse_subject(&subject)).transpose());
+    let subject = violations.check("filter.subject", given(subject).map(|subject| parse_subject(&subject)).transpose());
     let session = given(session_id).map(|id| id.parse::<SessionId>().map_err(|error| format!("is {error}")));
     let session = violations.check("filter.session_id", session.transpose());
     let since = violations.check("filter.since", since.map(moment).transpose());
@@ -203,7 +200,8 @@ pub(in crate::grpc) fn chain_check(request: v1::VerifyAuditChainRequest) -> Resu
 }
 
 fn parse_checkpoint(ends: Vec<v1::AuditLaneEnd>) -> Result<Vec<ChainLink>, &'static str> {
-    let problem = "is no list of heads of an earlier answer: each has a link with a hash of 32 bytes, and a lane of its own";
+    let problem =
+        "is no list of heads of an earlier answer: each has a link with a hash of 32 bytes, and a lane of its own";
     if ends.len() > MAX_LANES {
         return Err(problem);
     }
@@ -333,7 +331,9 @@ mod tests {
         for text in ["", "x", &check_token(&link)[1..], &URL_SAFE_NO_PAD.encode([255; CHECK_TOKEN])] {
             assert!(check_behind(text).is_err(), "{text}");
         }
-        let end = |lane| lane_end(LaneEnd { link: ChainLink { place: Place { lane, position: 1 }, hash: [1; 32] }, mac: None });
+        let end = |lane| {
+            lane_end(LaneEnd { link: ChainLink { place: Place { lane, position: 1 }, hash: [1; 32] }, mac: None })
+        };
         assert_eq!(parse_checkpoint(vec![end(1), end(0)]).unwrap().len(), 2);
         assert!(parse_checkpoint(vec![end(1), end(1)]).is_err());
         assert!(parse_checkpoint(vec![v1::AuditLaneEnd::default()]).is_err());

@@ -53,11 +53,7 @@ pub(in crate::grpc) async fn watch_audit_events(
 }
 
 /// Runs a watch to its end. What the watcher is told of it: nothing if it has merely lasted for long enough.
-async fn run(
-    mut watch: AuditWatch,
-    messages: &Inlet<WatchAuditEventsResponse>,
-    deadline: Instant,
-) -> Option<Status> {
+async fn run(mut watch: AuditWatch, messages: &Inlet<WatchAuditEventsResponse>, deadline: Instant) -> Option<Status> {
     let age = Instant::now() + AGE + SPREAD * u32::from(watch.spread()) / u32::from(u16::MAX);
     let stopping = watch.stopping();
     tokio::select! {

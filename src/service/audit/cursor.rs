@@ -104,8 +104,7 @@ mod tests {
     };
 
     fn lane(lane: i64, base: i64, head: i64) -> Lane {
-        let end =
-            |position| LaneEnd { link: ChainLink { place: Place { lane, position }, hash: NOTHING }, mac: None };
+        let end = |position| LaneEnd { link: ChainLink { place: Place { lane, position }, hash: NOTHING }, mac: None };
         Lane { base: end(base), head: end(head) }
     }
 

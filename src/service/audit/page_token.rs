@@ -36,7 +36,8 @@ impl EventPageToken {
             return Err(PageTokenError);
         }
         let packed = URL_SAFE_NO_PAD.decode(token).map_err(|_| PageTokenError)?;
-        let (made_for, cursor): ([u8; KEPT], EventCursor) = postcard::from_bytes(&packed).map_err(|_| PageTokenError)?;
+        let (made_for, cursor): ([u8; KEPT], EventCursor) =
+            postcard::from_bytes(&packed).map_err(|_| PageTokenError)?;
         if made_for == fingerprint(filter, order) { Ok(cursor) } else { Err(PageTokenError) }
     }
 }

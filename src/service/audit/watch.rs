@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Most watches of the trail at once at a node. Each asks the database once a second.
-pub const AUDIT_WATCHES: usize = 64;
+pub(in crate::service) const AUDIT_WATCHES: usize = 64;
 /// The permission that it takes, for as long as it lasts.
 const PERMISSION: &str = "audit:read";
 /// How often the trail is looked at, and the longest that a watcher hears nothing.
@@ -99,6 +99,12 @@ impl AuditWatch {
         let mut more = false;
         for place in behind {
             let events = store.read_lane(place, u32::try_from(share).unwrap_or(u32::MAX)).await?;
+            let first = events.first().and_then(|first| first.event.link).map(|link| link.place.position);
+            if first.is_some_and(|first| first != place.position + 1) {
+                // Removed for age since the lanes were looked at? Any other gap is for a check to tell of.
+                let lanes = store.lanes().await?;
+                self.cursor.behind(&lanes).map_err(|error| FieldViolation::new("cursor", error))?;
+            }
             more |= events.len() >= share;
             if let Some(link) = events.last().and_then(|last| last.event.link) {
                 self.cursor.advance(link.place);

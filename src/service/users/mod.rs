@@ -20,7 +20,8 @@ mod sessions;
 pub(super) use create::REQUEST_RETENTION;
 pub use create::{CreateUserCommand, NewSecret};
 pub use list::UserPage;
-pub use page_token::{PageToken, PageTokenError};
+pub use page_token::PageToken;
+pub(super) use page_token::PageTokenError;
 
 /// Whom a call asks for.
 #[derive(Clone, Debug)]

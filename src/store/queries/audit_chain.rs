@@ -133,7 +133,11 @@ impl Tx {
         let vouched = mac.as_deref() == Some(&self.around().vault.attest(&head_statement(*place, hash))[..]);
         if !vouched {
             let Place { lane, position } = *place;
-            tracing::error!(lane, position, "the head of a lane of the audit trail is not vouched for: verify the trail");
+            tracing::error!(
+                lane,
+                position,
+                "the head of a lane of the audit trail is not vouched for: verify the trail"
+            );
         }
         vouched
     }

@@ -66,7 +66,10 @@ impl Database {
                     Batch::Removed(0) => break,
                     Batch::Removed(count) => pruned.removed += count,
                     Batch::Damaged => {
-                        tracing::error!(lane, "what is too old in a lane of the audit trail is not as it was written: it stays");
+                        tracing::error!(
+                            lane,
+                            "what is too old in a lane of the audit trail is not as it was written: it stays"
+                        );
                         pruned.damaged_lanes += 1;
                         break;
                     }

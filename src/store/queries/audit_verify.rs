@@ -184,11 +184,7 @@ impl Database {
     }
 
     /// Events in lanes that there are not. From lane to lane along the index.
-    async fn in_no_lane(
-        &self,
-        known: BTreeSet<i64>,
-        limit: i64,
-    ) -> Result<Vec<(Place, Option<EventId>)>, StoreError> {
+    async fn in_no_lane(&self, known: BTreeSet<i64>, limit: i64) -> Result<Vec<(Place, Option<EventId>)>, StoreError> {
         self.reading("events_in_no_lane", &self.pools.read, (known, limit), |conn, (known, limit)| {
             Box::pin(async move {
                 let (mut found, mut after) = (Vec::new(), i64::MIN);
@@ -214,10 +210,7 @@ impl Database {
     }
 
     /// The events of a lane behind one, up to a position, and after that the lane's base; None if there is no lane.
-    async fn page_of_lane(
-        &self,
-        after: (Place, EventId, i64),
-    ) -> Result<(Vec<Found>, Option<LaneEnd>), StoreError> {
+    async fn page_of_lane(&self, after: (Place, EventId, i64)) -> Result<(Vec<Found>, Option<LaneEnd>), StoreError> {
         let lane = after.0.lane;
         let read = self.reading("page_of_lane", &self.pools.read, after, |conn, (place, id, last)| {
             Box::pin(async move {

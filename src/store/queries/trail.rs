@@ -28,6 +28,7 @@ macro_rules! event_columns {
          lane, position, hash"
     };
 }
+#[allow(unused_imports)] // for whoever reads events elsewhere
 pub(super) use event_columns;
 
 #[derive(sqlx::FromRow)]
@@ -171,13 +172,11 @@ async fn with_keys(conn: &mut Conn, rows: Vec<EventRow>) -> Result<(Vec<Recorded
     let mut owners: Vec<Uuid> = sealed.filter_map(|event| event.subject_id).chain([Uuid::nil()]).collect();
     owners.sort_unstable();
     owners.dedup();
-    let keys: Vec<(Uuid, Vec<u8>)> = sqlx::query_as(concat!(
-        "SELECT owner_id, key_sealed FROM data_keys WHERE ",
-        is_listed!("owner_id", "$1")
-    ))
-    .bind(Json(owners))
-    .fetch_all(conn)
-    .await?;
+    let keys: Vec<(Uuid, Vec<u8>)> =
+        sqlx::query_as(concat!("SELECT owner_id, key_sealed FROM data_keys WHERE ", is_listed!("owner_id", "$1")))
+            .bind(Json(owners))
+            .fetch_all(conn)
+            .await?;
     Ok((events, keys.into_iter().collect()))
 }
 

@@ -1,6 +1,7 @@
 //! The API as a caller meets it: whole nodes, real connections, both databases.
 
 mod access;
+mod audit;
 mod canary;
 mod discovery;
 mod edge;

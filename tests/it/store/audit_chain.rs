@@ -169,8 +169,10 @@ pub(super) async fn a_lane_whose_base_is_called_its_head_is_not_whole(w: Arc<Wor
     assert_eq!(w.store.prune_events(w.clock.now()).await.unwrap().removed, 4);
     w.sound_trail().await;
     w.tamper("DELETE FROM audit_events").await;
-    w.tamper(&format!("UPDATE audit_lanes SET position = base_position, hash = base_hash, mac = base_mac WHERE id = {lane}"))
-        .await;
+    w.tamper(&format!(
+        "UPDATE audit_lanes SET position = base_position, hash = base_hash, mac = base_mac WHERE id = {lane}"
+    ))
+    .await;
     let faults = w.faults().await;
     assert!(faults.contains(&(FaultKind::HeadMac, lane, 4)), "{faults:?}");
 }
@@ -178,8 +180,7 @@ pub(super) async fn a_lane_whose_base_is_called_its_head_is_not_whole(w: Arc<Wor
 pub(super) async fn a_lane_that_is_gone_is_missed(w: Arc<World>) {
     let lane = w.record(2).await;
     w.tamper(&format!("DELETE FROM audit_lanes WHERE id = {lane}")).await;
-    let expected =
-        [(FaultKind::Lane, lane, 0), (FaultKind::Unexpected, lane, 1), (FaultKind::Unexpected, lane, 2)];
+    let expected = [(FaultKind::Lane, lane, 0), (FaultKind::Unexpected, lane, 1), (FaultKind::Unexpected, lane, 2)];
     assert_eq!(w.faults().await, expected);
 }
 
@@ -344,9 +345,7 @@ pub(super) async fn no_trail_is_begun_with_another_key(w: Arc<World>) {
     let (zeros, nonsense) = (w.zeros(), w.database.bytes("00"));
     w.tamper("UPDATE audit_events SET lane = NULL, position = NULL, hash = NULL").await;
     w.tamper(&format!("UPDATE audit_lanes SET position = 0, hash = {zeros}, mac = NULL")).await;
-    let key = w.database.bytes(
-        &w.vault.new_key(*ada.as_uuid()).iter().map(|b| format!("{b:02x}")).collect::<String>(),
-    );
+    let key = w.database.bytes(&w.vault.new_key(*ada.as_uuid()).iter().map(|b| format!("{b:02x}")).collect::<String>());
     w.tamper(&format!("UPDATE data_keys SET key_sealed = {nonsense}")).await;
     assert!(w.try_another_node().await.is_err());
     w.tamper(&format!("UPDATE data_keys SET key_sealed = {key}")).await;
@@ -403,7 +402,8 @@ pub(super) async fn a_check_and_a_removal_at_once_find_nothing(w: Arc<World>) {
 }
 
 pub(super) async fn whoever_looks_at_the_trail_needs_no_clock(w: Arc<World>) {
-    let event = AuditEvent { actor: Actor::System, subject: None, act: Act::PasswordChanged, origin: Origin::default() };
+    let event =
+        AuditEvent { actor: Actor::System, subject: None, act: Act::PasswordChanged, origin: Origin::default() };
     w.store.record(event.clone()).await.unwrap();
     w.clock.set(w.clock.now().minus(Duration::from_hours(48)));
     w.store.record(event).await.unwrap();

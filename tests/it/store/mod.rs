@@ -21,6 +21,7 @@ mod schema;
 mod service_accounts;
 mod sessions;
 mod throttle;
+mod trail;
 mod user_admin;
 mod world;
 
@@ -68,6 +69,11 @@ suite! {
         an_event_without_personal_data_seals_none
         nothing_personal_is_kept_of_an_erased_user
         an_effect_whose_event_fails_does_not_happen
+    }
+    trail {
+        events_are_listed_by_every_condition
+        what_is_personal_opens_while_its_key_is_there
+        whoever_follows_the_lanes_is_told_everything_once
     }
     audit_chain {
         a_trail_that_nobody_touched_is_sound

@@ -48,15 +48,25 @@ impl<W: Write> Export<W> {
     async fn write(&mut self, desk: &Desk) -> Result<(), Failure> {
         let request = v1::WatchAuditEventsRequest { cursor: String::new(), from_beginning: true };
         follow(desk, request, |message| self.take(message)).await?;
+        let short = self.short().map(|head| head.lane);
         let (events, lanes) = (self.events, std::mem::take(&mut self.heads));
         self.line(&Line::End(End { events, lanes }))?;
-        Ok(self.out.flush()?)
+        self.out.flush()?;
+        match short {
+            None => Ok(()),
+            Some(lane) => Err(Failure(format!(
+                "lane {lane} ends before its head: the export has what is there, and `vouchsafe audit verify` tells more"
+            ))),
+        }
     }
 
     /// Writes what a message says; whether there is more to come.
     fn take(&mut self, message: v1::WatchAuditEventsResponse) -> Result<bool, Failure> {
         let v1::WatchAuditEventsResponse { events, cursor: _, server_time, lanes } = message;
-        if self.heads.is_empty() {
+        let is_first = self.heads.is_empty();
+        // A heartbeat: there is no more, whatever the heads say.
+        let is_all = events.is_empty() && !is_first;
+        if is_first {
             let ends: Vec<_> = lanes.into_iter().map(lines::lane).collect::<Result<_, _>>()?;
             let bases: Vec<LaneLine> = ends.iter().map(|(base, _)| *base).collect();
             self.heads = ends.iter().map(|(_, head)| *head).collect();
@@ -77,7 +87,12 @@ impl<W: Write> Export<W> {
                 self.line(&Line::Event(Box::new(event)))?;
             }
         }
-        Ok(self.heads.iter().any(|head| self.reached.get(&head.lane).copied().unwrap_or(0) < head.position))
+        Ok(self.short().is_some() && !is_all)
+    }
+
+    /// A lane that is not written to its end.
+    fn short(&self) -> Option<&LaneLine> {
+        self.heads.iter().find(|head| self.reached.get(&head.lane).copied().unwrap_or(0) < head.position)
     }
 
     fn line(&mut self, line: &Line) -> Result<(), Failure> {

@@ -144,7 +144,11 @@ async fn failures_beyond_a_rate_are_counted_in_the_trail(backend: Backend) {
     }
     assert_eq!(node.guess("ada@example.com").await, Guess::Wrong);
     assert_eq!(node.events("act = 'login.failed' AND subject_id IS NULL").await, 30);
-    assert_eq!(node.events("act = 'login.failed' AND subject_id IS NOT NULL").await, 1, "another account's is not counted");
+    assert_eq!(
+        node.events("act = 'login.failed' AND subject_id IS NOT NULL").await,
+        1,
+        "another account's is not counted"
+    );
     let database = Arc::clone(&node.database);
     node.stop().await;
     let told = "SELECT CAST(detail AS TEXT) FROM audit_events WHERE act = 'login.failures_aggregated' \

@@ -22,12 +22,13 @@ use crate::{
 /// So many events are looked at at a time.
 const PAGE: i64 = 500;
 
-/// What an event says, and beside it where it claims to stand, which may be nonsense.
-const PAGE_OF_LANE: &str = "SELECT id, time, act, succeeded, actor, actor_id, subject_id, session_id, request_id, detail, \
-     personal_sealed, CAST(NULL AS BIGINT) AS lane, CAST(NULL AS BIGINT) AS position, CAST(NULL AS BYTEA) AS hash, \
-     position AS place, hash AS stored FROM audit_events \
-     WHERE lane = $1 AND position >= $2 AND (position > $2 OR id > $3) AND position <= $4 \
-     ORDER BY position, id LIMIT $5";
+/// What an event says, and beside it where it claims to stand, which may be nonsense. Qualified: an output column that is called
+/// like one of the table would be what is sorted by.
+const PAGE_OF_LANE: &str = "SELECT e.id, e.time, e.act, e.succeeded, e.actor, e.actor_id, e.subject_id, e.session_id, \
+     e.request_id, e.detail, e.personal_sealed, CAST(NULL AS BIGINT) AS lane, CAST(NULL AS BIGINT) AS position, \
+     CAST(NULL AS BYTEA) AS hash, e.position AS place, e.hash AS stored FROM audit_events e \
+     WHERE e.lane = $1 AND e.position >= $2 AND (e.position > $2 OR e.id > $3) AND e.position <= $4 \
+     ORDER BY e.position, e.id LIMIT $5";
 
 /// How far each lane goes by its row and by its events, of one moment, in which nobody is half done. Each end is looked up in the
 /// index, however long the trail is.

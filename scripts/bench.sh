@@ -2,7 +2,7 @@
 # Measures Vouchsafe against its bounds: builds in release, starts a private PostgreSQL and a private Redis, runs everything
 # in benches/, prints a table and leaves it in target/bench.md. docs/BENCHMARKS.md says how to read it.
 #
-#   BENCH=verify,refresh    only these parts, of: embedded verify refresh sqlite login storm memory sidecar revocation users
+#   BENCH=verify,refresh    only these parts, of: embedded verify refresh sqlite login storm memory sidecar revocation enumeration users audit
 #   BENCH_SECONDS=12        about how long each comparison lasts
 #
 # Nothing is left running, whatever happens.

@@ -11,6 +11,8 @@ pub mod pb;
 pub mod verifier;
 
 #[cfg(feature = "server")]
+pub mod audit_export;
+#[cfg(feature = "server")]
 pub mod breached;
 #[cfg(feature = "server")]
 pub mod cli;

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // whatever fails ends the run
 #![allow(clippy::disallowed_methods)] // time is what is measured here
 
+mod audit;
 mod constant;
 mod embedded;
 mod enumeration;
@@ -27,7 +28,7 @@ use std::{env, path::Path, time::Duration};
 use report::{Bound, Report};
 
 /// What can be asked for.
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     "embedded",
     "verify",
     "refresh",
@@ -39,6 +40,7 @@ const PARTS: [&str; 11] = [
     "revocation",
     "enumeration",
     "users",
+    "audit",
 ];
 
 fn main() {
@@ -97,6 +99,9 @@ fn bench() {
             }
             if plan.has("users") {
                 users::run(&plan, &mut report).await;
+            }
+            if plan.has("audit") {
+                audit::run(&plan, &mut report).await;
             }
         });
     }

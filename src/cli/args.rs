@@ -15,12 +15,14 @@ use crate::{
     sidecar::args::SidecarArgs,
 };
 
+mod audit;
 mod manage;
 mod passwords;
 mod role;
 mod service_account;
 mod user;
 
+pub use audit::{AuditCommand, ExportEvents, ListEvents, VerifyTrail, WatchEvents};
 pub use manage::{ConfirmArgs, EtagArgs, ListArgs, ManageArgs, ServerArgs};
 pub use passwords::{BuildFilter, PasswordsCommand};
 pub use role::{CreateRole, DeleteRole, ListRoles, OneRole, RoleChanges, RoleCommand, UpdateRole};
@@ -162,6 +164,15 @@ pub enum Command {
         /// Which.
         #[command(subcommand)]
         command: ServiceAccountCommand,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Read and check the audit trail, on the database or through a server
+    Audit {
+        /// Which.
+        #[command(subcommand)]
+        command: AuditCommand,
         /// Settings flags after the command.
         #[command(flatten)]
         settings: SettingsArgs,
@@ -463,6 +474,7 @@ impl Command {
             Self::User { command, settings } => vec![settings, &command.common().settings],
             Self::Role { command, settings } => vec![settings, &command.common().settings],
             Self::ServiceAccount { command, settings } => vec![settings, &command.common().settings],
+            Self::Audit { command, settings } => vec![settings, &command.common().settings],
             Self::Passwords { .. } | Self::Token { .. } | Self::Sidecar(_) | Self::Completions { .. } => Vec::new(),
         }
     }

@@ -83,6 +83,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
         Command::User { command, .. } => block_on(manage::user(command, settings)),
         Command::Role { command, .. } => block_on(manage::role(command, settings)),
         Command::ServiceAccount { command, .. } => block_on(manage::service_account(command, settings)),
+        Command::Audit { command, .. } => block_on(manage::audit(command, settings)),
         Command::Token { command: TokenCommand::Verify(verify) } => block_on(async { Ok(token::verify(verify).await) }),
         Command::Token { command: TokenCommand::Inspect(inspect) } => token::inspect(inspect),
         Command::Sidecar(sidecar) => Ok(crate::sidecar::main(&sidecar)),

@@ -18,13 +18,21 @@ pub(super) fn on_one_line(text: &str) -> String {
 
 /// JSON for people and programs, which is the same JSON with those characters escaped as JSON does.
 pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(value)?;
+    Ok(escaped_json(&serde_json::to_string_pretty(value)?))
+}
+
+/// The same on one line.
+pub(super) fn json_line(value: &impl Serialize) -> Result<String, Failure> {
+    Ok(escaped_json(&serde_json::to_string(value)?))
+}
+
+fn escaped_json(text: &str) -> String {
     // Outside of strings JSON has ASCII only.
     let unit = |c: char| {
         let units: Vec<_> = c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect();
         units.concat()
     };
-    Ok(text.chars().map(|c| if c == '\n' { "\n".to_owned() } else { escaped(c, unit) }).collect())
+    text.chars().map(|c| if c == '\n' { "\n".to_owned() } else { escaped(c, unit) }).collect()
 }
 
 fn escaped(c: char, escape: impl Fn(char) -> String) -> String {

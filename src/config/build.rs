@@ -8,7 +8,7 @@ use super::{
     names::env_name,
     reader::Reader,
     settings::{
-        Backend, Channel, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
+        Audit, Backend, Channel, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
         Registration, RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Throttle, Tokens,
     },
     uri,
@@ -50,6 +50,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
     let passwords = passwords(r);
     let factors = factors(r, issuer.as_deref());
     let throttle = throttle(r);
+    let audit = audit(r);
     let notify = notify(r, embedded);
     let log = log(r);
     let telemetry = telemetry(r);
@@ -83,6 +84,7 @@ pub(super) fn settings(r: &mut Reader, env: &BTreeMap<String, String>) -> Option
         passwords: passwords?,
         factors: factors?,
         throttle: throttle?,
+        audit: audit?,
         notify,
         log: log?,
         telemetry: telemetry?,
@@ -360,6 +362,17 @@ fn throttle(r: &mut Reader) -> Option<Throttle> {
         messages_per_recipient: per_recipient?,
         messages_overall: messages_overall?,
     })
+}
+
+fn audit(r: &mut Reader) -> Option<Audit> {
+    let day = Duration::from_hours(24);
+    let retention = r.read("audit.retention", |raw| match value::duration(raw, &(Duration::ZERO..=TEN_YEARS))? {
+        short if !short.is_zero() && short < day => {
+            Err("0s, or a duration from 1d to 3650d such as \"400d\"".to_owned())
+        }
+        retention => Ok(retention),
+    });
+    Some(Audit { retention: retention? })
 }
 
 fn notify(r: &mut Reader, embedded: Option<bool>) -> Option<Notify> {

@@ -5,8 +5,8 @@ use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf};
 use toml::Value;
 
 use super::settings::{
-    Backend, DATABASE_FILE, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords, Redis,
-    Registration, Sessions, Settings, Shutdown, Telemetry, Throttle, Tls, Tokens,
+    Audit, Backend, DATABASE_FILE, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords,
+    Redis, Registration, Sessions, Settings, Shutdown, Telemetry, Throttle, Tls, Tokens,
 };
 use crate::domain::{audience::Audience, duration};
 
@@ -48,6 +48,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
         passwords,
         factors,
         throttle,
+        audit,
         notify,
         log,
         telemetry,
@@ -71,6 +72,8 @@ pub(super) fn entries(settings: &Settings) -> Vec<(&'static str, Value)> {
     let Factors { totp_issuer } = factors;
     entries.push(("factors.totp_issuer", text(totp_issuer)));
     entries.extend(throttle_entries(throttle));
+    let Audit { retention } = audit;
+    entries.push(("audit.retention", span(*retention)));
     entries.extend(notify_entries(notify));
     let Log { format, filter } = log;
     entries.extend([("log.format", text(format.as_str())), ("log.filter", text(filter))]);

@@ -30,7 +30,7 @@ pub use error::{ConfigError, Problem};
 pub use postgres_url::{PostgresUrl, PostgresUrlError};
 pub use reference::{DefaultText, REFERENCE, SettingDoc, markdown_table};
 pub use settings::{
-    Backend, Channel, DATABASE_FILE, Database, Factors, Grpc, Http, Keys, Log, MasterKey, Notify, Passwords, Redis,
-    Registration, RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Throttle, Tls, Tokens,
+    Audit, Backend, Channel, DATABASE_FILE, Database, Factors, Grpc, Http, Keys, Log, MasterKey, Notify, Passwords,
+    Redis, Registration, RegistrationMode, Sessions, Settings, Shutdown, Telemetry, Throttle, Tls, Tokens,
 };
 pub use sources::{Sources, load};

@@ -115,6 +115,8 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("throttle.messages_per_recipient", "10", "Messages of one kind (sign-in codes, resets, verifications, registrations, changes) in an hour that may be asked for with one identifier, and that one recipient may get, 1 to 1000; at most 5 of them at once. The known devices of an account with a verified address have as many sign-in codes of their own, together."),
     fixed("throttle.messages_overall", "10000", "Messages in an hour that may be asked for altogether, 1 to 10000000; a tenth of them, or 100, at once."),
 
+    fixed("audit.retention", "400d", "How long audit events are kept, in whole days from midnight UTC, 1d to 3650d, or 0s: for ever. Older ones are removed from the beginnings of the chains, which can be verified as before."),
+
     depends("notify.email", "`log` on SQLite, `off` on Postgres", "How e-mail is sent: `log` (written to the log with its codes: to try things out), `smtp`, `webhook`, or `off`."),
     depends("notify.sms", "`log` on SQLite, `off` on Postgres", "How SMS are sent: `log`, `webhook`, or `off`."),
     fixed("notify.smtp_url", "", "The mail server. `smtp://user:password@host:587`: with STARTTLS, never without. `smtps://user:password@host:465`: with TLS from the beginning. `smtp://localhost:25?tls=none`: not encrypted, only for a server on this machine.").secret(),

@@ -51,6 +51,8 @@ pub struct Settings {
     pub factors: Factors,
     /// How guesses and messages are limited.
     pub throttle: Throttle,
+    /// The audit trail.
+    pub audit: Audit,
     /// Messages to people.
     pub notify: Notify,
     /// Logging.
@@ -359,6 +361,13 @@ impl Channel {
             Self::Off => "off",
         }
     }
+}
+
+/// The audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// How long events are kept; zero: for ever.
+    pub retention: Duration,
 }
 
 /// Logging.

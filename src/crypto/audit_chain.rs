@@ -1,4 +1,5 @@
-//! The hash that chains audit events: over what an event says, where it stands and the hash of the one before it.
+//! The hash that chains audit events: over what an event says, where it stands and the hash of the one before it; and what
+//! the ends of a chain are vouched for with.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
@@ -24,6 +25,22 @@ pub struct Place {
     pub position: i64,
 }
 
+/// What is vouched for of the last event of a lane. Of no lane's end is anything else ever said in this form, so that whoever
+/// can write to the database but has no key can neither write a lane anew nor cut it off where they like.
+pub fn head_statement(place: Place, hash: &ChainHash) -> Vec<u8> {
+    statement(b"audit lane head v1", place, hash)
+}
+
+/// The same of the last event that was removed because it was old. Another form, or a lane could be emptied by calling its
+/// base its head.
+pub fn base_statement(place: Place, hash: &ChainHash) -> Vec<u8> {
+    statement(b"audit lane base v1", place, hash)
+}
+
+fn statement(form: &[u8], place: Place, hash: &ChainHash) -> Vec<u8> {
+    [form, &place.lane.to_be_bytes(), &place.position.to_be_bytes(), hash].concat()
+}
+
 /// What is hashed of an event: everything that its row says.
 #[derive(Clone, Copy, Debug)]
 pub struct ChainedEvent<'a> {
@@ -45,7 +62,8 @@ pub struct ChainedEvent<'a> {
     pub session_id: Option<Uuid>,
     /// By which request.
     pub request_id: &'a str,
-    /// The rest. The members of its objects are hashed in the order of their names, however they are stored.
+    /// The rest. The members of its objects are hashed in the order of their names, however they are stored. No number in it
+    /// has a fraction: databases write such numbers in ways of their own.
     pub detail: &'a Value,
     /// Personal data as it is stored: encrypted. To erase it is to lose its key, not its bytes.
     pub personal_sealed: Option<&'a [u8]>,
@@ -67,7 +85,6 @@ impl ChainedEvent<'_> {
             detail,
             personal_sealed,
         } = self;
-        let detail = detail.to_string();
         let mut hashed = Parts(Context::new(&SHA256));
         hashed.part(FORM);
         hashed.part(previous);
@@ -82,9 +99,44 @@ impl ChainedEvent<'_> {
             hashed.optional(id.as_ref().map(|id| id.as_bytes().as_slice()));
         }
         hashed.part(request_id.as_bytes());
-        hashed.part(detail.as_bytes());
+        hashed.part(canonical(detail).as_bytes());
         hashed.optional(*personal_sealed);
         hashed.finish()
+    }
+}
+
+/// JSON without white space, the members of objects in the order of their names. Not left to `to_string`: what order that
+/// writes depends on what other crates ask of `serde_json`.
+fn canonical(value: &Value) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
+}
+
+fn write_canonical(value: &Value, text: &mut String) {
+    let mut separator = "";
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            text.push('{');
+            for (name, value) in members {
+                text.push_str(std::mem::replace(&mut separator, ","));
+                text.push_str(&Value::from(name.as_str()).to_string());
+                text.push(':');
+                write_canonical(value, text);
+            }
+            text.push('}');
+        }
+        Value::Array(values) => {
+            text.push('[');
+            for value in values {
+                text.push_str(std::mem::replace(&mut separator, ","));
+                write_canonical(value, text);
+            }
+            text.push(']');
+        }
+        plain => text.push_str(&plain.to_string()),
     }
 }
 
@@ -154,7 +206,51 @@ mod tests {
         for (n, hash) in hashes.iter().enumerate() {
             assert_eq!(hashes.iter().filter(|other| *other == hash).count(), 1, "hash {n} is its own");
         }
-        let reordered = serde_json::from_str(r#"{ "role": "a", "generation": 1 }"#).unwrap();
+        let reordered = serde_json::from_str(r#"{ "generation": 1, "role": "a" }"#).unwrap();
         assert_eq!(ChainedEvent { detail: &reordered, ..event }.hash(place, &NOTHING), hashes[0]);
+    }
+
+    #[test]
+    fn members_are_in_the_order_of_their_names_at_every_depth() {
+        let value =
+            serde_json::from_str(r#"{ "b": [ { "d": null, "c": true } ], "a\"": -1, "": "\u00e9\n" }"#).unwrap();
+        assert_eq!(canonical(&value), r#"{"":"é\n","a\"":-1,"b":[{"c":true,"d":null}]}"#);
+    }
+
+    /// Computed by Python's hashlib and json from what ADR 29 says of the form.
+    #[test]
+    fn others_who_read_the_form_come_to_the_same_hash() {
+        let detail = json!({ "role": "é\"\n", "generation": 1, "list": [{ "b": null, "a": true }] });
+        let event = ChainedEvent {
+            id: EventId::from_uuid(Uuid::from_u128(1)),
+            time: Timestamp::from_seconds(1),
+            act: "role.assigned",
+            succeeded: true,
+            actor: "user",
+            actor_id: Some(Uuid::from_u128(2)),
+            subject_id: Some(Uuid::from_u128(3)),
+            session_id: None,
+            request_id: "r",
+            detail: &detail,
+            personal_sealed: Some(b"s"),
+        };
+        let hash = event.hash(Place { lane: 3, position: 7 }, &NOTHING);
+        let expected = "6ae9a71802ba89afec538b4e42b35d96cc7c47195b71ed018ba24fe52ee676e9";
+        assert_eq!(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), expected);
+    }
+
+    #[test]
+    fn a_head_is_not_vouched_for_by_what_vouches_for_a_base() {
+        let place = Place { lane: 1, position: 2 };
+        let statements = [
+            head_statement(place, &NOTHING),
+            base_statement(place, &NOTHING),
+            head_statement(Place { position: 3, ..place }, &NOTHING),
+            head_statement(Place { lane: 2, ..place }, &NOTHING),
+            head_statement(place, &[1; 32]),
+        ];
+        for (n, statement) in statements.iter().enumerate() {
+            assert_eq!(statements.iter().filter(|other| *other == statement).count(), 1, "statement {n} is its own");
+        }
     }
 }

@@ -30,16 +30,6 @@ impl Vault {
         Self { master, trail, entropy }
     }
 
-    /// Decrypts what [`PersonalDataVault::seal`] encrypted.
-    ///
-    /// # Errors
-    /// A text that says whether the key or the data does not open.
-    pub fn open(&self, owner: Uuid, sealed_key: &[u8], event: EventId, sealed: &[u8]) -> Result<Vec<u8>, String> {
-        let key = self.data_key(owner, sealed_key)?;
-        let personal = key.open(personal_context(event.as_uuid().as_bytes()), sealed).map_err(|e| e.to_string())?;
-        Ok(personal.to_vec())
-    }
-
     fn data_key(&self, owner: Uuid, sealed: &[u8]) -> Result<DataKey, String> {
         DataKey::from_wrapped(&self.master, key_context(owner.as_bytes()), sealed).map_err(|e| e.to_string())
     }
@@ -53,6 +43,12 @@ impl PersonalDataVault for Vault {
     fn seal(&self, owner: Uuid, sealed_key: &[u8], event: EventId, personal: &[u8]) -> Result<Vec<u8>, String> {
         let key = self.data_key(owner, sealed_key)?;
         Ok(key.seal(personal_context(event.as_uuid().as_bytes()), personal, &*self.entropy))
+    }
+
+    fn open(&self, owner: Uuid, sealed_key: &[u8], event: EventId, sealed: &[u8]) -> Result<Vec<u8>, String> {
+        let key = self.data_key(owner, sealed_key)?;
+        let personal = key.open(personal_context(event.as_uuid().as_bytes()), sealed).map_err(|e| e.to_string())?;
+        Ok(personal.to_vec())
     }
 
     fn attest(&self, statement: &[u8]) -> [u8; 32] {

@@ -5,13 +5,14 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
     id::{EventId, ServiceAccountId, SessionId, Subject, TokenId, UserId},
     role::Permissions,
     session::EndReason,
+    time::Timestamp,
 };
 
 /// Who acted.
@@ -115,6 +116,17 @@ pub enum Act {
         cause: LoginFailure,
         /// A keyed hash of what was typed, if no account has it: people type passwords there.
         identifier_hash: Option<String>,
+    },
+    /// So many sign-ins failed that they were counted and not recorded one by one.
+    LoginFailuresAggregated {
+        /// Why; never told to the callers.
+        cause: LoginFailure,
+        /// How many.
+        count: u64,
+        /// When the first of them was.
+        first: Timestamp,
+        /// When the last of them was.
+        last: Timestamp,
     },
     /// A signed-in user gave a wrong password where one is asked for again.
     ReauthenticationFailed,
@@ -237,10 +249,24 @@ pub enum Act {
         /// Its `kid`, or the number of a refresh-token key.
         key: String,
     },
+    /// Events of versions that kept no chains were put into one.
+    EventsAdopted {
+        /// How many.
+        count: u64,
+    },
+    /// Events at the beginning of a chain were removed because they were too old.
+    EventsPruned {
+        /// Of which chain.
+        lane: i64,
+        /// The first one's position.
+        first: i64,
+        /// The last one's.
+        last: i64,
+    },
 }
 
 /// Why a sign-in failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoginFailure {
     /// No account has this identifier.
@@ -295,6 +321,7 @@ impl Act {
             Self::RecoveryCodeUsed => "recovery_code.used",
             Self::FactorsRemoved => "user.factors_removed",
             Self::LoginFailed { .. } => "login.failed",
+            Self::LoginFailuresAggregated { .. } => "login.failures_aggregated",
             Self::ReauthenticationFailed => "reauthentication.failed",
             Self::PasswordChanged => "password.changed",
             Self::PasswordRehashed => "password.rehashed",
@@ -324,6 +351,8 @@ impl Act {
             Self::TokenRevoked { .. } => "token.revoked",
             Self::KeyRevoked { .. } => "key.revoked",
             Self::KeyPublished { .. } => "key.published",
+            Self::EventsAdopted { .. } => "audit.adopted",
+            Self::EventsPruned { .. } => "audit.pruned",
         }
     }
 
@@ -332,11 +361,28 @@ impl Act {
         !matches!(
             self,
             Self::LoginFailed { .. }
+                | Self::LoginFailuresAggregated { .. }
                 | Self::ChallengeFailed
                 | Self::CodeRefused
                 | Self::ReauthenticationFailed
                 | Self::ServiceTokenRefused
         )
+    }
+}
+
+/// What is personal in an event. Empty where nothing is known, or nothing any more.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Personal {
+    /// The client's address.
+    pub ip_address: String,
+    /// The client's agent.
+    pub user_agent: String,
+}
+
+impl fmt::Debug for Personal {
+    /// Without what it says.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Personal").finish_non_exhaustive()
     }
 }
 
@@ -350,6 +396,12 @@ pub trait PersonalDataVault: Send + Sync + 'static {
     /// # Errors
     /// If the sealed key does not open: the wrong master key, or a damaged row.
     fn seal(&self, owner: Uuid, sealed_key: &[u8], event: EventId, personal: &[u8]) -> Result<Vec<u8>, String>;
+
+    /// Decrypts what [`Self::seal`] encrypted.
+    ///
+    /// # Errors
+    /// A text that says whether the key or the data does not open.
+    fn open(&self, owner: Uuid, sealed_key: &[u8], event: EventId, sealed: &[u8]) -> Result<Vec<u8>, String>;
 
     /// A MAC over what is said of the trail's ends, so that nobody who can write to the database alone makes another trail.
     fn attest(&self, statement: &[u8]) -> [u8; 32];

@@ -49,6 +49,8 @@ pub mod spiffe;
 #[cfg(feature = "server")]
 pub mod throttle;
 #[cfg(feature = "server")]
+pub mod trail;
+#[cfg(feature = "server")]
 pub mod user;
 #[cfg(feature = "server")]
 pub mod users;

@@ -74,7 +74,12 @@ pub fn markdown_table() -> String {
 
 /// Whether calls of this RPC may last as long as their callers want: one message comes after the other.
 pub(super) fn is_long(path: &str) -> bool {
-    ["/vouchsafe.v1.UserAdminService/ImportUsers", "/vouchsafe.v1.VerifierService/WatchRevocations"].contains(&path)
+    [
+        "/vouchsafe.v1.AuditService/WatchAuditEvents",
+        "/vouchsafe.v1.UserAdminService/ImportUsers",
+        "/vouchsafe.v1.VerifierService/WatchRevocations",
+    ]
+    .contains(&path)
 }
 
 /// Who may call the RPC with this path. `None`: there is no such RPC.

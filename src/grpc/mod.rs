@@ -7,8 +7,8 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     pb::v1::{
-        account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
-        role_admin_service_server::RoleAdminServiceServer,
+        account_service_server::AccountServiceServer, audit_service_server::AuditServiceServer,
+        auth_service_server::AuthServiceServer, role_admin_service_server::RoleAdminServiceServer,
         service_account_admin_service_server::ServiceAccountAdminServiceServer,
         verifier_service_server::VerifierServiceServer,
     },
@@ -17,6 +17,7 @@ use crate::{
 
 mod access;
 mod account;
+mod audit;
 mod auth;
 mod call;
 mod client_address;
@@ -68,6 +69,7 @@ fn own_routes(service: Arc<Service>) -> RoutesBuilder {
         .add_service(UserRoutes::new(handlers.clone()))
         .add_service(RoleAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ServiceAccountAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(AuditServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE));
     routes
 }

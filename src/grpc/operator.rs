@@ -25,6 +25,8 @@ use crate::{
 
 /// Longest that a call may take. Nobody else waits for the same threads.
 const BUDGET: Duration = Duration::from_mins(1);
+/// The same for an import or a watch.
+const LONG_BUDGET: Duration = Duration::from_hours(24);
 
 /// Calls the RPCs of the administration in the operator's name, and no others.
 #[derive(Clone, Debug)]
@@ -57,7 +59,7 @@ impl TowerService<Request<Body>> for Operator {
         let context = RequestContext {
             origin: Origin::default(),
             arrived: self.service.clock().now(),
-            deadline: monotonic_now() + BUDGET,
+            deadline: monotonic_now() + if access::is_long(request.uri().path()) { LONG_BUDGET } else { BUDGET },
         };
         request.extensions_mut().insert(context);
         request.extensions_mut().insert(Warrant { needs: permission, ..Warrant::OPERATOR });

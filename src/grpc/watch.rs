@@ -1,5 +1,6 @@
 //! `VerifierService.WatchRevocations`: a task for each watcher, which never has more than one message waiting.
 
+mod audit;
 mod outlet;
 
 use std::{sync::Arc, time::Duration};
@@ -30,6 +31,8 @@ const AGE: Duration = Duration::from_mins(10);
 const SPREAD: Duration = Duration::from_mins(4);
 // One that began when its connection was told to go ends before that is cut.
 const _: () = assert!(AGE.as_secs() + SPREAD.as_secs() < connections::GRACE.as_secs());
+
+pub(super) use self::audit::{Stream as AuditStream, watch_audit_events};
 
 /// What a watcher receives.
 pub(super) type Stream = Outlet<WatchRevocationsResponse>;

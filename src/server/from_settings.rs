@@ -68,6 +68,7 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         factors,
         notify,
         throttle,
+        audit,
         ..
     } = settings;
     Policy {
@@ -95,6 +96,7 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         throttle: throttle_limits(throttle),
         max_staleness: tokens.max_staleness,
         hash_wait: passwords.max_wait,
+        audit_retention: Some(audit.retention).filter(|retention| !retention.is_zero()),
     }
 }
 

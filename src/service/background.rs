@@ -9,9 +9,13 @@ use super::{
     Service,
     hot::{behind, rows::READERS},
     imports::IMPORT_RETENTION,
+    login_failures,
     users::REQUEST_RETENTION,
 };
-use crate::{domain::audit::Actor, store::StoreError};
+use crate::{
+    domain::{audit::Actor, time::Timestamp},
+    store::StoreError,
+};
 
 /// How often the feed is read without being asked.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,6 +33,9 @@ const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 /// How long a session that ended is remembered, so that its holder is told so rather than that it is unknown.
 const SESSION_RETENTION: Duration = Duration::from_hours(7 * 24);
 
+/// The trail is cut by days.
+const DAY: Duration = Duration::from_hours(24);
+
 /// The background tasks of a service.
 #[derive(Debug)]
 pub struct Background {
@@ -43,6 +50,7 @@ impl Background {
         background.spawn("feed", service, Service::follow_feed);
         background.spawn("keys", service, Service::follow_keys);
         background.spawn("purge", service, Service::purge);
+        background.spawn("login failures", service, Service::aggregate_login_failures);
         background.spawn("e-mail", service, Service::send_email);
         background.spawn("SMS", service, Service::send_sms);
         if service.hot.is_some() {
@@ -178,6 +186,15 @@ impl Service {
         }
     }
 
+    async fn aggregate_login_failures(self: Arc<Self>) {
+        let mut ticks = interval(login_failures::PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.write_login_failures().await;
+        }
+    }
+
     async fn purge(self: Arc<Self>) {
         let mut ticks = interval(PURGE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -197,6 +214,25 @@ impl Service {
             note_purge("registrations, changes and codes", self.store.purge_people().await);
             note_purge("messages", self.purge_messages().await);
             note_purge("counters", self.store.purge_throttles().await);
+            self.keep_trail(now).await;
+        }
+    }
+}
+
+impl Service {
+    /// Takes in events of older versions, and removes those that are too old.
+    async fn keep_trail(&self, now: Timestamp) {
+        match self.store.adopt_events().await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "events of an older version are in the chains of the audit trail now"),
+            Err(error) => {
+                tracing::warn!(%error, "events of an older version are not yet in the chains of the audit trail");
+            }
+        }
+        // By whole days, so that each chain is cut once a day and not at every look.
+        if let Some(retention) = self.policy.audit_retention {
+            let before = now.minus(retention).rounded_down(DAY);
+            note_purge("audit events", self.store.prune_events(before).await);
         }
     }
 }

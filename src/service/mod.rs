@@ -24,6 +24,7 @@ use crate::{
     verifier::{AudiencePolicy, PolicyError, RememberingVerifier, TokenVerifier},
 };
 
+mod audit;
 mod background;
 mod begin_session;
 mod challenge;
@@ -41,6 +42,7 @@ mod in_step;
 mod keys;
 mod login;
 mod login_code;
+mod login_failures;
 mod logout;
 mod mailed_codes;
 mod messages;
@@ -66,6 +68,7 @@ mod verify_password;
 mod watch;
 
 pub use crate::crypto::import_hash;
+pub use audit::{AuditWatch, CursorError, EventPage, EventPageToken, TrailCursor, WatchFrom};
 pub use background::Background;
 pub use begin_session::{SignInRequest, SignInStep, SignedIn};
 pub use challenge::{ChallengeResponse, IssuedChallenge};
@@ -118,7 +121,9 @@ pub struct Service {
     metrics: Arc<Metrics>,
     imports: Arc<Semaphore>,
     watches: watch::Watches,
+    audit_watches: WatchPlaces,
     buckets: throttle::Buckets,
+    login_failures: login_failures::LoginFailures,
     notifier: Notifier,
     deliveries: TaskTracker,
 }
@@ -216,7 +221,9 @@ impl Service {
             metrics,
             imports: Arc::new(Semaphore::new(imports::IMPORTS)),
             watches: watch::Watches::default(),
+            audit_watches: WatchPlaces::new(audit::AUDIT_WATCHES),
             buckets: throttle::Buckets::default(),
+            login_failures: login_failures::LoginFailures::default(),
             notifier,
             deliveries: TaskTracker::new(),
         })
@@ -286,6 +293,7 @@ impl Service {
         {
             tracing::warn!(%error, sessions = hot.behind.len(), "rows stay behind their hot records");
         }
+        self.write_login_failures().await;
         // Messages that are half sent would be sent twice. Last, because a provider may be slow.
         self.deliveries.close();
         self.deliveries.wait().await;

@@ -62,6 +62,8 @@ pub struct Policy {
     pub hash_wait: Duration,
     /// How guesses and messages are limited.
     pub throttle: ThrottleLimits,
+    /// How long audit events are kept; none: for ever.
+    pub audit_retention: Option<Duration>,
     /// How old the revocation list may be before `Verify` refuses to answer.
     pub max_staleness: Duration,
 }

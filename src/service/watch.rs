@@ -135,6 +135,11 @@ impl Service {
         self.watches.stopping.cancel();
     }
 
+    /// What is cancelled when the node stops.
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.watches.stopping.clone()
+    }
+
     /// Whether the token that a watcher was admitted with is still good. Asks nobody but this node's memory, and counts as no
     /// verification: nobody asked for one.
     fn is_still_good(&self, token: &SecretString) -> bool {
@@ -177,7 +182,7 @@ impl RevocationWatch {
 
     /// What is cancelled when the node stops.
     pub fn stopping(&self) -> CancellationToken {
-        self.service.watches.stopping.clone()
+        self.service.stopping()
     }
 
     /// Random bytes, to spread what would happen at one moment.

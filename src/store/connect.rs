@@ -61,17 +61,27 @@ impl std::fmt::Debug for Surroundings {
     }
 }
 
-/// Opens the store, after [`check_schema`].
+/// Opens the store, after [`check_schema`]; the first time ever, begins the audit trail.
 ///
 /// # Errors
 /// `Unavailable` if the database does not answer, `Schema` if it does not fit.
 pub async fn open(location: &Location, options: &Options, around: Surroundings) -> Result<Arc<dyn Store>, StoreError> {
     check_schema(location).await?;
-    Ok(match location {
-        Location::Sqlite(path) => Arc::new(sqlite::Database::new(sqlite::open(path, options), around)),
-        Location::Postgres(url) => Arc::new(postgres::Database::new(postgres::open(url, options)?, around)),
-        Location::PgBouncer(url) => Arc::new(postgres::Database::new(postgres::open_pooled(url, options)?, around)),
-    })
+    match location {
+        Location::Sqlite(path) => {
+            let database = sqlite::Database::new(sqlite::open(path, options), around);
+            database.begin_trail().await?;
+            Ok(Arc::new(database))
+        }
+        Location::Postgres(url) => begun(postgres::open(url, options)?, around).await,
+        Location::PgBouncer(url) => begun(postgres::open_pooled(url, options)?, around).await,
+    }
+}
+
+async fn begun(pools: postgres::Pools, around: Surroundings) -> Result<Arc<dyn Store>, StoreError> {
+    let database = postgres::Database::new(pools, around);
+    database.begin_trail().await?;
+    Ok(Arc::new(database))
 }
 
 /// Brings the database's schema up to this program's, and makes an embedded database that is not there. Safe to run on several nodes at once, and again.

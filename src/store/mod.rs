@@ -7,6 +7,7 @@
 //! A transaction runs in a task of its own, so that a caller who goes away cannot leave half an effect. What it revoked is
 //! handed to the [`port::CommitObserver`] after the commit and before the verb returns.
 
+pub(crate) mod chain_walk;
 mod columns;
 mod connect;
 mod error;

@@ -33,7 +33,10 @@ mod service_accounts;
 mod throttle;
 mod users;
 
-pub use self::audit::{ChainLink, RecordedEvent};
+pub use self::audit::{
+    ChainCheck, ChainFault, ChainLink, ChainReport, EventListing, FaultKind, Lane, LaneEnd, ReadEvent, RecordedEvent,
+    TrailStore,
+};
 pub use self::challenges::{
     Answer, Answered, BegunSession, ChallengeKind, ChallengeStore, FoundChallenge, NewChallenge, OpenChallenge, Proof,
     RecoveryNews,
@@ -69,6 +72,7 @@ pub trait Store:
     + KeyStore
     + FeedStore
     + AuditStore
+    + TrailStore
     + ThrottleStore
     + Debug
 {
@@ -90,6 +94,7 @@ impl<S> Store for S where
         + KeyStore
         + FeedStore
         + AuditStore
+        + TrailStore
         + ThrottleStore
         + Debug
 {
@@ -452,11 +457,28 @@ pub struct DatabaseConnections {
     pub idle: usize,
 }
 
-/// Events without another effect.
+/// What was removed from the audit trail because it was too old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrunedEvents {
+    /// How many events.
+    pub removed: u64,
+    /// Lanes of which nothing more was removed, because what they begin with is not as it was written.
+    pub damaged_lanes: u64,
+}
+
+/// Events without another effect, and the keeping of events.
 #[async_trait]
 pub trait AuditStore: Send + Sync + 'static {
     /// Records an event that changed nothing, for instance a failed sign-in.
     async fn record(&self, event: AuditEvent) -> Result<(), StoreError>;
+
+    /// Gives events of versions that knew of no chains their place in one. How many. Whatever it comes upon is taken for what
+    /// was written: the trail says how much that was.
+    async fn adopt_events(&self) -> Result<u64, StoreError>;
+
+    /// Removes events of before that moment, each lane from its beginning up to the first event that is not. What remains can
+    /// be verified as before. A lane whose oldest events are not what was written keeps them, for somebody to look at.
+    async fn prune_events(&self, before: Timestamp) -> Result<PrunedEvents, StoreError>;
 
     /// How many connections there are. Asks nobody.
     fn connections(&self) -> DatabaseConnections;

@@ -40,7 +40,10 @@ pub(super) const OUTCOME: &str = "SELECT pg_xact_status($1::text::xid8)";
 
 /// Locks a lane of the audit trail that nobody else holds, if there is one.
 pub(super) const FREE_LANE: &str =
-    "SELECT id, position, hash FROM audit_lanes ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
+    "SELECT id, position, hash, mac FROM audit_lanes ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
+
+/// How many lanes the audit trail has, numbered from 0.
+pub(super) const LANES: i64 = 64;
 
 /// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
 pub(super) const NAME: &str = "postgresql";
@@ -157,7 +160,26 @@ macro_rules! listed_users {
 /// The rows of a parameter that is a JSON list of what goes with new users, as the table `w`.
 macro_rules! listed_followers {
     ($followers:literal) => {
-        concat!("jsonb_to_recordset(", $followers, ") AS w(id uuid, key text, event uuid, roles jsonb)")
+        concat!("jsonb_to_recordset(", $followers, ") AS w(id uuid, key text, roles jsonb)")
+    };
+}
+
+/// The rows of a parameter that is a JSON list of audit events, as the table `w`.
+macro_rules! listed_events {
+    ($events:literal) => {
+        concat!(
+            "jsonb_to_recordset(",
+            $events,
+            ") AS w(id uuid, time bigint, act text, succeeded boolean, actor text, actor_id uuid, subject_id uuid, \
+             session_id uuid, request_id text, detail jsonb, personal_sealed text, lane bigint, position bigint, hash text)"
+        )
+    };
+}
+
+/// The rows of a parameter that is a JSON list of places of audit events, as the table `w`.
+macro_rules! listed_places {
+    ($places:literal) => {
+        concat!("jsonb_to_recordset(", $places, ") AS w(id uuid, lane bigint, position bigint, hash text)")
     };
 }
 

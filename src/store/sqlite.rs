@@ -31,7 +31,10 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const OUTCOME: &str = "SELECT CAST(NULL AS TEXT) WHERE $1 IS NULL";
 
 /// The lane of the audit trail: whoever writes is alone.
-pub(super) const FREE_LANE: &str = "SELECT id, position, hash FROM audit_lanes ORDER BY id LIMIT 1";
+pub(super) const FREE_LANE: &str = "SELECT id, position, hash, mac FROM audit_lanes ORDER BY id LIMIT 1";
+
+/// How many lanes the audit trail has, numbered from 0.
+pub(super) const LANES: i64 = 1;
 
 /// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
 pub(super) const NAME: &str = "sqlite";
@@ -150,9 +153,36 @@ macro_rules! listed_users {
 macro_rules! listed_followers {
     ($followers:literal) => {
         concat!(
-            "(SELECT unhex(value ->> 'id', '-') AS id, value ->> 'key' AS key, unhex(value ->> 'event', '-') AS event, \
-             value ->> 'roles' AS roles FROM json_each(",
+            "(SELECT unhex(value ->> 'id', '-') AS id, value ->> 'key' AS key, value ->> 'roles' AS roles FROM json_each(",
             $followers,
+            ")) AS w"
+        )
+    };
+}
+
+/// The rows of a parameter that is a JSON list of audit events, as the table `w`.
+macro_rules! listed_events {
+    ($events:literal) => {
+        concat!(
+            "(SELECT unhex(value ->> 'id', '-') AS id, value ->> 'time' AS time, value ->> 'act' AS act, \
+             value ->> 'succeeded' AS succeeded, value ->> 'actor' AS actor, \
+             unhex(value ->> 'actor_id', '-') AS actor_id, unhex(value ->> 'subject_id', '-') AS subject_id, \
+             unhex(value ->> 'session_id', '-') AS session_id, value ->> 'request_id' AS request_id, \
+             value ->> 'detail' AS detail, value ->> 'personal_sealed' AS personal_sealed, value ->> 'lane' AS lane, \
+             value ->> 'position' AS position, value ->> 'hash' AS hash FROM json_each(",
+            $events,
+            ")) AS w"
+        )
+    };
+}
+
+/// The rows of a parameter that is a JSON list of places of audit events, as the table `w`.
+macro_rules! listed_places {
+    ($places:literal) => {
+        concat!(
+            "(SELECT unhex(value ->> 'id', '-') AS id, value ->> 'lane' AS lane, value ->> 'position' AS position, \
+             value ->> 'hash' AS hash FROM json_each(",
+            $places,
             ")) AS w"
         )
     };

@@ -67,6 +67,27 @@ fn the_permissions_are_documented_as_the_protos_ask_for_them() {
     assert!(explained.iter().all(|(_, text)| text.len() > 20), "explained");
 }
 
+/// Every act that is recorded has a row of its own in docs/AUDIT.md, and there is no other row.
+#[test]
+fn every_act_is_documented_once() {
+    let source = read("src/domain/audit.rs");
+    let (_, names) = source.split_once("pub const fn name(&self)").unwrap();
+    let (names, _) = names.split_once("\n    }\n").unwrap();
+    let mut acts: Vec<_> = names.lines().filter_map(|line| line.split_once("=> \"")?.1.split_once('"')).collect();
+    assert!(acts.len() > 40 && acts.iter().all(|(_, rest)| *rest == ","), "{acts:?}");
+    let document = read("docs/AUDIT.md");
+    let mut rows: Vec<_> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter(|(name, _)| name.contains('.') && !name.contains(' '))
+        .collect();
+    acts.sort_unstable();
+    rows.sort_unstable();
+    let names = |rows: &[(&str, &str)]| rows.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&rows), names(&acts), "docs/AUDIT.md has the rows on the left");
+    assert!(rows.iter().all(|(_, text)| text.len() > 15), "explained");
+}
+
 #[test]
 fn every_metric_is_documented_as_it_is() {
     use vouchsafe::telemetry::{CATALOG, Kind};

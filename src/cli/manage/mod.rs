@@ -1,4 +1,4 @@
-//! `vouchsafe user`, `role` and `service-account`: clients of the administration's RPCs. Without `--server` the RPCs are
+//! `vouchsafe user`, `role`, `service-account` and `audit`: clients of the administration's RPCs. Without `--server` the RPCs are
 //! called in this process, on the database itself.
 
 use std::{
@@ -14,11 +14,12 @@ use tonic_types::StatusExt as _;
 
 use super::{
     Failure, args,
-    args::{ListArgs, ManageArgs, Output, RoleCommand, ServiceAccountCommand, UserCommand},
+    args::{AuditCommand, ListArgs, ManageArgs, Output, RoleCommand, ServiceAccountCommand, UserCommand, VerifyTrail},
     text,
 };
 use crate::config::Settings;
 
+mod audit;
 mod import;
 mod import_rows;
 mod link;
@@ -58,6 +59,22 @@ pub(super) async fn service_account(command: ServiceAccountCommand, settings: im
     let common = command.common().clone();
     let makes = matches!(command, ServiceAccountCommand::Create(_));
     at_desk(&common, makes, settings, async |desk| service_accounts::run(desk, command).await).await
+}
+
+/// `vouchsafe audit`.
+pub(super) async fn audit(command: AuditCommand, settings: impl Load) -> Result<ExitCode, Failure> {
+    let common = command.common().clone();
+    if let AuditCommand::Verify(args @ VerifyTrail { file: Some(file), .. }) = &command {
+        return audit::with_status(audit::verify_file(file, args, settings).await);
+    }
+    let checks = matches!(command, AuditCommand::Verify(_));
+    let mut code = ExitCode::SUCCESS;
+    let run = async |desk: &Desk| {
+        code = audit::run(desk, command).await?;
+        Ok(())
+    };
+    let done = at_desk(&common, false, settings, run).await.map(|_| code);
+    if checks { audit::with_status(done) } else { done }
 }
 
 /// Loads the settings, if they are wanted.

@@ -70,6 +70,20 @@ pub(super) const SERVICE_ACCOUNT: Kind = Kind {
     fields: &["client_id", "display_name", "spiffe_id", "roles", "secrets", "create_time", "update_time", "etag"],
 };
 
+pub(super) const AUDIT_EVENT: Kind = Kind {
+    columns: &[
+        ("TIME", "time"),
+        ("ACT", "act"),
+        ("OK", "succeeded"),
+        ("ACTOR", "actor"),
+        ("ACTOR ID", "actor_id"),
+        ("SUBJECT", "subject_id"),
+        ("ADDRESS", "ip_address"),
+        ("DETAIL", "detail"),
+    ],
+    fields: &[],
+};
+
 /// Prints one thing.
 pub(super) fn one(kind: &Kind, value: &Value, output: Output) -> Result<(), Failure> {
     print(&match output {
@@ -127,6 +141,11 @@ impl<'a> List<'a> {
         })?;
         Ok(())
     }
+}
+
+/// A row by itself, of a list that has no end.
+pub(super) fn line(kind: &Kind, value: &Value) -> String {
+    kind.columns.iter().map(|(_, field)| cell(field, &value[field])).collect::<Vec<_>>().join("  ")
 }
 
 /// Columns as wide as they need to be.

@@ -105,6 +105,44 @@ pub(super) fn service_account(account: v1::ServiceAccount) -> Value {
     })
 }
 
+/// An audit event.
+pub(super) fn audit_event(event: v1::AuditEvent) -> Value {
+    let v1::AuditEvent {
+        event_id,
+        time,
+        act,
+        succeeded,
+        actor,
+        actor_id,
+        subject_id,
+        session_id,
+        request_id,
+        ip_address,
+        user_agent,
+        detail,
+        link,
+        // As they are hashed: `export` has them.
+        personal_sealed: _,
+        detail_json: _,
+    } = event;
+    let link = link.map(|v1::AuditLink { lane, position, hash: _ }| json!({ "lane": lane, "position": position }));
+    json!({
+        "event_id": event_id,
+        "time": rfc3339(time),
+        "act": act,
+        "succeeded": succeeded,
+        "actor": actor,
+        "actor_id": actor_id,
+        "subject_id": subject_id,
+        "session_id": session_id,
+        "request_id": request_id,
+        "ip_address": ip_address,
+        "user_agent": user_agent,
+        "detail": object(detail.unwrap_or_default()),
+        "link": link,
+    })
+}
+
 /// RFC 3339 in UTC, with the fraction that there is. `None` for a time that is not set, or is none.
 fn rfc3339(time: Option<PbTimestamp>) -> Option<String> {
     let PbTimestamp { seconds, nanos } = time?;

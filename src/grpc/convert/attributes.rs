@@ -37,7 +37,8 @@ fn json(value: Value, depth: u32) -> Option<Json> {
     })
 }
 
-fn fields(map: Map<String, Json>) -> Struct {
+/// A JSON object as it is sent.
+pub(in crate::grpc) fn fields(map: Map<String, Json>) -> Struct {
     Struct { fields: map.into_iter().map(|(name, value)| (name, protobuf(value))).collect() }
 }
 

@@ -21,6 +21,7 @@ pub(super) use create::REQUEST_RETENTION;
 pub use create::{CreateUserCommand, NewSecret};
 pub use list::UserPage;
 pub use page_token::PageToken;
+pub(super) use page_token::PageTokenError;
 
 /// Whom a call asks for.
 #[derive(Clone, Debug)]

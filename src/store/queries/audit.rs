@@ -10,10 +10,11 @@ use crate::{
         audit::{Act, Actor, AuditEvent, Origin},
         id::{EventId, SessionId, Subject},
         secret::random,
+        time::Timestamp,
     },
     store::{
         StoreError,
-        port::{AuditStore, DatabaseConnections, RecordedEvent},
+        port::{AuditStore, DatabaseConnections, PrunedEvents, RecordedEvent},
     },
 };
 
@@ -21,6 +22,14 @@ use crate::{
 impl AuditStore for Database {
     async fn record(&self, event: AuditEvent) -> Result<(), StoreError> {
         self.transaction("record", event, |tx, event| Box::pin(tx.audit(event))).await
+    }
+
+    async fn adopt_events(&self) -> Result<u64, StoreError> {
+        self.adopt().await
+    }
+
+    async fn prune_events(&self, before: Timestamp) -> Result<PrunedEvents, StoreError> {
+        self.prune(before).await
     }
 
     fn connections(&self) -> DatabaseConnections {
@@ -182,13 +191,23 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::ServiceTokenIssued { .. }
         | Act::ServiceTokenRefused
         | Act::KeyRevoked { .. }
-        | Act::KeyPublished { .. } => None,
+        | Act::KeyPublished { .. }
+        | Act::LoginFailuresAggregated { .. }
+        | Act::EventsAdopted { .. }
+        | Act::EventsPruned { .. } => None,
     }
 }
 
 pub(super) fn detail(act: &Act) -> serde_json::Value {
     match act {
         Act::LoginFailed { cause, identifier_hash } => json!({ "cause": cause, "identifier_hash": identifier_hash }),
+        Act::LoginFailuresAggregated { cause, count, first, last } => json!({
+            "cause": cause, "count": count, "first_time": first.to_string(), "last_time": last.to_string(),
+        }),
+        Act::EventsAdopted { count } => json!({ "count": count }),
+        Act::EventsPruned { lane, first, last } => {
+            json!({ "lane": lane, "first_position": first, "last_position": last, "count": last - first + 1 })
+        }
         Act::SessionEnded { session: _, reason } => json!({ "reason": reason.as_str() }),
         Act::LateRedelivery { session: _, generation } | Act::RefreshStateLost { session: _, generation } => {
             json!({ "generation": generation })

@@ -3,24 +3,100 @@
 //! A transaction collects its events and appends them at its end, under the lock of one lane. Whoever comes to it while that
 //! lane is held takes another one, so that writers wait for each other only where there are more of them than lanes; and
 //! since nothing is locked after a lane, nobody who waits for one holds up whoever has it.
+//!
+//! The MAC of a head is checked before another one is made. A lane whose head is not vouched for goes on, and stays so: it is
+//! better that the trail shows for ever that somebody wrote to it than that nobody can sign in; and no MAC of ours shall
+//! ever stand over what somebody else wrote.
 
+use serde::Serialize;
 use sqlx::types::Json;
+use uuid::Uuid;
 
-use super::{FREE_LANE, Tx};
+use super::{Database, FREE_LANE, Tx, imports::hex};
 use crate::{
-    crypto::audit_chain::{ChainHash, Place},
-    domain::secret::random,
+    crypto::audit_chain::{ChainHash, NOTHING, Place, head_statement},
+    domain::{
+        id::{EventId, SessionId},
+        secret::random,
+        time::Timestamp,
+    },
     store::{
         StoreError,
         port::{ChainLink, RecordedEvent},
     },
 };
 
-/// How many lanes there are on a database that several can write to at once.
-const LANES: i64 = 64;
+/// From this many on, events are sent as a list.
+const MANY: usize = 4;
 
-/// A lane under lock: its id, position, hash.
-type Head = (i64, i64, Vec<u8>);
+/// So many events are sent in one statement.
+const BATCH: usize = 500;
+
+/// A lane under lock: its id, position, hash, MAC.
+type HeadRow = (i64, i64, Vec<u8>, Option<Vec<u8>>);
+
+/// The end of a lane under lock.
+pub(super) struct Head {
+    link: ChainLink,
+    mac: Option<Vec<u8>>,
+}
+
+impl Head {
+    /// Puts an event behind it.
+    pub(super) fn chain(&mut self, event: &mut RecordedEvent) {
+        let place = Place { position: self.link.place.position + 1, ..self.link.place };
+        self.link = ChainLink { place, hash: event.chained().hash(place, &self.link.hash) };
+        event.link = Some(self.link);
+    }
+}
+
+impl TryFrom<HeadRow> for Head {
+    type Error = StoreError;
+
+    fn try_from((lane, position, hash, mac): HeadRow) -> Result<Self, StoreError> {
+        Ok(Self { link: ChainLink { place: Place { lane, position }, hash: chain_hash(hash)? }, mac })
+    }
+}
+
+/// An event as `listed_events!` reads it. Bytes are in hexadecimal digits.
+#[derive(Serialize)]
+struct ListedEvent<'a> {
+    id: EventId,
+    time: Timestamp,
+    act: &'a str,
+    succeeded: bool,
+    actor: &'a str,
+    actor_id: Option<Uuid>,
+    subject_id: Option<Uuid>,
+    session_id: Option<SessionId>,
+    request_id: &'a str,
+    detail: &'a serde_json::Value,
+    personal_sealed: Option<String>,
+    lane: Option<i64>,
+    position: Option<i64>,
+    hash: Option<String>,
+}
+
+impl<'a> From<&'a RecordedEvent> for ListedEvent<'a> {
+    fn from(event: &'a RecordedEvent) -> Self {
+        Self {
+            id: event.id,
+            time: event.time,
+            act: &event.act,
+            succeeded: event.succeeded,
+            actor: &event.actor,
+            actor_id: event.actor_id,
+            subject_id: event.subject_id,
+            session_id: event.session_id,
+            request_id: &event.request_id,
+            detail: &event.detail,
+            personal_sealed: event.personal_sealed.as_deref().map(hex),
+            lane: event.link.map(|link| link.place.lane),
+            position: event.link.map(|link| link.place.position),
+            hash: event.link.map(|link| hex(&link.hash)),
+        }
+    }
+}
 
 impl Tx {
     /// Puts an event at the end of this transaction.
@@ -30,42 +106,74 @@ impl Tx {
 
     /// Appends the events of this transaction to a lane. The last thing before the commit.
     pub(super) async fn append_events(&mut self) -> Result<(), StoreError> {
-        let events = std::mem::take(&mut self.events);
+        let mut events = std::mem::take(&mut self.events);
         if events.is_empty() {
             return Ok(());
         }
-        let (lane, mut position, hash) = self.lock_lane().await?;
-        let mut hash = chain_hash(&hash)?;
-        for mut event in events {
-            position += 1;
-            let place = Place { lane, position };
-            hash = event.chained().hash(place, &hash);
-            event.link = Some(ChainLink { place, hash });
-            self.insert_event(&event).await?;
+        let mut head = self.lock_lane().await?;
+        let vouched = self.is_vouched_for(&head);
+        for event in &mut events {
+            head.chain(event);
         }
-        let mac = self.around().vault.attest(&head_statement(lane, position, &hash));
+        if events.len() < MANY {
+            for event in &events {
+                self.insert_event(event).await?;
+            }
+        } else {
+            for events in events.chunks(BATCH) {
+                self.insert_events(events).await?;
+            }
+        }
+        self.store_head(head, vouched).await
+    }
+
+    /// Whether nobody else has written this head.
+    pub(super) fn is_vouched_for(&self, head: &Head) -> bool {
+        let Head { link: ChainLink { place, hash }, mac } = head;
+        let vouched = mac.as_deref() == Some(&self.around().vault.attest(&head_statement(*place, hash))[..]);
+        if !vouched {
+            let Place { lane, position } = *place;
+            tracing::error!(
+                lane,
+                position,
+                "the head of a lane of the audit trail is not vouched for: verify the trail"
+            );
+        }
+        vouched
+    }
+
+    /// Moves the end of a lane. One that was not vouched for is not now.
+    pub(super) async fn store_head(&mut self, head: Head, vouched: bool) -> Result<(), StoreError> {
+        let Head { link: ChainLink { place, hash }, mac } = head;
+        let mac = if vouched { Some(self.around().vault.attest(&head_statement(place, &hash)).to_vec()) } else { mac };
         sqlx::query("UPDATE audit_lanes SET position = $2, hash = $3, mac = $4 WHERE id = $1")
-            .bind(lane)
-            .bind(position)
+            .bind(place.lane)
+            .bind(place.position)
             .bind(&hash[..])
-            .bind(&mac[..])
+            .bind(mac)
             .execute(self.conn())
             .await?;
         Ok(())
     }
 
     /// Locks a lane that nobody holds; if all are held, waits for any one.
-    async fn lock_lane(&mut self) -> Result<Head, StoreError> {
-        let free: Option<Head> = sqlx::query_as(FREE_LANE).fetch_optional(self.conn()).await?;
+    pub(super) async fn lock_lane(&mut self) -> Result<Head, StoreError> {
+        let free: Option<HeadRow> = sqlx::query_as(FREE_LANE).fetch_optional(self.conn()).await?;
         if let Some(head) = free {
-            return Ok(head);
+            return head.try_into();
         }
+        let lanes: Vec<(i64,)> =
+            sqlx::query_as("SELECT id FROM audit_lanes ORDER BY id").fetch_all(self.conn()).await?;
         let [drawn] = random(&*self.around().entropy);
-        let head = sqlx::query_as(concat!("SELECT id, position, hash FROM audit_lanes WHERE id = $1", for_update!()))
-            .bind(i64::from(drawn) % LANES)
-            .fetch_one(self.conn())
-            .await?;
-        Ok(head)
+        let (lane,) = lanes
+            .get(usize::from(drawn) % lanes.len().max(1))
+            .ok_or_else(|| StoreError::corrupt("audit_lanes", "id", "there is no lane"))?;
+        let head: HeadRow =
+            sqlx::query_as(concat!("SELECT id, position, hash, mac FROM audit_lanes WHERE id = $1", for_update!()))
+                .bind(*lane)
+                .fetch_one(self.conn())
+                .await?;
+        head.try_into()
     }
 
     async fn insert_event(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {
@@ -92,13 +200,83 @@ impl Tx {
         .await?;
         Ok(())
     }
+
+    async fn insert_events(&mut self, events: &[RecordedEvent]) -> Result<(), StoreError> {
+        sqlx::query(concat!(
+            "INSERT INTO audit_events (id, time, act, succeeded, actor, actor_id, subject_id, session_id, request_id, \
+             detail, personal_sealed, lane, position, hash) SELECT w.id, w.time, w.act, w.succeeded, w.actor, \
+             w.actor_id, w.subject_id, w.session_id, w.request_id, w.detail, ",
+            from_hex!("w.personal_sealed"),
+            ", w.lane, w.position, ",
+            from_hex!("w.hash"),
+            " FROM ",
+            listed_events!("$1")
+        ))
+        .bind(Json(events.iter().map(ListedEvent::from).collect::<Vec<_>>()))
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
 }
 
-/// What is vouched for of the end of a lane.
-pub(super) fn head_statement(lane: i64, position: i64, hash: &ChainHash) -> Vec<u8> {
-    [b"audit lane head v1".as_slice(), &lane.to_be_bytes(), &position.to_be_bytes(), hash].concat()
+impl Database {
+    /// Vouches for the lanes of a trail that has not begun, so that from then on a lane that nothing vouches for is one that
+    /// somebody emptied. Of nodes that start at once, one does it.
+    pub(in crate::store) async fn begin_trail(&self) -> Result<(), StoreError> {
+        let unsigned = self.reading("unsigned_lanes", &self.pools.read, (), |conn, ()| {
+            Box::pin(async move {
+                let (count,): (i64,) =
+                    sqlx::query_as("SELECT COUNT(*) FROM audit_lanes WHERE mac IS NULL").fetch_one(conn).await?;
+                Ok(count)
+            })
+        });
+        if unsigned.await? == 0 {
+            return Ok(());
+        }
+        self.transaction("begin_trail", (), |tx, ()| Box::pin(tx.begin_trail())).await
+    }
 }
 
-fn chain_hash(bytes: &[u8]) -> Result<ChainHash, StoreError> {
-    bytes.try_into().map_err(|_| StoreError::corrupt("audit_lanes", "hash", "not 32 bytes".to_owned()))
+impl Tx {
+    async fn begin_trail(&mut self) -> Result<(), StoreError> {
+        let lanes: Vec<HeadRow> =
+            sqlx::query_as(concat!("SELECT id, position, hash, mac FROM audit_lanes ORDER BY id", for_update!()))
+                .fetch_all(self.conn())
+                .await?;
+        let (placed,): (i64,) = sqlx::query_as(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM audit_events WHERE lane IS NOT NULL LIMIT 1) AS placed",
+        )
+        .fetch_one(self.conn())
+        .await?;
+        let untouched = |(_, position, hash, mac): &HeadRow| *position == 0 && *hash == NOTHING && mac.is_none();
+        if placed > 0 || !lanes.iter().all(untouched) {
+            tracing::error!("a lane of the audit trail has no MAC, and the trail is not new: verify the trail");
+            return Ok(());
+        }
+        self.check_key().await?;
+        for lane in lanes {
+            self.store_head(lane.try_into()?, true).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Tx {
+    /// Whether the master key is the one of this database, as far as anything tells: by no other shall a trail be begun, since
+    /// nothing would ever fit it.
+    async fn check_key(&mut self) -> Result<(), StoreError> {
+        let some: Option<(Uuid, Vec<u8>)> =
+            sqlx::query_as("SELECT owner_id, key_sealed FROM data_keys ORDER BY owner_id LIMIT 1")
+                .fetch_optional(self.conn())
+                .await?;
+        let Some((owner, key)) = some else { return Ok(()) };
+        match self.around().vault.seal(owner, &key, EventId::from_uuid(Uuid::nil()), &[]) {
+            Ok(_) => Ok(()),
+            Err(problem) => Err(StoreError::corrupt("data_keys", "key_sealed", problem)),
+        }
+    }
+}
+
+fn chain_hash(bytes: Vec<u8>) -> Result<ChainHash, StoreError> {
+    bytes.try_into().map_err(|_| StoreError::corrupt("audit_lanes", "hash", "not 32 bytes"))
 }

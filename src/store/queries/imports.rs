@@ -24,7 +24,7 @@ use crate::{
     },
     store::{
         Refused, StoreError,
-        port::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, NewUser, RowError},
+        port::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, NewUser, RecordedEvent, RowError},
     },
 };
 
@@ -74,7 +74,6 @@ struct Follower<'a> {
     id: UserId,
     /// In hexadecimal digits.
     key: String,
-    event: EventId,
     roles: &'a [String],
 }
 
@@ -319,11 +318,9 @@ impl Tx {
             .map(|(_, new)| Follower {
                 id: new.user.id,
                 key: hex(&around.vault.new_key(*new.user.id.as_uuid())),
-                event: EventId::new(now, &random(&*around.entropy)),
                 roles: &new.user.roles,
             })
             .collect();
-        let mark = followers.first().map(|follower| follower.event);
         let followers = Json(followers);
         sqlx::query(concat!(
             "INSERT INTO data_keys (owner_id, key_sealed, create_time) SELECT w.id, ",
@@ -348,49 +345,37 @@ impl Tx {
             .execute(self.conn())
             .await?;
         }
-        self.insert_events(&Act::UserImported { import }, &followers, warrant, origin).await?;
-        for role in users.iter().flat_map(|(_, new)| &new.user.roles).collect::<BTreeSet<_>>() {
-            let has_it = users.iter().filter(|(_, new)| new.user.roles.contains(role));
-            let given = has_it.map(|(_, new)| Follower {
-                id: new.user.id,
-                key: String::new(),
-                event: EventId::new(now, &random(&*around.entropy)),
-                roles: &[],
-            });
-            let act = Act::RoleAssigned { role: role.clone() };
-            self.insert_events(&act, &Json(given.collect()), warrant, origin).await?;
+        for (_, new) in users {
+            self.audit_import(new.user.id, Act::UserImported { import }, warrant, origin);
         }
-        if let Some(event) = mark {
-            self.leave_mark(event);
+        for role in users.iter().flat_map(|(_, new)| &new.user.roles).collect::<BTreeSet<_>>() {
+            for (_, new) in users.iter().filter(|(_, new)| new.user.roles.contains(role)) {
+                self.audit_import(new.user.id, Act::RoleAssigned { role: role.clone() }, warrant, origin);
+            }
         }
         Ok(())
     }
 
-    /// The same event for each of them. Nothing personal: where the importer was is no user's business.
-    async fn insert_events(
-        &mut self,
-        act: &Act,
-        followers: &Json<Vec<Follower<'_>>>,
-        warrant: &Warrant,
-        origin: &Origin,
-    ) -> Result<(), StoreError> {
+    /// Records an event about a new user. Nothing personal: where the importer was is no user's business.
+    fn audit_import(&mut self, user: UserId, act: Act, warrant: &Warrant, origin: &Origin) {
         let now = self.now();
+        let id = EventId::new(now, &random(&*self.around().entropy));
         let (actor, actor_id) = actor(warrant.actor);
-        sqlx::query(concat!(
-            "INSERT INTO audit_events (id, time, act, succeeded, actor, actor_id, subject_id, session_id, request_id, \
-             detail, personal_sealed) SELECT w.event, $2, $3, TRUE, $4, $5, w.id, NULL, $6, $7, NULL FROM ",
-            listed_followers!("$1")
-        ))
-        .bind(followers)
-        .bind(now)
-        .bind(act.name())
-        .bind(actor)
-        .bind(actor_id)
-        .bind(&origin.request_id)
-        .bind(Json(detail(act)))
-        .execute(self.conn())
-        .await?;
-        Ok(())
+        self.note_event(RecordedEvent {
+            id,
+            time: now,
+            act: act.name().to_owned(),
+            succeeded: act.succeeded(),
+            actor: actor.to_owned(),
+            actor_id,
+            subject_id: Some(*user.as_uuid()),
+            session_id: None,
+            request_id: origin.request_id.clone(),
+            detail: detail(&act),
+            personal_sealed: None,
+            link: None,
+        });
+        self.leave_mark(id);
     }
 
     async fn store_progress(
@@ -431,7 +416,8 @@ fn error(row: i64, field: &str, description: &str) -> RowError {
     RowError { row, field: field.to_owned(), description: description.to_owned() }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// In hexadecimal digits, which `from_hex!` reads.
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a string cannot fail.

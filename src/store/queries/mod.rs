@@ -7,7 +7,7 @@ use sqlx::Pool;
 use tokio_util::task::TaskTracker;
 
 use self::transaction::Tx;
-use super::{Db, FREE_LANE, NAME, OUTCOME, READS_APART};
+use super::{Db, FREE_LANE, LANES, NAME, OUTCOME, READS_APART};
 use crate::store::{
     connect::Surroundings,
     held::Hold,
@@ -16,6 +16,8 @@ use crate::store::{
 
 mod audit;
 mod audit_chain;
+mod audit_keeping;
+mod audit_verify;
 mod challenges;
 mod create_requests;
 mod devices;
@@ -41,6 +43,7 @@ mod service_accounts;
 mod service_tokens;
 mod sessions;
 mod throttle;
+mod trail;
 mod transaction;
 mod user_admin;
 mod user_creation;

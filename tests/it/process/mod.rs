@@ -12,6 +12,7 @@ pub(crate) mod web;
 
 mod admin;
 mod admin_cli;
+mod audit;
 mod backends_killed;
 mod cancelled;
 mod commit_in_doubt;

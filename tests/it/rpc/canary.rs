@@ -15,8 +15,8 @@ use tonic::{Request, Status, transport::Channel};
 use vouchsafe::{
     crypto::machine_date,
     pb::v1::{
-        self, account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
-        service_account_admin_service_client::ServiceAccountAdminServiceClient,
+        self, account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
+        auth_service_client::AuthServiceClient, service_account_admin_service_client::ServiceAccountAdminServiceClient,
         user_admin_service_client::UserAdminServiceClient,
     },
     store::Location,
@@ -239,6 +239,46 @@ impl Caller {
         users.list_users(bearer(&admin, page)).await.unwrap_err();
         let delete = v1::DeleteUserRequest { user_id: user.id, etag: GARBAGE.into() };
         users.delete_user(bearer(&admin, delete)).await.unwrap_err();
+    }
+
+    /// The audit trail, read as it is meant and as it is not.
+    async fn audit_it(&mut self, mut audit: AuditServiceClient<Channel>) {
+        let admin = self.login(EMAIL, NEW_PASSWORD).await.unwrap().access_token;
+        let list = v1::ListAuditEventsRequest::default();
+        let listed = audit.list_audit_events(bearer(&admin, list.clone())).await.unwrap().into_inner();
+        assert!(!listed.events.is_empty());
+        let verify = v1::VerifyAuditChainRequest::default();
+        audit.verify_audit_chain(bearer(&admin, verify.clone())).await.unwrap();
+        let watch = v1::WatchAuditEventsRequest { cursor: String::new(), from_beginning: true };
+        let mut watched = audit.watch_audit_events(bearer(&admin, watch)).await.unwrap().into_inner();
+        while watched.message().await.unwrap().unwrap().events.is_empty() {}
+        drop(watched);
+        for secret in [GARBAGE, NEW_PASSWORD, &admin] {
+            let secret = || secret.to_owned();
+            let filter = v1::AuditEventFilter {
+                act: secret(),
+                actor: secret(),
+                subject: secret(),
+                session_id: secret(),
+                ..Default::default()
+            };
+            for bad in [
+                v1::ListAuditEventsRequest { filter: Some(filter), ..list.clone() },
+                v1::ListAuditEventsRequest { page_token: secret(), ..list.clone() },
+            ] {
+                audit.list_audit_events(bearer(&admin, bad)).await.unwrap_err();
+            }
+            let filter =
+                v1::AuditEventFilter { request_id: secret().chars().take(128).collect(), ..Default::default() };
+            let unknown = v1::ListAuditEventsRequest { filter: Some(filter), ..list.clone() };
+            if let Ok(found) = audit.list_audit_events(bearer(&admin, unknown)).await {
+                assert!(found.into_inner().events.is_empty());
+            }
+            let bad = v1::VerifyAuditChainRequest { page_token: secret(), ..verify.clone() };
+            audit.verify_audit_chain(bearer(&admin, bad)).await.unwrap_err();
+            let bad = v1::WatchAuditEventsRequest { cursor: secret(), from_beginning: false };
+            audit.watch_audit_events(bearer(&admin, bad)).await.unwrap_err();
+        }
     }
 
     /// What a service account is given and shows, right and wrong.
@@ -479,6 +519,7 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     let mut caller = Caller { auth, account, services, tokens: Vec::new(), secrets: Vec::new() };
     caller.use_it().await;
     caller.serve_it(&database).await;
+    caller.audit_it(AuditServiceClient::new(channel.clone())).await;
     caller.manage_users(UserAdminServiceClient::new(channel)).await;
     caller.factor_it(&database).await;
     caller.prove_it(&database).await;

@@ -1,6 +1,7 @@
 //! The API as a caller meets it: whole nodes, real connections, both databases.
 
 mod access;
+mod audit;
 mod canary;
 mod discovery;
 mod edge;
@@ -24,6 +25,7 @@ pub(crate) mod service_accounts;
 mod sessions;
 mod sign_in;
 mod tokens;
+mod trail_keeping;
 mod two_nodes;
 mod users;
 mod watch;

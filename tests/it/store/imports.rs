@@ -34,6 +34,12 @@ impl World {
         }
     }
 
+    /// A batch of so many users.
+    pub(super) fn batch_of(&self, first_row: i64, count: usize) -> ImportBatch {
+        let names: Vec<String> = (0..count).map(|n| format!("user-{n}")).collect();
+        self.batch(first_row, &names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     async fn import(&self, batch: ImportBatch) -> ImportedBatch {
         self.store.import_users(Warrant::OPERATOR, batch, origin()).await.unwrap()
     }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod audit;
+mod audit_chain;
 mod cancellation;
 mod challenges;
 mod families;
@@ -20,6 +21,7 @@ mod schema;
 mod service_accounts;
 mod sessions;
 mod throttle;
+mod trail;
 mod user_admin;
 mod world;
 
@@ -67,6 +69,32 @@ suite! {
         an_event_without_personal_data_seals_none
         nothing_personal_is_kept_of_an_erased_user
         an_effect_whose_event_fails_does_not_happen
+    }
+    trail {
+        events_are_listed_by_every_condition
+        what_is_personal_opens_while_its_key_is_there
+        whoever_follows_the_lanes_is_told_everything_once
+    }
+    audit_chain {
+        a_trail_that_nobody_touched_is_sound
+        every_change_of_a_row_is_found_at_its_place
+        what_was_removed_inserted_or_moved_is_found
+        a_row_that_was_made_illegible_hides_no_other
+        nobody_without_the_key_writes_a_lane_anew
+        a_lane_that_was_emptied_is_not_a_new_one
+        a_lane_whose_base_is_called_its_head_is_not_whole
+        a_lane_that_is_gone_is_missed
+        a_checkpoint_finds_what_the_trail_alone_cannot
+        a_check_goes_on_where_it_stopped
+        imports_are_chained
+        writers_at_once_leave_no_gap
+        more_writers_than_lanes_all_get_one
+        events_of_older_versions_are_taken_in
+        no_trail_is_begun_with_another_key
+        what_is_too_old_is_removed_from_the_beginning
+        what_was_tampered_with_is_not_removed
+        a_check_and_a_removal_at_once_find_nothing
+        whoever_looks_at_the_trail_needs_no_clock
     }
     cancellation {
         a_caller_who_goes_away_leaves_no_half_effect

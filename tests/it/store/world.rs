@@ -15,7 +15,7 @@ use vouchsafe::{
         user::{Attributes, Label, PhcString, User, UserState, Username},
     },
     store::{
-        Surroundings, open,
+        StoreError, Surroundings, open,
         port::{
             Caller, Change, CreateUser, LiveSession, NewDevice, NewSession, NewUser, RefreshAttempt, RefreshOutcome,
             SessionPage, Store, Waiting,
@@ -125,6 +125,11 @@ impl World {
 
     /// Another node on the same database.
     pub(super) async fn another_node(&self) -> Arc<dyn Store> {
+        self.try_another_node().await.unwrap()
+    }
+
+    /// The same where it may be refused.
+    pub(super) async fn try_another_node(&self) -> Result<Arc<dyn Store>, StoreError> {
         let around = Surroundings {
             clock: Arc::clone(&self.clock) as _,
             entropy: Arc::clone(&self.entropy) as _,
@@ -132,7 +137,7 @@ impl World {
             observer: Arc::clone(&self.observer) as _,
             kept_passwords: 2,
         };
-        open(self.database.location(), &OPTIONS, around).await.unwrap()
+        open(self.database.location(), &OPTIONS, around).await
     }
 
     async fn check_feed(&self) {

@@ -109,6 +109,15 @@ impl PersonalDataVault for RecordingVault {
         Ok([b"sealed ", event.as_uuid().as_bytes().as_slice()].concat())
     }
 
+    fn open(&self, owner: Uuid, sealed_key: &[u8], event: EventId, sealed: &[u8]) -> Result<Vec<u8>, String> {
+        if sealed_key != self.new_key(owner) || sealed != [b"sealed ", event.as_uuid().as_bytes().as_slice()].concat() {
+            return Err("it does not open".into());
+        }
+        let sealings = self.0.lock().unwrap();
+        let sealing = sealings.iter().rfind(|sealing| sealing.owner == owner && sealing.event == event);
+        sealing.map(|sealing| sealing.personal.clone().into_bytes()).ok_or_else(|| "never sealed".into())
+    }
+
     fn attest(&self, statement: &[u8]) -> [u8; 32] {
         let mut mac = [0; 32];
         mac.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, statement).as_ref());

@@ -75,13 +75,13 @@ impl World {
 }
 
 /// Makes the administrator root@example.com.
-async fn make_root(place: &Place) {
+pub(super) async fn make_root(place: &Place) {
     let password = place.file("root-password", PASSWORD);
     place.run(&["admin", "create", "--email", "root@example.com", "--password-file", &password]).await.ok();
 }
 
 /// The flags that name a server without TLS and a token in a file.
-fn through(server: &Server, token_file: &str) -> Vec<String> {
+pub(super) fn through(server: &Server, token_file: &str) -> Vec<String> {
     let url = format!("http://{}", server.grpc);
     ["--server", &url, "--token-file", token_file].map(str::to_owned).to_vec()
 }

@@ -1,0 +1,145 @@
+//! `WatchAuditEvents`: every event exactly once, whatever order transactions commit in.
+//!
+//! Events of a lane become visible in the order of their positions, because whoever writes to it holds its lock until the
+//! commit is through. So what was read of the trail is one position for each lane, and nothing can appear before it later.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::TrailCursor;
+use crate::{
+    domain::{field::FieldViolation, secret::SecretString, time::Timestamp},
+    service::{Service, ServiceError, WatchPlace},
+    store::port::{Lane, ReadEvent},
+};
+
+/// Most watches of the trail at once at a node. Each asks the database once a second.
+pub(in crate::service) const AUDIT_WATCHES: usize = 64;
+/// The permission that it takes, for as long as it lasts.
+const PERMISSION: &str = "audit:read";
+/// How often the trail is looked at, and the longest that a watcher hears nothing.
+const PERIOD: Duration = Duration::from_secs(1);
+/// At most about this many events in a look.
+const LOOK: usize = 512;
+
+/// Where a watch begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchFrom {
+    /// Behind the last event there is.
+    Now,
+    /// Before the first event there is.
+    Beginning,
+    /// Behind what was read before.
+    Cursor(TrailCursor),
+}
+
+/// Somebody who watches the trail.
+#[derive(Debug)]
+pub struct AuditWatch {
+    service: Arc<Service>,
+    cursor: TrailCursor,
+    /// With which the watcher was admitted; none for the operator.
+    token: Option<SecretString>,
+    /// The lanes as they were at the beginning.
+    lanes: Vec<Lane>,
+}
+
+impl Service {
+    /// Watches the trail, for as long as `token` is good and its bearer may, if there is one.
+    ///
+    /// # Errors
+    /// If the cursor is of another trail; `Busy` if there are too many watches; `Unavailable`.
+    pub async fn watch_audit_events(
+        self: &Arc<Self>,
+        from: WatchFrom,
+        token: Option<SecretString>,
+    ) -> Result<(AuditWatch, WatchPlace), ServiceError> {
+        if self.stopping().is_cancelled() {
+            return Err(ServiceError::Unavailable { cause: "this node is stopping".into() });
+        }
+        let place = self.audit_watches.enter()?;
+        let lanes = self.store.lanes().await?;
+        let cursor = match from {
+            WatchFrom::Now => TrailCursor::end(&lanes),
+            WatchFrom::Beginning => TrailCursor::beginning(&lanes),
+            WatchFrom::Cursor(cursor) => cursor,
+        };
+        cursor.behind(&lanes).map_err(|error| FieldViolation::new("cursor", error))?;
+        Ok((AuditWatch { service: Arc::clone(self), cursor, token, lanes }, place))
+    }
+}
+
+impl AuditWatch {
+    /// The lanes as they were when the watch began.
+    pub fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    /// Where the watch begins.
+    pub fn cursor(&self) -> TrailCursor {
+        self.cursor.clone()
+    }
+
+    /// What was recorded since the last look, those of one lane in their order; and whether there is more of it already.
+    ///
+    /// # Errors
+    /// Why the watch must end.
+    pub async fn look(&mut self) -> Result<(Vec<ReadEvent>, bool), ServiceError> {
+        if let Some(token) = &self.token {
+            self.service.warrant(token, PERMISSION).await?;
+        }
+        let store = &self.service.store;
+        let lanes = store.lanes().await?;
+        let behind = self.cursor.behind(&lanes).map_err(|error| FieldViolation::new("cursor", error))?;
+        // Of each lane as much as of the others, so that none waits for them.
+        let share = (LOOK / behind.len().max(1)).max(1);
+        let mut found = Vec::new();
+        let mut more = false;
+        for place in behind {
+            let events = store.read_lane(place, u32::try_from(share).unwrap_or(u32::MAX)).await?;
+            let first = events.first().and_then(|first| first.event.link).map(|link| link.place.position);
+            if first.is_some_and(|first| first != place.position + 1) {
+                // Removed for age since the lanes were looked at? Any other gap is for a check to tell of.
+                let lanes = store.lanes().await?;
+                self.cursor.behind(&lanes).map_err(|error| FieldViolation::new("cursor", error))?;
+            }
+            more |= events.len() >= share;
+            if let Some(link) = events.last().and_then(|last| last.event.link) {
+                self.cursor.advance(link.place);
+            }
+            found.extend(by_time(events));
+        }
+        found.sort_by_key(|(time, _)| *time);
+        Ok((found.into_iter().map(|(_, event)| event).collect(), more))
+    }
+
+    /// Resolves when the next look is due.
+    pub async fn due(&self) {
+        sleep(PERIOD).await;
+    }
+
+    /// What is cancelled when the node stops.
+    pub fn stopping(&self) -> CancellationToken {
+        self.service.stopping()
+    }
+
+    /// Random bytes, to spread what would happen at one moment.
+    pub fn spread(&self) -> u16 {
+        u16::from_le_bytes(self.service.random())
+    }
+
+    /// The time here.
+    pub fn now(&self) -> Timestamp {
+        self.service.clock.now()
+    }
+}
+
+/// The events of one lane with times by which they can be put among those of others and keep their order: clocks of nodes differ.
+fn by_time(events: Vec<ReadEvent>) -> impl Iterator<Item = (Timestamp, ReadEvent)> {
+    events.into_iter().scan(Timestamp::from_micros(i64::MIN), |latest, event| {
+        *latest = event.event.time.max(*latest);
+        Some((*latest, event))
+    })
+}

@@ -54,7 +54,7 @@ async fn a_newcomer_reads_back_who_did_what(backend: Backend) {
         grpcurl(&server, &["-user-agent", "curious", "-d", &request], &["vouchsafe.v1.AuthService/Login"]).await
     };
     assert!(!sign_in(EMAIL, "wrong password").await.status.success());
-    call(&server, "vouchsafe.v1.AuthService/RequestPasswordReset", &json!({"email": EMAIL})).await;
+    call(&server, "vouchsafe.v1.AuthService/RequestPasswordReset", &json!({"identifier": EMAIL})).await;
     let reset = json!({"code": reset_code(&server).await, "newPassword": NEW_PASSWORD});
     call(&server, "vouchsafe.v1.AuthService/ResetPassword", &reset).await;
     let root: Value = serde_json::from_str(&sign_in("root@example.com", PASSWORD).await.ok()).unwrap();
@@ -136,7 +136,7 @@ async fn the_trail_is_listed_on_the_database_and_through_a_server(backend: Backe
         let first: Value = serde_json::from_str(&trail.run(&first, &way).await.ok()).unwrap();
         assert_eq!(first[0]["act"], "user.registered");
         let table = trail.run(&["list", "--actor", "operator"], &way).await.ok();
-        assert!(table.starts_with("TIME") && table.contains("user.created"), "{table}");
+        assert!(table.starts_with("TIME") && table.contains("user.registered"), "{table}");
         let said = trail.run(&["list", "--act", "No Act"], &way).await.refused();
         assert!(said.ends_with(" (INVALID_ARGUMENT)\n"), "{said}");
         answers.push((found, first, table));
@@ -164,7 +164,7 @@ async fn the_trail_is_exported_alike_on_the_database_and_through_a_server(backen
             assert_eq!(positions, expected.collect::<Vec<_>>());
             let last = of_lane.last().map_or(&base["hash"], |line| &line["hash"]);
             assert_eq!(last, &head["hash"]);
-            assert_eq!(head["mac"].is_null(), positions.is_empty(), "vouched for");
+            assert!(positions.is_empty() || head["mac"].is_string(), "vouched for");
         }
         let failed = lines.iter().find(|line| line["act"] == "login.failed").unwrap();
         assert_eq!(failed["personal"]["ip_address"], "127.0.0.1");

@@ -114,11 +114,10 @@ impl Check<'_> {
     }
 
     fn end(mut self, End { events, lanes }: &End) -> ChainReport {
-        let mut heads: BTreeMap<i64, LaneEnd> = BTreeMap::new();
+        let heads: BTreeMap<i64, LaneEnd> = lanes.iter().map(|line| (line.lane, LaneEnd::from(*line))).collect();
         for LaneLine { lane, .. } in lanes.iter().filter(|line| !self.lanes.contains_key(&line.lane)) {
             self.faults.push(FaultKind::Lane, Place { lane: *lane, position: 0 }, None);
         }
-        heads.extend(lanes.iter().map(|line| (line.lane, LaneEnd::from(*line))));
         for (lane, walk) in &self.lanes {
             match heads.get(lane) {
                 Some(head) => self.faults.end_of(*walk, head, self.mac),

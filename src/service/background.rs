@@ -226,7 +226,7 @@ impl Service {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "events of an older version are in the chains of the audit trail now"),
             Err(error) => {
-                tracing::warn!(%error, "events of an older version are not yet in the chains of the audit trail")
+                tracing::warn!(%error, "events of an older version are not yet in the chains of the audit trail");
             }
         }
         // By whole days, so that each chain is cut once a day and not at every look.

@@ -22,20 +22,27 @@ use crate::{
 /// So many events are looked at at a time.
 const PAGE: i64 = 500;
 
-/// What an event says, and beside it where it claims to stand, which may be nonsense.
-const PAGE_OF_LANE: &str = "SELECT id, time, act, succeeded, actor, actor_id, subject_id, session_id, request_id, detail, \
-     personal_sealed, CAST(NULL AS BIGINT) AS lane, CAST(NULL AS BIGINT) AS position, CAST(NULL AS BYTEA) AS hash, \
-     position AS place, hash AS stored FROM audit_events \
-     WHERE lane = $1 AND position >= $2 AND (position > $2 OR id > $3) AND position <= $4 \
-     ORDER BY position, id LIMIT $5";
+/// What an event says, and beside it where it claims to stand, which may be nonsense. Qualified: an output column that is called
+/// like one of the table would be what is sorted by.
+const PAGE_OF_LANE: &str = "SELECT e.id, e.time, e.act, e.succeeded, e.actor, e.actor_id, e.subject_id, e.session_id, \
+     e.request_id, e.detail, e.personal_sealed, CAST(NULL AS BIGINT) AS lane, CAST(NULL AS BIGINT) AS position, \
+     CAST(NULL AS BYTEA) AS hash, e.position AS place, e.hash AS stored FROM audit_events e \
+     WHERE e.lane = $1 AND e.position >= $2 AND (e.position > $2 OR e.id > $3) AND e.position <= $4 \
+     ORDER BY e.position, e.id LIMIT $5";
 
-/// Where no event can be.
-const STRAY: &str = "SELECT e.lane, e.position, e.id FROM audit_lanes l JOIN audit_events e ON e.lane = l.id \
-     AND e.position > l.position \
-     UNION ALL SELECT e.lane, e.position, e.id FROM audit_lanes l JOIN audit_events e ON e.lane = l.id \
-     AND e.position <= l.base_position \
-     UNION ALL SELECT e.lane, e.position, e.id FROM audit_lanes l JOIN audit_events e ON e.lane = l.id \
-     AND e.position IS NULL LIMIT $1";
+/// How far each lane goes by its row and by its events, of one moment, in which nobody is half done. Each end is looked up in the
+/// index, however long the trail is.
+const EXTENTS: &str = "SELECT l.id, l.base_position, l.position, \
+     (SELECT MIN(e.position) FROM audit_events e WHERE e.lane = l.id), \
+     (SELECT MAX(e.position) FROM audit_events e WHERE e.lane = l.id), \
+     EXISTS (SELECT 1 FROM audit_events e WHERE e.lane = l.id AND e.position IS NULL) FROM audit_lanes l ORDER BY l.id";
+
+/// The events of a lane that are where none can be.
+const STRAY: &str = "SELECT lane, position, id FROM audit_events WHERE lane = $1 \
+     AND (position IS NULL OR position <= $2 OR position > $3 AND position <= $4) ORDER BY position LIMIT $5";
+
+/// A row of [`EXTENTS`].
+type Extent = (i64, i64, i64, Option<i64>, Option<i64>, bool);
 
 /// A row of a lane.
 struct Found {
@@ -171,13 +178,27 @@ impl Database {
         .await
     }
 
-    /// Events behind the head of their lane, before its base, or without a position; of one moment, in which nobody is half
-    /// done.
+    /// Events behind the head of their lane, before its base, or without a position.
     async fn stray(&self, limit: i64) -> Result<Vec<(Place, Option<EventId>)>, StoreError> {
         self.reading("stray_events", &self.pools.read, limit, |conn, limit| {
             Box::pin(async move {
-                let rows = sqlx::query(STRAY).bind(*limit).fetch_all(conn).await?;
-                Ok(rows.iter().map(place_of).collect())
+                let lanes: Vec<Extent> = sqlx::query_as(EXTENTS).fetch_all(&mut *conn).await?;
+                let mut stray = Vec::new();
+                for (lane, base, head, first, last, homeless) in lanes {
+                    if !homeless && first.is_none_or(|first| first > base) && last.is_none_or(|last| last <= head) {
+                        continue;
+                    }
+                    let rows = sqlx::query(STRAY)
+                        .bind(lane)
+                        .bind(base)
+                        .bind(head)
+                        .bind(last.unwrap_or(head))
+                        .bind(*limit)
+                        .fetch_all(&mut *conn)
+                        .await?;
+                    stray.extend(rows.iter().map(place_of));
+                }
+                Ok(stray)
             })
         })
         .await

@@ -28,7 +28,6 @@ macro_rules! event_columns {
          lane, position, hash"
     };
 }
-#[allow(unused_imports)] // for whoever reads events elsewhere
 pub(super) use event_columns;
 
 #[derive(sqlx::FromRow)]

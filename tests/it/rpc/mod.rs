@@ -25,6 +25,7 @@ pub(crate) mod service_accounts;
 mod sessions;
 mod sign_in;
 mod tokens;
+mod trail_keeping;
 mod two_nodes;
 mod users;
 mod watch;

@@ -212,7 +212,7 @@ pub(super) async fn a_checkpoint_finds_what_the_trail_alone_cannot(w: Arc<World>
 }
 
 pub(super) async fn a_check_goes_on_where_it_stopped(w: Arc<World>) {
-    let (lane, now) = (w.record(1).await, w.clock.now());
+    let lane = w.record(1).await;
     let batch = w.batch_of(1, 1_200);
     w.store.import_users(Warrant::OPERATOR, batch, origin()).await.unwrap();
     w.tamper("UPDATE audit_events SET act = 'x' WHERE position = 1100").await;
@@ -227,7 +227,7 @@ pub(super) async fn a_check_goes_on_where_it_stopped(w: Arc<World>) {
             break;
         }
     }
-    assert_eq!((events, now), (1_201, w.clock.now()));
+    assert_eq!(events, 1_201);
     assert!(calls > 2, "{calls}");
     assert_eq!(faults, [(FaultKind::Altered, Place { lane, position: 1_100 })]);
 }

@@ -13,6 +13,7 @@ on_both_databases!(
     known_and_unknown_are_answered_alike_at_each_count,
     whoever_signs_in_begins_anew_and_others_do_not,
     at_the_cap_the_right_password_is_not_looked_at_either,
+    failures_beyond_a_rate_are_counted_in_the_trail,
 );
 
 mod shared {
@@ -131,4 +132,31 @@ async fn of_100_guesses_at_once_at_two_nodes_the_free_ones_are_looked_at(backend
     let [a, b] = nodes;
     Arc::into_inner(a).unwrap().stop().await;
     Arc::into_inner(b).unwrap().remove().await;
+}
+
+async fn failures_beyond_a_rate_are_counted_in_the_trail(backend: Backend) {
+    // It stands still: it is all within one period, however long it takes.
+    let clock = Arc::new(ManualClock::new());
+    let node = at(&clock, TestNode::builder(backend).await).start().await;
+    node.register("ada@example.com").await;
+    for n in 0..40 {
+        assert_eq!(node.guess(&format!("nobody-{n}")).await, Guess::Wrong);
+    }
+    assert_eq!(node.guess("ada@example.com").await, Guess::Wrong);
+    assert_eq!(node.events("act = 'login.failed' AND subject_id IS NULL").await, 30);
+    assert_eq!(
+        node.events("act = 'login.failed' AND subject_id IS NOT NULL").await,
+        1,
+        "another account's is not counted"
+    );
+    let database = Arc::clone(&node.database);
+    node.stop().await;
+    let told = "SELECT CAST(detail AS TEXT) FROM audit_events WHERE act = 'login.failures_aggregated' \
+                AND NOT succeeded AND actor = 'anonymous' AND subject_id IS NULL AND lane IS NOT NULL";
+    let told = database.texts(told).await;
+    let told: Vec<serde_json::Value> = told.iter().map(|detail| serde_json::from_str(detail).unwrap()).collect();
+    assert_eq!(told.iter().map(|detail| detail["count"].as_u64().unwrap()).sum::<u64>(), 10);
+    assert!(told.iter().all(|detail| detail["cause"] == "unknown_identifier"), "{told:?}");
+    assert!(told.iter().all(|detail| detail["first_time"].as_str().unwrap().starts_with("2027-")), "{told:?}");
+    database.remove().await;
 }

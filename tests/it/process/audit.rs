@@ -158,11 +158,11 @@ async fn the_trail_is_exported_alike_on_the_database_and_through_a_server(backen
         assert_eq!(header["lanes"].as_array().unwrap().len(), end["lanes"].as_array().unwrap().len());
         // Each lane whole, from its base to its head.
         for (base, head) in header["lanes"].as_array().unwrap().iter().zip(end["lanes"].as_array().unwrap()) {
-            let of_lane = lines.iter().filter(|line| line["lane"] == head["lane"]);
+            let mut of_lane = lines.iter().filter(|line| line["lane"] == head["lane"]);
             let positions: Vec<_> = of_lane.clone().map(|line| line["position"].as_i64().unwrap()).collect();
             let expected = base["position"].as_i64().unwrap() + 1..=head["position"].as_i64().unwrap();
             assert_eq!(positions, expected.collect::<Vec<_>>());
-            let last = of_lane.last().map_or(&base["hash"], |line| &line["hash"]);
+            let last = of_lane.next_back().map_or(&base["hash"], |line| &line["hash"]);
             assert_eq!(last, &head["hash"]);
             assert!(positions.is_empty() || head["mac"].is_string(), "vouched for");
         }

@@ -65,7 +65,7 @@ pub(super) async fn service_account(command: ServiceAccountCommand, settings: im
 pub(super) async fn audit(command: AuditCommand, settings: impl Load) -> Result<ExitCode, Failure> {
     let common = command.common().clone();
     if let AuditCommand::Verify(args @ VerifyTrail { file: Some(file), .. }) = &command {
-        return audit::with_status(audit::verify_file(file, args, settings).await);
+        return Ok(audit::with_status(audit::verify_file(file, args, settings).await));
     }
     let checks = matches!(command, AuditCommand::Verify(_));
     let mut code = ExitCode::SUCCESS;
@@ -74,7 +74,7 @@ pub(super) async fn audit(command: AuditCommand, settings: impl Load) -> Result<
         Ok(())
     };
     let done = at_desk(&common, false, settings, run).await.map(|_| code);
-    if checks { audit::with_status(done) } else { done }
+    if checks { Ok(audit::with_status(done)) } else { done }
 }
 
 /// Loads the settings, if they are wanted.

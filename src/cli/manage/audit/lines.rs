@@ -26,8 +26,8 @@ pub(super) fn lane_end(end: v1::AuditLaneEnd) -> Result<LaneLine, Failure> {
 }
 
 /// The same for a request.
-pub(super) fn to_lane_end(line: &LaneLine) -> v1::AuditLaneEnd {
-    let LaneLine { lane, position, hash: Hex(hash), mac } = *line;
+pub(super) fn to_lane_end(end: &LaneLine) -> v1::AuditLaneEnd {
+    let LaneLine { lane, position, hash: Hex(hash), mac } = *end;
     let link = v1::AuditLink { lane, position, hash: hash.to_vec() };
     v1::AuditLaneEnd { link: Some(link), mac: mac.map(|Hex(mac)| mac.to_vec()).unwrap_or_default() }
 }

@@ -36,11 +36,11 @@ struct Findings {
 }
 
 /// The status that the command ends with if it ends without an answer.
-pub(in crate::cli::manage) fn with_status(done: Result<ExitCode, Failure>) -> Result<ExitCode, Failure> {
-    Ok(done.unwrap_or_else(|failure| {
+pub(in crate::cli::manage) fn with_status(done: Result<ExitCode, Failure>) -> ExitCode {
+    done.unwrap_or_else(|failure| {
         complain(&failure);
         ExitCode::from(CANNOT_TELL)
-    }))
+    })
 }
 
 /// Checks the trail itself, call by call.

@@ -169,8 +169,18 @@ fn tls_entries(names: [&'static str; 3], tls: Option<&Tls>) -> [(&'static str, V
 }
 
 fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
-    let Tokens { algorithm, access_ttl, audiences, default_audience, scopes, permissions, client_id, max_staleness } =
-        tokens;
+    let Tokens {
+        algorithm,
+        access_ttl,
+        audiences,
+        default_audience,
+        scopes,
+        permissions,
+        claims_file,
+        client_id,
+        max_staleness,
+    } = tokens;
+    let claims_file = claims_file.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
     vec![
         ("tokens.algorithm", text(algorithm.as_str())),
         ("tokens.access_ttl", span(*access_ttl)),
@@ -178,6 +188,7 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
         ("tokens.default_audience", list(default_audience.iter().map(Audience::as_str))),
         ("tokens.scopes", list(scopes.tokens())),
         ("tokens.permissions", Value::Boolean(*permissions)),
+        ("tokens.claims_file", text(&claims_file)),
         ("tokens.client_id", text(client_id)),
         ("tokens.max_staleness", span(*max_staleness)),
     ]

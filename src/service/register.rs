@@ -9,6 +9,7 @@ use super::{
 use crate::{
     domain::{
         audit::Act,
+        custom_claims::CustomClaims,
         email::Email,
         field::FieldViolations,
         id::UserId,
@@ -77,6 +78,7 @@ pub fn new_user(
         epoch: 1,
         roles,
         attributes: Attributes::default(),
+        custom_claims: CustomClaims::default(),
         revision: 1,
         create_time: now,
         update_time: now,

@@ -7,6 +7,7 @@ use crate::{
     domain::{
         audience::Scope,
         claims::SignIn,
+        custom_claims::CustomClaims,
         id::{ServiceAccountId, SessionId, TokenId, UserId},
         revocation::{FeedEntry, Revocation},
         signing_key::Algorithm,
@@ -42,6 +43,7 @@ fn claims() -> AccessClaims {
         roles: vec!["admin".into()],
         permissions: Vec::new(),
         epoch: 7,
+        custom: CustomClaims::default(),
         sign_in: Some(SignIn {
             session_id: SessionId::new(NOW, &[3; 10]),
             auth_time: NOW,

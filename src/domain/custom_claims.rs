@@ -22,7 +22,10 @@ pub enum CustomClaimsError {
     #[error("are too large: keep them within {} bytes as JSON", CustomClaims::MAX_BYTES)]
     TooLarge,
     /// More than [`CustomClaims::MAX_DEPTH`].
-    #[error("lie too deep: use objects and lists within each other at most {} deep, the outermost one counted", CustomClaims::MAX_DEPTH)]
+    #[error(
+        "lie too deep: use objects and lists within each other at most {} deep, the outermost one counted",
+        CustomClaims::MAX_DEPTH
+    )]
     TooDeep,
     /// A name that is no claim's.
     #[error("have a claim {0:?}: name claims with 1 to {max} visible ASCII characters without quotes or backslashes", max = CustomClaims::MAX_NAME)]
@@ -34,7 +37,10 @@ pub enum CustomClaimsError {
     #[error("have a text with the character U+0000, which cannot be stored: leave it out")]
     Nul,
     /// JSON does not know it, or nobody needs it.
-    #[error("cannot be claims: use finite numbers, and objects within each other at most {} deep", CustomClaims::MAX_DEPTH)]
+    #[error(
+        "cannot be claims: use finite numbers, and objects within each other at most {} deep",
+        CustomClaims::MAX_DEPTH
+    )]
     Unfit,
     /// Not every reader would read the same.
     #[error("have a number that not every reader of JSON can hold: write those beyond 2^53 as texts")]
@@ -319,7 +325,9 @@ mod tests {
     fn whole_numbers_are_whole_and_every_reader_can_hold_them() {
         let kept = claims(json!({ "a": 5.0, "b": [-0.0, 2.5, 9_007_199_254_740_992.0] })).unwrap();
         assert_eq!(serde_json::to_string(&kept).unwrap(), r#"{"a":5,"b":[0,2.5,9007199254740992]}"#);
-        for number in [json!(9_007_199_254_740_993_u64), json!(-9_007_199_254_740_993_i64), json!(u64::MAX), json!(1e300)] {
+        for number in
+            [json!(9_007_199_254_740_993_u64), json!(-9_007_199_254_740_993_i64), json!(u64::MAX), json!(1e300)]
+        {
             assert_eq!(claims(json!({ "a": number })), Err(CustomClaimsError::Number));
         }
         assert_eq!(claims(json!({ "a": { "b\0": 1 } })), Err(CustomClaimsError::Nul));

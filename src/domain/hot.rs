@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
+    claim_rules::OwnClaims,
     id::{SessionId, UserId},
     refresh::Family,
     revocation::{FeedEntry, Revocation},
-    claim_rules::OwnClaims,
     role::HeldRoles,
     session::Grant,
     time::Timestamp,

@@ -1,11 +1,7 @@
 //! JSON objects inside of what is packed: formats that do not describe themselves cannot hold a value of any kind, so there it
 //! is its text. For `#[serde(with)]`.
 
-use serde::{
-    Deserialize as _, Deserializer, Serialize as _, Serializer,
-    de::Error as _,
-    ser::Error as _,
-};
+use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _, ser::Error as _};
 use serde_json::{Map, Value};
 
 /// Writes the object, as a text where it has to be; an empty text for an empty one.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use super::{
-    custom_claims::CustomClaims, email::Email, id::UserId, json_text, locale::Locale, phone::PhoneNumber, time::Timestamp,
+    custom_claims::CustomClaims, email::Email, id::UserId, json_text, locale::Locale, phone::PhoneNumber,
+    time::Timestamp,
 };
 
 /// The name of the built-in role that may do everything.

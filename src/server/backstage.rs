@@ -5,7 +5,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Ambient, StartError, claim_rules, data_dir, hot_state, location, options, password_rules, policy, pool_config};
+use super::{
+    Ambient, StartError, claim_rules, data_dir, hot_state, location, options, password_rules, policy, pool_config,
+};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
     crypto::{

@@ -174,7 +174,8 @@ fn json(value: Toml) -> Result<Value, &'static str> {
         Toml::Datetime(_) => return Err("have a date or a time, which JSON does not know: write it in quotes"),
         Toml::Array(values) => Value::Array(values.into_iter().map(json).collect::<Result<_, _>>()?),
         Toml::Table(table) => {
-            Value::Object(table.into_iter().map(|(name, value)| Ok((name, json(value)?))).collect::<Result<_, _>>()?)
+            let member = |(name, value)| json(value).map(|value| (name, value));
+            Value::Object(table.into_iter().map(member).collect::<Result<_, _>>()?)
         }
     })
 }

@@ -338,7 +338,10 @@ mod tests {
         ];
         leaf.prop_recursive(3, 12, 4, |inner| {
             let list = prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from);
-            prop_oneof![list, prop::collection::btree_map(".{0,9}", inner, 0..4).prop_map(|map| map.into_iter().collect())]
+            prop_oneof![
+                list,
+                prop::collection::btree_map(".{0,9}", inner, 0..4).prop_map(|map| map.into_iter().collect())
+            ]
         })
     }
 

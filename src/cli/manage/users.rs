@@ -165,16 +165,8 @@ fn read(args: &PasswordArgs, flags: &str) -> Result<String, Failure> {
 
 async fn update(desk: &Desk, args: UpdateUser) -> Result<(), Failure> {
     let UpdateUser { user, changes, etag, common: _ } = args;
-    let UserChanges {
-        email,
-        username,
-        display_name,
-        email_verified,
-        attributes,
-        custom_claims,
-        phone_number,
-        locale,
-    } = changes;
+    let UserChanges { email, username, display_name, email_verified, attributes, custom_claims, phone_number, locale } =
+        changes;
     let named = [
         ("email", email.is_some()),
         ("username", username.is_some()),

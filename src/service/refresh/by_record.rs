@@ -193,9 +193,7 @@ impl Service {
             if session.is_expired(&attempt.policy, now) {
                 return Ok((RefreshOutcome::Expired, RefreshPath::Grace));
             }
-            let live = |session| {
-                Box::new(LiveSession { session, held: record.held.clone(), own: record.own.clone() })
-            };
+            let live = |session| Box::new(LiveSession { session, held: record.held.clone(), own: record.own.clone() });
             match decide(&session.family, attempt.presented, attempt.window, now, attempt.key_id) {
                 Decision::Rotate { next: family, state_lost: false } => {
                     let live = live(session.advanced_to(family));

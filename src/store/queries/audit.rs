@@ -195,7 +195,8 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         Act::RoleAssigned { role } | Act::RoleUnassigned { role } | Act::RoleDeleted { role } => {
             json!({ "role": role })
         }
-        Act::RoleCreated { role, permissions, custom_claims } | Act::RoleUpdated { role, permissions, custom_claims } => {
+        Act::RoleCreated { role, permissions, custom_claims }
+        | Act::RoleUpdated { role, permissions, custom_claims } => {
             if custom_claims.is_empty() {
                 json!({ "role": role, "permissions": permissions })
             } else {

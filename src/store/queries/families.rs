@@ -107,9 +107,5 @@ pub(super) fn state(row: SessionAndUserRow) -> Result<SessionState, StoreError> 
     if session.grant.epoch != row.user_epoch {
         return Ok(SessionState::Ended);
     }
-    Ok(SessionState::Live(Box::new(LiveSession {
-        session,
-        held: held_roles(row.held),
-        own: row.own.into(),
-    })))
+    Ok(SessionState::Live(Box::new(LiveSession { session, held: held_roles(row.held), own: row.own.into() })))
 }

@@ -244,14 +244,20 @@ impl Tx {
         let problem = |role: &String| match roles.get(role) {
             None => Some("names a role that does not exist"),
             Some(_) if !allowed.allow(ASSIGN_ROLES) => Some("cannot be given: you lack the permission roles:assign"),
-            Some((permissions, _)) if !allowed.cover(permissions) => Some("names a role that allows more than you may do"),
+            Some((permissions, _)) if !allowed.cover(permissions) => {
+                Some("names a role that allows more than you may do")
+            }
             Some(_) => None,
         };
         Ok(users
             .into_iter()
             .filter(|(row, new)| match new.user.roles.iter().find_map(&problem) {
                 None if says_too_much(&new.user, &roles) => {
-                    errors.push(error(*row, "custom_claims", "are too large for a token together with those of the roles"));
+                    errors.push(error(
+                        *row,
+                        "custom_claims",
+                        "are too large for a token together with those of the roles",
+                    ));
                     false
                 }
                 None => true,

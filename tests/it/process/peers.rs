@@ -105,7 +105,8 @@ fn tampered(token: &str) -> String {
 #[tokio::test]
 async fn peers_read_custom_claims() {
     let place = Place::new(Backend::Sqlite).await;
-    let file = place.file("claims.toml", "[attributes]\ntenant = \"tenant_id\"\n[audiences.vouchsafe.claims]\nregion = \"eu\"\n");
+    let file = place
+        .file("claims.toml", "[attributes]\ntenant = \"tenant_id\"\n[audiences.vouchsafe.claims]\nregion = \"eu\"\n");
     let place = place.set("tokens.claims_file", &file);
     let server = place.serve().await;
     let client = Client::of(&server).await;

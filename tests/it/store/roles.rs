@@ -81,6 +81,7 @@ pub(super) async fn a_role_is_kept_as_it_was_created(w: Arc<World>) {
     let expected = Role {
         name: name("clerk"),
         description: Label::parse("What for").unwrap(),
+        custom_claims: CustomClaims::default(),
         permissions: permissions(&["a:x", "b:x"]),
         built_in: false,
         revision: role.revision,

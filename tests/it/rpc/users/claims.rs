@@ -14,11 +14,10 @@ use vouchsafe::{
 use super::{Admin, role};
 use crate::{
     hostile::payload_of,
-    rpc::{on_both_databases, on_every_form},
+    rpc::on_both_databases,
     support::{Backend, PASSWORD, TestDatabase, TestNode, bearer, fields, login_request, reason, role_of},
 };
 
-on_every_form!(a_change_is_in_the_next_token_and_of_a_user_refuses_those_before,);
 on_both_databases!(
     the_user_goes_before_attributes_before_roles_before_the_audience,
     what_no_token_may_say_is_refused_where_it_is_written,
@@ -26,6 +25,13 @@ on_both_databases!(
     tokens_of_services_say_what_their_roles_say,
     imported_users_come_with_their_claims,
 );
+
+/// Where there is a hot state too.
+mod forms {
+    use super::a_change_is_in_the_next_token_and_of_a_user_refuses_those_before;
+
+    crate::rpc::on_every_form!(a_change_is_in_the_next_token_and_of_a_user_refuses_those_before);
+}
 
 const FILE: &str = r#"
 [attributes]
@@ -141,7 +147,10 @@ async fn the_user_goes_before_attributes_before_roles_before_the_audience(backen
     role(&node, "zealot", &[]).await;
     admin.role_says(&node, "zealot", &json!({ "tier": "zealot", "desk": 5 })).await.unwrap();
     let clerk = admin.role_says(&node, "clerk", &json!({ "tier": "clerk", "tenant": "role", "floor": [1] })).await;
-    assert_eq!(clerk.unwrap().custom_claims, Some(message(&json!({ "tier": "clerk", "tenant": "role", "floor": [1] }))));
+    assert_eq!(
+        clerk.unwrap().custom_claims,
+        Some(message(&json!({ "tier": "clerk", "tenant": "role", "floor": [1] })))
+    );
     for name in ["zealot", "clerk"] {
         admin.assign(&id, name).await.unwrap();
     }
@@ -157,7 +166,8 @@ async fn the_user_goes_before_attributes_before_roles_before_the_audience(backen
     let user = admin.say(&id, &own).await.unwrap();
     assert_eq!(user.custom_claims, Some(message(&own)));
     assert_eq!(admin.get(&id).await.unwrap(), user);
-    let all = json!({ "region": "eu", "tier": "zealot", "desk": 5, "tenant": own["tenant"], "floor": [1], "plan": null });
+    let all =
+        json!({ "region": "eu", "tier": "zealot", "desk": 5, "tenant": own["tenant"], "floor": [1], "plan": null });
     assert_eq!(login("billing").await, all);
 
     assert_eq!(admin.say(&id, &json!({})).await.unwrap().custom_claims, None);
@@ -199,8 +209,7 @@ async fn a_change_is_in_the_next_token_and_of_a_user_refuses_those_before(backen
             "attributes" => admin.keep(&id, &json!({ "tenant_id": "acme" })).await.unwrap(),
             _ => admin.keep(&id, &json!({ "tenant_id": "acme", "note": "tokens do not say this" })).await.unwrap(),
         };
-        let expected =
-            if change == "nothing" { InactiveReason::Unspecified } else { InactiveReason::Revoked };
+        let expected = if change == "nothing" { InactiveReason::Unspecified } else { InactiveReason::Revoked };
         for node in [&first, &second] {
             assert_eq!(node.verify_strongly(&held.access_token).await, expected, "{change}");
         }
@@ -236,7 +245,11 @@ async fn a_change_is_in_the_next_token_and_of_a_user_refuses_those_before(backen
         ]
     );
     let same = Arc::ptr_eq(&first, &second);
-    if same { drop(second) } else { Arc::into_inner(second).unwrap().stop().await }
+    if same {
+        drop(second)
+    } else {
+        Arc::into_inner(second).unwrap().stop().await
+    }
     drop(database);
     Arc::into_inner(first).unwrap().remove().await;
 }
@@ -247,7 +260,8 @@ async fn what_no_token_may_say_is_refused_where_it_is_written(backend: Backend) 
     role(&node, "clerk", &[]).await;
     let id = admin.user("ada@example.com").await.id;
     let ours = node.login("root@example.com").await;
-    let mut bad: Vec<Value> = payload_of(&ours.access_token).as_object().unwrap().keys().map(|k| json!({ k: 1 })).collect();
+    let mut bad: Vec<Value> =
+        payload_of(&ours.access_token).as_object().unwrap().keys().map(|k| json!({ k: 1 })).collect();
     for name in ["nbf", "permissions", "scope", "groups", "entitlements", "azp", "nonce", "cnf", "act", "may_act"] {
         bad.push(json!({ "fine": true, name: "x" }));
     }
@@ -342,7 +356,8 @@ async fn tokens_of_services_say_what_their_roles_say(backend: Backend) {
     let admin = Admin::of(&node).await;
     role(&node, "clerk", &[]).await;
     admin.role_says(&node, "clerk", &json!({ "tier": "clerk", "desk": 5 })).await.unwrap();
-    let mut accounts = v1::service_account_admin_service_client::ServiceAccountAdminServiceClient::new(node.shared().await);
+    let mut accounts =
+        v1::service_account_admin_service_client::ServiceAccountAdminServiceClient::new(node.shared().await);
     let request = v1::CreateServiceAccountRequest {
         display_name: "Orders".into(),
         roles: vec!["clerk".into()],

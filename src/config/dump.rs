@@ -176,11 +176,11 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
         default_audience,
         scopes,
         permissions,
-        claims_file,
+        claims,
         client_id,
         max_staleness,
     } = tokens;
-    let claims_file = claims_file.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
+    let claims = claims.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
     vec![
         ("tokens.algorithm", text(algorithm.as_str())),
         ("tokens.access_ttl", span(*access_ttl)),
@@ -188,7 +188,7 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
         ("tokens.default_audience", list(default_audience.iter().map(Audience::as_str))),
         ("tokens.scopes", list(scopes.tokens())),
         ("tokens.permissions", Value::Boolean(*permissions)),
-        ("tokens.claims_file", text(&claims_file)),
+        ("tokens.claims", text(&claims)),
         ("tokens.client_id", text(client_id)),
         ("tokens.max_staleness", span(*max_staleness)),
     ]

@@ -35,7 +35,7 @@ impl fmt::Display for ClaimsProblems {
 /// If it cannot be read, or something in it is wrong.
 pub fn claim_rules(settings: &Settings) -> Result<ClaimRules, StartError> {
     let tokens = &settings.tokens;
-    let Some(path) = &tokens.claims_file else { return Ok(ClaimRules::default()) };
+    let Some(path) = &tokens.claims else { return Ok(ClaimRules::default()) };
     let refused = |problems| StartError::Claims { path: path.clone(), problems };
     let text = read(path).map_err(|error| refused(ClaimsProblems(vec![format!("cannot be read: {error}")])))?;
     parse(&text, &tokens.audiences, &tokens.default_audience).map_err(refused)

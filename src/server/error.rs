@@ -42,7 +42,7 @@ pub enum StartError {
         problem: FilterError,
     },
     /// The file that says what tokens say beside.
-    #[error("tokens.claims_file={} cannot be used:\n{problems}", path.display())]
+    #[error("tokens.claims={} cannot be used:\n{problems}", path.display())]
     Claims {
         /// The file.
         path: std::path::PathBuf,

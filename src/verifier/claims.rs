@@ -2,12 +2,11 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use serde_json::{Map, Value};
-
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::{Map, Value};
 
 use crate::{
     domain::{

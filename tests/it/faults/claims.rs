@@ -52,7 +52,7 @@ impl Node {
 async fn without_the_database_tokens_say_what_they_said_and_no_session_goes_on_whose_claims_were_changed() {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(b"[attributes]\ntenant = \"tenant_id\"\n").unwrap();
-    let world = World::with(&[("tokens.claims_file", &file.path().display().to_string())]).await;
+    let world = World::with(&[("tokens.claims", &file.path().display().to_string())]).await;
     let [a, b] = &world.nodes;
     world.place.database.make_role("clerk", &[]).await;
     let root = a.client.register("root@example.com").await.unwrap();

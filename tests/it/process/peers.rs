@@ -107,7 +107,7 @@ async fn peers_read_custom_claims() {
     let place = Place::new(Backend::Sqlite).await;
     let file = place
         .file("claims.toml", "[attributes]\ntenant = \"tenant_id\"\n[audiences.vouchsafe.claims]\nregion = \"eu\"\n");
-    let place = place.set("tokens.claims_file", &file);
+    let place = place.set("tokens.claims", &file);
     let server = place.serve().await;
     let client = Client::of(&server).await;
     client.join("ada@example.com").await;
@@ -150,7 +150,7 @@ async fn peers_read_custom_claims() {
 async fn a_file_of_claims_that_will_not_do_is_refused() {
     let place = Place::new(Backend::Sqlite).await;
     let file = place.file("claims.toml", "[attributes]\nsub = \"x\"\n[audiences.nobody.claims]\na = 1\n");
-    let place = place.set("tokens.claims_file", &file);
+    let place = place.set("tokens.claims", &file);
     for args in [&["config", "check"][..], &["serve"]] {
         let said = place.run(args).await.refused();
         for problem in [&file, "\"sub\", which is registered", "audiences.nobody is no audience"] {

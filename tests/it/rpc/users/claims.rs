@@ -74,7 +74,7 @@ async fn node_with(backend: Backend, text: &str) -> TestNode {
     TestNode::builder(backend)
         .await
         .set("tokens.audiences=vouchsafe,billing,shop")
-        .set(&format!("tokens.claims_file={}", claims.path().display()))
+        .set(&format!("tokens.claims={}", claims.path().display()))
         .start()
         .await
 }
@@ -181,7 +181,7 @@ async fn a_change_is_in_the_next_token_and_of_a_user_refuses_those_before(backen
     let claims = file(FILE);
     let database = Arc::new(TestDatabase::migrated(backend).await);
     let start = async || {
-        let setting = format!("tokens.claims_file={}", claims.path().display());
+        let setting = format!("tokens.claims={}", claims.path().display());
         let builder = TestNode::on(Arc::clone(&database)).set("tokens.audiences=vouchsafe,billing").set(&setting);
         Arc::new(builder.start().await)
     };

@@ -238,10 +238,10 @@ async fn a_change_is_in_the_next_token_and_of_a_user_refuses_those_before(backen
     assert_eq!(
         details,
         [
+            json!({ "role": "clerk", "permissions": [], "custom_claims": { "floor": 3 } }),
             json!({ "fields": ["attributes"] }),
             json!({ "fields": ["attributes"] }),
             json!({ "fields": ["custom_claims"] }),
-            json!({ "role": "clerk", "permissions": [], "custom_claims": { "floor": 3 } }),
         ]
     );
     let same = Arc::ptr_eq(&first, &second);

@@ -194,6 +194,7 @@ fn tokens(r: &mut Reader) -> Option<Tokens> {
     let default_audience = r.read("tokens.default_audience", |raw| with_own(value::names(raw)?));
     let scopes = r.read("tokens.scopes", value::scopes);
     let permissions = r.read("tokens.permissions", value::flag);
+    let claims = r.read("tokens.claims", |raw| path(raw, "the path of a file"));
     let client_id = r.read("tokens.client_id", |raw| {
         let wanted = "1 to 255 visible ASCII characters";
         value::text(raw, wanted).and_then(|t| {
@@ -214,6 +215,7 @@ fn tokens(r: &mut Reader) -> Option<Tokens> {
         default_audience,
         scopes: scopes?,
         permissions: permissions?,
+        claims: claims?,
         client_id: client_id?,
         max_staleness: max_staleness?,
     })

@@ -172,8 +172,18 @@ fn tls_entries(names: [&'static str; 3], tls: Option<&Tls>) -> [(&'static str, V
 }
 
 fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
-    let Tokens { algorithm, access_ttl, audiences, default_audience, scopes, permissions, client_id, max_staleness } =
-        tokens;
+    let Tokens {
+        algorithm,
+        access_ttl,
+        audiences,
+        default_audience,
+        scopes,
+        permissions,
+        claims,
+        client_id,
+        max_staleness,
+    } = tokens;
+    let claims = claims.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
     vec![
         ("tokens.algorithm", text(algorithm.as_str())),
         ("tokens.access_ttl", span(*access_ttl)),
@@ -181,6 +191,7 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
         ("tokens.default_audience", list(default_audience.iter().map(Audience::as_str))),
         ("tokens.scopes", list(scopes.tokens())),
         ("tokens.permissions", Value::Boolean(*permissions)),
+        ("tokens.claims", text(&claims)),
         ("tokens.client_id", text(client_id)),
         ("tokens.max_staleness", span(*max_staleness)),
     ]

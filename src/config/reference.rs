@@ -76,6 +76,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("tokens.default_audience", "vouchsafe", "The audiences of a token when the login names none. Each must be in `tokens.audiences`; must include `vouchsafe`."),
     fixed("tokens.scopes", "", "The scopes a login may ask for. One with a colon, or `*`, names a permission, and a token gets it only as far as roles hold it."),
     fixed("tokens.permissions", "false", "Say in tokens what the roles allow, as the claim `permissions`."),
+    fixed("tokens.claims", "", "A TOML file that says what tokens say beside, by audience and by attributes of the user: see docs/CLAIMS.md. Read when a node starts."),
     fixed("tokens.client_id", "vouchsafe-password", "The `client_id` of tokens from a login with a password."),
     fixed("tokens.max_staleness", "1m", "With the database away, `Verify` goes on from memory for this long and then answers UNAVAILABLE, because revocations could be missing, 2s to 1h. With Redis there, for `sessions.database_grace` if that is longer."),
 

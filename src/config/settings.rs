@@ -183,6 +183,8 @@ pub struct Tokens {
     pub scopes: Scope,
     /// Whether tokens say what the roles allow.
     pub permissions: bool,
+    /// The file that says what tokens say beside, by audience and by attributes.
+    pub claims: Option<PathBuf>,
     /// How old the revocation list may be before `Verify` refuses to answer.
     pub max_staleness: Duration,
     /// The `client_id` of a login with a password.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
+    custom_claims::CustomClaims,
     id::{EventId, ServiceAccountId, SessionId, Subject, TokenId, UserId},
     role::Permissions,
     session::EndReason,
@@ -176,6 +177,8 @@ pub enum Act {
         role: String,
         /// What it allows.
         permissions: Permissions,
+        /// What it has tokens say beside.
+        custom_claims: CustomClaims,
     },
     /// A role was changed.
     RoleUpdated {
@@ -183,6 +186,8 @@ pub enum Act {
         role: String,
         /// What it allows now.
         permissions: Permissions,
+        /// What it has tokens say beside now.
+        custom_claims: CustomClaims,
     },
     /// A role was deleted.
     RoleDeleted {

@@ -2,6 +2,7 @@
 
 use super::{
     audience::{Audience, Scope},
+    custom_claims::CustomClaims,
     id::{SessionId, Subject, TokenId},
     time::Timestamp,
 };
@@ -31,6 +32,8 @@ pub struct AccessClaims {
     pub permissions: Vec<String>,
     /// `epoch`: the subject's epoch when the token was issued. A revocation of the subject refuses smaller ones.
     pub epoch: i64,
+    /// What it says beside: members of their own.
+    pub custom: CustomClaims,
     /// How the user signed in. A user's token has it, a service account's does not.
     pub sign_in: Option<SignIn>,
 }

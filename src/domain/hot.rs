@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
+    claim_rules::OwnClaims,
     id::{SessionId, UserId},
     refresh::Family,
     revocation::{FeedEntry, Revocation},
@@ -30,7 +31,7 @@ pub struct FeedPosition {
     pub number: i64,
 }
 
-/// What the hot state keeps of a session. Nothing personal beyond the user's id.
+/// What the hot state keeps of a session. Nothing personal beyond the user's id, and what an administrator has tokens say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HotRecord {
     /// The refresh-token counter.
@@ -39,6 +40,8 @@ pub struct HotRecord {
     pub grant: Grant,
     /// The user's roles and what they allow.
     pub held: HeldRoles,
+    /// What tokens say of the user beside; of the attributes those that tokens say.
+    pub own: OwnClaims,
     /// When the session began.
     pub create_time: Timestamp,
     /// When it ends however busy it is.

@@ -5,9 +5,11 @@
 
 pub mod audience;
 pub mod claims;
+pub mod custom_claims;
 #[cfg(feature = "sidecar")]
 pub mod duration;
 pub mod id;
+mod json_text;
 pub mod revocation;
 pub mod role;
 pub mod secret;
@@ -18,6 +20,8 @@ pub mod time;
 pub mod audit;
 #[cfg(feature = "server")]
 pub mod challenge;
+#[cfg(feature = "server")]
+pub mod claim_rules;
 #[cfg(feature = "server")]
 pub mod email;
 #[cfg(feature = "server")]

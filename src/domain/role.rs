@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use super::custom_claims::CustomClaims;
+
 #[cfg(feature = "server")]
 mod managed;
 
@@ -159,16 +161,20 @@ pub struct HeldRoles {
     pub names: Vec<String>,
     /// What they allow together.
     pub permissions: Permissions,
+    /// What they have tokens say. Of two that say something else by one claim, the one whose name comes later goes before.
+    pub claims: CustomClaims,
 }
 
-impl FromIterator<(String, Permissions)> for HeldRoles {
-    fn from_iter<I: IntoIterator<Item = (String, Permissions)>>(roles: I) -> Self {
+impl FromIterator<(String, Permissions, CustomClaims)> for HeldRoles {
+    fn from_iter<I: IntoIterator<Item = (String, Permissions, CustomClaims)>>(roles: I) -> Self {
+        let mut roles: Vec<_> = roles.into_iter().collect();
+        roles.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
         let mut held = Self::default();
-        for (name, permissions) in roles {
+        for (name, permissions, claims) in roles {
             held.names.push(name);
             held.permissions.add(permissions);
+            held.claims.add(claims);
         }
-        held.names.sort_unstable();
         held
     }
 }
@@ -225,10 +231,15 @@ mod tests {
 
     #[test]
     fn roles_are_held_together() {
-        let held: HeldRoles = [("b".to_owned(), permissions(&["x:y"])), ("a".to_owned(), permissions(&["x:y", "x:z"]))]
-            .into_iter()
-            .collect();
+        let claims = |text: &str| CustomClaims::new(serde_json::from_str(text).unwrap()).unwrap();
+        let held: HeldRoles = [
+            ("b".to_owned(), permissions(&["x:y"]), claims(r#"{"tier":"b","desk":1}"#)),
+            ("a".to_owned(), permissions(&["x:y", "x:z"]), claims(r#"{"tier":"a","floor":2}"#)),
+        ]
+        .into_iter()
+        .collect();
         assert_eq!(held.names, ["a", "b"]);
         assert_eq!(held.permissions, permissions(&["x:y", "x:z"]));
+        assert_eq!(held.claims, claims(r#"{"tier":"b","desk":1,"floor":2}"#), "the later name goes before");
     }
 }

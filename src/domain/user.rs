@@ -1,11 +1,14 @@
 //! User accounts.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
-use super::{email::Email, id::UserId, locale::Locale, phone::PhoneNumber, time::Timestamp};
+use super::{
+    custom_claims::CustomClaims, email::Email, id::UserId, json_text, locale::Locale, phone::PhoneNumber,
+    time::Timestamp,
+};
 
 /// The name of the built-in role that may do everything.
 pub const ADMIN_ROLE: &str = "admin";
@@ -97,7 +100,7 @@ impl fmt::Debug for Label {
 /// What administrators keep of a user beside the rest: a JSON object. Personal data.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Attributes(serde_json::Map<String, serde_json::Value>);
+pub struct Attributes(#[serde(with = "json_text")] serde_json::Map<String, serde_json::Value>);
 
 /// Why an object cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -130,6 +133,17 @@ impl Attributes {
     /// The object.
     pub fn into_map(self) -> serde_json::Map<String, serde_json::Value> {
         self.0
+    }
+
+    /// What is kept under this name.
+    pub fn get(&self, name: &str) -> Option<&serde_json::Value> {
+        self.0.get(name)
+    }
+
+    /// Of what is kept, what has one of these names.
+    #[must_use]
+    pub fn only(&self, names: &BTreeSet<String>) -> Self {
+        Self(self.0.iter().filter(|(name, _)| names.contains(*name)).map(|(n, v)| (n.clone(), v.clone())).collect())
     }
 
     /// Whether nothing is kept.
@@ -236,6 +250,8 @@ pub struct User {
     pub roles: Vec<String>,
     /// What administrators keep of the user.
     pub attributes: Attributes,
+    /// What the user's tokens say beside the rest.
+    pub custom_claims: CustomClaims,
     /// Goes up with each change that an administrator or the owner makes.
     pub revision: i64,
     /// When it was created.

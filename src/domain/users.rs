@@ -1,8 +1,11 @@
 //! Managing users: what may be changed of one, and in which order many are listed.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
+    custom_claims::CustomClaims,
     email::Email,
     id::UserId,
     locale::Locale,
@@ -28,16 +31,38 @@ pub struct UserChange {
     pub phone_number: Option<Option<PhoneNumber>>,
     /// The language of messages, or that it is the server's own.
     pub locale: Option<Option<Locale>>,
+    /// What the user's tokens say beside the rest.
+    pub custom_claims: Option<CustomClaims>,
+    /// Which attributes tokens say: another value of one is a change of what they say.
+    pub said_attributes: BTreeSet<String>,
 }
 
 impl UserChange {
     /// The names of what can be changed.
-    pub const FIELDS: [&str; 7] =
-        ["email", "username", "display_name", "email_verified", "attributes", "phone_number", "locale"];
+    pub const FIELDS: [&str; 8] = [
+        "email",
+        "username",
+        "display_name",
+        "email_verified",
+        "attributes",
+        "phone_number",
+        "locale",
+        "custom_claims",
+    ];
 
     /// The user after the change at `now`, and the names of the fields in which they differ.
     pub fn apply(&self, user: &User, now: Timestamp) -> (User, Vec<&'static str>) {
-        let Self { email, username, display_name, email_verified, attributes, phone_number, locale } = self.clone();
+        let Self {
+            email,
+            username,
+            display_name,
+            email_verified,
+            attributes,
+            phone_number,
+            locale,
+            custom_claims,
+            said_attributes: _, // changes nothing
+        } = self.clone();
         let mut changed = user.clone();
         if let Some(email) = email {
             if email.key() != user.email.key() {
@@ -55,6 +80,7 @@ impl UserChange {
         changed.attributes = attributes.unwrap_or(changed.attributes);
         changed.phone_number = phone_number.unwrap_or(changed.phone_number);
         changed.locale = locale.unwrap_or(changed.locale);
+        changed.custom_claims = custom_claims.unwrap_or(changed.custom_claims);
         let differs = [
             changed.email != user.email,
             changed.username != user.username,
@@ -63,9 +89,17 @@ impl UserChange {
             changed.attributes != user.attributes,
             changed.phone_number != user.phone_number,
             changed.locale != user.locale,
+            changed.custom_claims != user.custom_claims,
         ];
         let fields = Self::FIELDS.into_iter().zip(differs).filter_map(|(field, differs)| differs.then_some(field));
         (changed, fields.collect())
+    }
+
+    /// Whether the user's tokens say something else after the change.
+    pub fn changes_claims(&self, user: &User) -> bool {
+        let said = |attributes: &Attributes| attributes.only(&self.said_attributes);
+        self.custom_claims.as_ref().is_some_and(|claims| *claims != user.custom_claims)
+            || self.attributes.as_ref().is_some_and(|attributes| said(attributes) != said(&user.attributes))
     }
 }
 
@@ -200,6 +234,7 @@ mod tests {
             epoch: 1,
             roles: Vec::new(),
             attributes: Attributes::default(),
+            custom_claims: CustomClaims::default(),
             revision: 1,
             create_time: NOW,
             update_time: NOW,
@@ -234,6 +269,23 @@ mod tests {
         assert_eq!(change.apply(&ada(), NOW), (ada(), Vec::new()));
         let (user, fields) = UserChange { username: Some(None), ..Default::default() }.apply(&ada(), NOW);
         assert_eq!((user.username, fields), (None, vec!["username"]));
+    }
+
+    #[test]
+    fn tokens_say_something_else_after_a_change_of_claims_or_of_an_attribute_that_they_say() {
+        let object = |name: &str| serde_json::Map::from_iter([(name.to_owned(), 1.into())]);
+        let claims = Some(CustomClaims::new(object("tenant")).unwrap());
+        assert!(UserChange { custom_claims: claims.clone(), ..UserChange::default() }.changes_claims(&ada()));
+        let same = User { custom_claims: claims.clone().unwrap(), ..ada() };
+        assert!(!UserChange { custom_claims: claims, ..UserChange::default() }.changes_claims(&same));
+        for (attribute, changes) in [("said", true), ("kept", false)] {
+            let change = UserChange {
+                attributes: Some(Attributes::new(object(attribute)).unwrap()),
+                said_attributes: BTreeSet::from(["said".to_owned()]),
+                ..UserChange::default()
+            };
+            assert_eq!(change.changes_claims(&ada()), changes, "{attribute}");
+        }
     }
 
     #[test]

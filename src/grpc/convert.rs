@@ -25,7 +25,7 @@ pub(super) mod user_lists;
 pub(super) mod users;
 pub(super) mod watch;
 
-pub(super) use self::attributes::{attributes, structure};
+pub(super) use self::attributes::{attributes, claims_structure, custom_claims, structure};
 pub(super) use crate::verifier::wire::{claims, inactive_reason, timestamp};
 
 pub(super) mod role;
@@ -144,6 +144,7 @@ pub(super) fn user(user: User) -> v1::User {
         epoch: _, // internal
         roles,
         attributes,
+        custom_claims,
         revision,
         create_time,
         update_time,
@@ -168,6 +169,7 @@ pub(super) fn user(user: User) -> v1::User {
         locale: locale.map(|l| l.as_str().to_owned()).unwrap_or_default(),
         has_password,
         totp_enrolled,
+        custom_claims: claims_structure(custom_claims),
     }
 }
 

@@ -107,6 +107,7 @@ fn row(user: v1::ImportUser) -> ImportRow {
         suspended,
         attributes,
         create_time,
+        custom_claims,
     } = user;
     ImportRow {
         email,
@@ -117,6 +118,7 @@ fn row(user: v1::ImportUser) -> ImportRow {
         roles,
         suspended,
         attributes: convert::attributes(attributes.unwrap_or_default()),
+        custom_claims: convert::custom_claims(custom_claims.unwrap_or_default()),
         create_time: create_time.map(convert::user_lists::moment).transpose(),
     }
 }

@@ -196,6 +196,11 @@ fn refused_status(refused: Refused) -> Status {
         Refused::EmailTaken => (Code::AlreadyExists, R::EmailTaken, "an account with this e-mail address exists"),
         Refused::UsernameTaken => (Code::AlreadyExists, R::UsernameTaken, "an account with this user name exists"),
         Refused::SpiffeIdTaken => (Code::AlreadyExists, R::SpiffeIdTaken, "another service account has this SPIFFE id"),
+        Refused::ClaimsTooLarge => (
+            Code::FailedPrecondition,
+            R::ClaimsTooLarge,
+            "all custom claims together would be more than a token may say, 8192 bytes as JSON: make those of the user, of roles or of the configuration smaller",
+        ),
         Refused::ImportOutOfStep => (
             Code::FailedPrecondition,
             R::ImportOutOfStep,

@@ -5,7 +5,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Ambient, StartError, data_dir, hot_state, location, options, password_rules, policy, pool_config};
+use super::{
+    Ambient, StartError, claim_rules, data_dir, hot_state, location, options, password_rules, policy, pool_config,
+};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
     crypto::{
@@ -100,6 +102,7 @@ impl OpenStore {
         master: &SecretString,
         state: Option<Arc<dyn HotState>>,
     ) -> Result<Self, StartError> {
+        let claims = claim_rules(settings)?;
         let master = Arc::new(MasterKey::parse(master.expose())?);
         let hot = state.map(|state| Arc::new(Hot::new(state, HotSeal::new(&master))));
         let observer = Arc::new(Observer::new());
@@ -116,7 +119,7 @@ impl OpenStore {
         let feed = Arc::new(Feed::new(Arc::clone(&store), hot.clone(), observer, clock, Arc::clone(&metrics)));
         // First of all, because it sets the clock by the database's.
         feed.catch_up().await?;
-        Ok(Self { store, feed, hot, policy: policy(settings), master, ambient: ambient.clone(), metrics })
+        Ok(Self { store, feed, hot, policy: policy(settings, claims), master, ambient: ambient.clone(), metrics })
     }
 
     /// Every signing key not yet removed, the oldest first.

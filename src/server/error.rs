@@ -1,6 +1,6 @@
 //! Why a node did not start.
 
-use super::DataDirError;
+use super::{ClaimsProblems, DataDirError};
 use crate::{
     breached::FilterError,
     crypto::{HashError, MasterKeyError, PoolError},
@@ -40,6 +40,14 @@ pub enum StartError {
         path: std::path::PathBuf,
         /// What is wrong with it.
         problem: FilterError,
+    },
+    /// The file that says what tokens say beside.
+    #[error("tokens.claims={} cannot be used:\n{problems}", path.display())]
+    Claims {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        problems: ClaimsProblems,
     },
     /// The thread of the password rules.
     #[error("cannot start a thread for the rules of passwords: {0}")]

@@ -15,6 +15,7 @@ use crate::{
     config::{Backend, Channel, Passwords, RegistrationMode, Settings, Throttle},
     crypto::{Argon2Params, PoolConfig},
     domain::{
+        claim_rules::ClaimRules,
         secret::SecretString,
         session::{SessionLimit, SessionPolicy},
         signing_key::RotationPolicy,
@@ -55,7 +56,7 @@ pub(super) fn options(settings: &Settings) -> Options {
 }
 
 /// The operator's decisions, as far as the use cases need them.
-pub(super) fn policy(settings: &Settings) -> Policy {
+pub(super) fn policy(settings: &Settings, claims: ClaimRules) -> Policy {
     let Settings {
         issuer,
         http,
@@ -80,6 +81,8 @@ pub(super) fn policy(settings: &Settings) -> Policy {
         default_audience: tokens.default_audience.clone(),
         scopes: tokens.scopes.clone(),
         token_permissions: tokens.permissions,
+        said_attributes: claims.said_attributes(),
+        claims,
         client_id: tokens.client_id.clone(),
         sessions: SessionPolicy { idle: sessions.idle_timeout, absolute: sessions.absolute_timeout },
         session_limit: SessionLimit { most: sessions.max_per_user, at_limit: sessions.at_limit },

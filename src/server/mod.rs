@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod backstage;
+mod claims_file;
 mod clock;
 mod data_dir;
 mod error;
@@ -28,6 +29,7 @@ mod from_settings;
 
 use backstage::prepare_data_dir;
 pub use backstage::{Backstage, DeadLetter, OpenStore};
+pub use claims_file::{ClaimsProblems, claim_rules};
 pub use clock::DatabaseClock;
 pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;

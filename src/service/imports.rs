@@ -14,6 +14,7 @@ use super::{RequestContext, Service, ServiceError};
 use crate::{
     crypto::import_hash,
     domain::{
+        custom_claims::{CustomClaims, CustomClaimsError},
         email::Email,
         field::FieldViolations,
         id::UserId,
@@ -63,6 +64,8 @@ pub struct ImportRow {
     pub suspended: bool,
     /// What is kept of the user.
     pub attributes: Result<Attributes, AttributesError>,
+    /// What the user's tokens say beside the rest.
+    pub custom_claims: Result<CustomClaims, CustomClaimsError>,
     /// When the account was created elsewhere.
     pub create_time: Result<Option<Timestamp>, &'static str>,
 }
@@ -186,12 +189,20 @@ impl Service {
             violations.check("roles", RoleName::parse(role));
         }
         let attributes = violations.check("attributes", row.attributes);
+        let custom_claims = violations.check("custom_claims", row.custom_claims);
         let create_time = match row.create_time {
             Ok(Some(time)) if time > now => violations.check("create_time", Err("lies in the future")),
             time => violations.check("create_time", time).map(|time| time.unwrap_or(now)),
         };
-        let (Some(email), Some(username), Some(display_name), Some(password_hash), Some(attributes), Some(create_time)) =
-            (email, username, display_name, hash, attributes, create_time)
+        let (
+            Some(email),
+            Some(username),
+            Some(display_name),
+            Some(password_hash),
+            Some(attributes),
+            Some(custom_claims),
+            Some(create_time),
+        ) = (email, username, display_name, hash, attributes, custom_claims, create_time)
         else {
             return Err(violations);
         };
@@ -212,6 +223,7 @@ impl Service {
             epoch: 1,
             roles,
             attributes,
+            custom_claims,
             revision: 1,
             create_time,
             update_time: now,

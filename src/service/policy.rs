@@ -1,10 +1,11 @@
 //! What an operator has decided, as far as the use cases need it.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{collections::BTreeSet, sync::OnceLock, time::Duration};
 
 use crate::domain::{
     audience::{Audience, Scope},
     challenge::CodeChannel,
+    claim_rules::ClaimRules,
     field::FieldViolation,
     session::{SessionLimit, SessionPolicy},
     signing_key::{Algorithm, RotationPolicy},
@@ -32,6 +33,10 @@ pub struct Policy {
     pub scopes: Scope,
     /// Whether tokens say what the roles allow.
     pub token_permissions: bool,
+    /// What tokens say beside.
+    pub claims: ClaimRules,
+    /// The attributes that follow into tokens by that.
+    pub said_attributes: BTreeSet<String>,
     /// `client_id` of a sign-in with a password.
     pub client_id: String,
     /// How long sessions live.

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     domain::{
         audit::Act,
+        custom_claims::CustomClaims,
         email::Email,
         field::{FieldViolations, optional},
         id::UserId,
@@ -78,6 +79,7 @@ pub fn new_user(
         epoch: 1,
         roles,
         attributes: Attributes::default(),
+        custom_claims: CustomClaims::default(),
         revision: 1,
         create_time: now,
         update_time: now,

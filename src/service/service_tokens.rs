@@ -4,6 +4,7 @@ use super::{RequestContext, Service, ServiceError, tokens::ACCESS_TOKEN_TYPE};
 use crate::{
     domain::{
         audience::{Audience, Scope},
+        claim_rules::OwnClaims,
         claims::AccessClaims,
         field::FieldViolation,
         id::TokenId,
@@ -72,7 +73,7 @@ impl Service {
             let text = "names permissions, and the account's roles hold none of them";
             return Err(FieldViolation::new("scope", text).into());
         }
-        let claims = self.service_claims(known, token_id, audience, &scope, now);
+        let claims = self.service_claims(known, token_id, audience, &scope, now)?;
         let (store, revocations, json) = (&*self.store, self.feed.revocations(), claims::to_json(&claims));
         let access_token = self.keys.sign(store, revocations, now, ACCESS_TOKEN_TYPE, &json).await?;
         Ok(ServiceToken {
@@ -90,9 +91,11 @@ impl Service {
         audience: Vec<Audience>,
         scope: &Scope,
         now: Timestamp,
-    ) -> AccessClaims {
+    ) -> Result<AccessClaims, ServiceError> {
         let issue_time = Timestamp::from_seconds(now.as_seconds());
-        AccessClaims {
+        // A service account has no attributes, and no claims but its roles'.
+        let custom = self.custom_claims(&audience, &known.held, &OwnClaims::default())?;
+        Ok(AccessClaims {
             issuer: self.policy.issuer.clone(),
             subject: known.account.into(),
             audience,
@@ -104,7 +107,8 @@ impl Service {
             permissions: self.permissions_said(&known.held, scope),
             roles: known.held.names,
             epoch: known.epoch,
+            custom,
             sign_in: None,
-        }
+        })
     }
 }

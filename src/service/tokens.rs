@@ -3,14 +3,16 @@
 use super::{Service, ServiceError};
 use crate::{
     domain::{
-        audience::Scope,
+        audience::{Audience, Scope},
+        claim_rules::OwnClaims,
         claims::{AccessClaims, SignIn},
+        custom_claims::CustomClaims,
         id::{SessionId, TokenId},
         role::{HeldRoles, Permission},
         secret::SecretString,
         time::Timestamp,
     },
-    store::port::LiveSession,
+    store::{Refused, port::LiveSession},
     verifier::claims,
 };
 
@@ -38,7 +40,7 @@ impl Service {
     /// Signs an access token from the session's row and derives the refresh token of its current generation.
     pub(super) async fn issue(&self, live: &LiveSession) -> Result<IssuedTokens, ServiceError> {
         let now = self.clock.now();
-        let claims = self.claims(live, now);
+        let claims = self.claims(live, now)?;
         let (store, revocations, json) = (&*self.store, self.feed.revocations(), claims::to_json(&claims));
         let access_token = self.keys.sign(store, revocations, now, ACCESS_TOKEN_TYPE, &json).await?;
         let session = &live.session;
@@ -65,10 +67,24 @@ impl Service {
         said.iter().map(Permission::to_string).collect()
     }
 
-    fn claims(&self, live: &LiveSession, now: Timestamp) -> AccessClaims {
+    /// What a token for `audience` says beside. All of it or no token: one that left something out would pass for one that has nothing
+    /// to say.
+    pub(super) fn custom_claims(
+        &self,
+        audience: &[Audience],
+        held: &HeldRoles,
+        own: &OwnClaims,
+    ) -> Result<CustomClaims, ServiceError> {
+        self.policy.claims.claims(audience, &held.claims, own).map_err(|problem| {
+            tracing::warn!(%problem, "no token issued");
+            Refused::ClaimsTooLarge.into()
+        })
+    }
+
+    fn claims(&self, live: &LiveSession, now: Timestamp) -> Result<AccessClaims, ServiceError> {
         let grant = &live.session.grant;
         let issue_time = Timestamp::from_seconds(now.as_seconds());
-        AccessClaims {
+        Ok(AccessClaims {
             issuer: self.policy.issuer.clone(),
             subject: grant.user.into(),
             audience: grant.audience.clone(),
@@ -80,12 +96,13 @@ impl Service {
             roles: live.held.names.clone(),
             permissions: self.permissions_said(&live.held, &grant.scope),
             epoch: grant.epoch,
+            custom: self.custom_claims(&grant.audience, &live.held, &live.own)?,
             sign_in: Some(SignIn {
                 session_id: live.session.id,
                 auth_time: Timestamp::from_seconds(grant.auth_time.as_seconds()),
                 amr: grant.amr.clone(),
                 acr: grant.acr.clone(),
             }),
-        }
+        })
     }
 }

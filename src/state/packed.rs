@@ -18,7 +18,7 @@ pub trait Packed: Serialize + DeserializeOwned {
 }
 
 impl Packed for HotRecord {
-    const FORMAT: u8 = 2;
+    const FORMAT: u8 = 3;
 }
 
 impl Packed for FeedHead {
@@ -67,6 +67,8 @@ mod tests {
     use super::*;
     use crate::domain::{
         audience::{Audience, Scope},
+        claim_rules::OwnClaims,
+        custom_claims::CustomClaims,
         hot::FeedPosition,
         id::{SessionId, UserId},
         refresh::Family,
@@ -74,10 +76,15 @@ mod tests {
         role::{HeldRoles, Permissions},
         session::Grant,
         time::Timestamp,
+        user::Attributes,
     };
 
     const fn at(seconds: i64) -> Timestamp {
         Timestamp::from_seconds(seconds)
+    }
+
+    fn claims(text: &str) -> CustomClaims {
+        CustomClaims::new(serde_json::from_str(text).unwrap()).unwrap()
     }
 
     fn record() -> HotRecord {
@@ -93,7 +100,12 @@ mod tests {
                 amr: vec!["pwd".to_owned()],
                 acr: "1".to_owned(),
             },
-            held: HeldRoles { names: vec!["admin".to_owned()], permissions: Permissions::all() },
+            held: HeldRoles {
+                names: vec!["admin".to_owned()],
+                permissions: Permissions::all(),
+                claims: claims(r#"{"desk":1}"#),
+            },
+            own: OwnClaims { attributes: Attributes::default(), claims: claims(r#"{"a":"b"}"#) },
             create_time: at(1_600_000_000),
             absolute_expire_time: at(1_800_000_000),
             seen: FeedPosition { incarnation: Uuid::from_u128(9), number: 77 },
@@ -110,9 +122,9 @@ mod tests {
         assert_eq!(pack(&Spent { until: at(2) }), [1, 128, 146, 244, 1]);
     }
 
-    const GOLDEN: &str = "020a8080f28183898506040101100190000000007000800000000000000106036170700109766f7563687361666503\
-                          6120628080a0faa0ccd70501037077640131010561646d696e01012a8080a0faa0ccd7058080c489e5c5b206100000\
-                          00000000000000000000000000099a01";
+    const GOLDEN: &str = "030a8080f28183898506040101100190000000007000800000000000000106036170700109766f756368736166650361\
+                          20628080a0faa0ccd70501037077640131010561646d696e01012a0a7b226465736b223a317d00097b2261223a226222\
+                          7d8080a0faa0ccd7058080c489e5c5b20610000000000000000000000000000000099a01";
 
     #[test]
     fn what_was_packed_is_what_is_read() {

@@ -79,6 +79,9 @@ pub enum Refused {
     /// Another service account has the SPIFFE id.
     #[error("SPIFFE id taken")]
     SpiffeIdTaken,
+    /// A token would say more than it may.
+    #[error("the custom claims are too large for a token")]
+    ClaimsTooLarge,
     /// The import stands elsewhere.
     #[error("the rows do not go on where the import stands")]
     ImportOutOfStep,

@@ -71,7 +71,7 @@ macro_rules! roles_of_user {
 /// The roles of the user row `u` and what they hold, as a JSON list of objects.
 macro_rules! held_by_user {
     () => {
-        "(SELECT COALESCE(json_agg(json_build_object('name', r.name, 'permissions', r.permissions)), '[]'::json) \
+        "(SELECT COALESCE(json_agg(json_build_object('name', r.name, 'permissions', r.permissions, 'claims', r.custom_claims)), '[]'::json) \
          FROM user_roles ur JOIN roles r ON r.name = ur.role WHERE ur.user_id = u.id)"
     };
 }
@@ -79,7 +79,7 @@ macro_rules! held_by_user {
 /// The roles of the service account row `a` and what they hold, as a JSON list of objects.
 macro_rules! held_by_service {
     () => {
-        "(SELECT COALESCE(json_agg(json_build_object('name', r.name, 'permissions', r.permissions)), '[]'::json) \
+        "(SELECT COALESCE(json_agg(json_build_object('name', r.name, 'permissions', r.permissions, 'claims', r.custom_claims)), '[]'::json) \
          FROM service_account_roles ur JOIN roles r ON r.name = ur.role WHERE ur.service_account_id = a.id)"
     };
 }
@@ -120,7 +120,7 @@ macro_rules! listed_families {
 /// A role `r` as a JSON object.
 macro_rules! role_object {
     () => {
-        "json_build_object('name', r.name, 'permissions', r.permissions)"
+        "json_build_object('name', r.name, 'permissions', r.permissions, 'claims', r.custom_claims)"
     };
 }
 
@@ -152,7 +152,8 @@ macro_rules! listed_users {
             "jsonb_to_recordset(",
             $users,
             ") AS w(id uuid, email text, email_key text, email_verified_time bigint, username text, display_name text, \
-             password_hash text, state text, epoch bigint, attributes jsonb, create_time bigint)"
+             password_hash text, state text, epoch bigint, attributes jsonb, custom_claims jsonb, \
+             create_time bigint)"
         )
     };
 }

@@ -59,7 +59,7 @@ macro_rules! roles_of_user {
 /// The roles of the user row `u` and what they hold, as a JSON list of objects.
 macro_rules! held_by_user {
     () => {
-        "(SELECT json_group_array(json_object('name', r.name, 'permissions', json(r.permissions))) \
+        "(SELECT json_group_array(json_object('name', r.name, 'permissions', json(r.permissions), 'claims', json(r.custom_claims))) \
          FROM user_roles ur JOIN roles r ON r.name = ur.role WHERE ur.user_id = u.id)"
     };
 }
@@ -67,7 +67,7 @@ macro_rules! held_by_user {
 /// The roles of the service account row `a` and what they hold, as a JSON list of objects.
 macro_rules! held_by_service {
     () => {
-        "(SELECT json_group_array(json_object('name', r.name, 'permissions', json(r.permissions))) \
+        "(SELECT json_group_array(json_object('name', r.name, 'permissions', json(r.permissions), 'claims', json(r.custom_claims))) \
          FROM service_account_roles ur JOIN roles r ON r.name = ur.role WHERE ur.service_account_id = a.id)"
     };
 }
@@ -109,7 +109,7 @@ macro_rules! listed_families {
 /// A role `r` as a JSON object.
 macro_rules! role_object {
     () => {
-        "json_object('name', r.name, 'permissions', json(r.permissions))"
+        "json_object('name', r.name, 'permissions', json(r.permissions), 'claims', json(r.custom_claims))"
     };
 }
 
@@ -142,7 +142,7 @@ macro_rules! listed_users {
              value ->> 'email_verified_time' AS email_verified_time, value ->> 'username' AS username, \
              value ->> 'display_name' AS display_name, value ->> 'password_hash' AS password_hash, \
              value ->> 'state' AS state, value ->> 'epoch' AS epoch, value ->> 'attributes' AS attributes, \
-             value ->> 'create_time' AS create_time FROM json_each(",
+             value ->> 'custom_claims' AS custom_claims, value ->> 'create_time' AS create_time FROM json_each(",
             $users,
             ")) AS w"
         )

@@ -6,11 +6,13 @@ use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::{Map, Value};
 
 use crate::{
     domain::{
         audience::{Audience, Scope},
         claims::{AccessClaims, SignIn},
+        custom_claims::{CustomClaims, is_reserved},
         id::{SessionId, Subject, TokenId},
         time::Timestamp,
     },
@@ -38,9 +40,18 @@ pub struct Payload {
 /// Reads a payload. The payload must be authentic: nothing here looks at a signature, an audience or a clock.
 ///
 /// Every claim but `scope`, `permissions` and `nbf` must be there, and none may be null; those of a sign-in in a user's token
-/// and in no service account's. Unknown claims are ignored, but not even they may come twice.
+/// and in no service account's. None may come twice. Custom claims are all that have no meaning of their own; of those that do, what
+/// is not among ours is ignored.
 pub fn parse(payload: &[u8]) -> Result<Payload, ClaimsError> {
-    parse_object::<Members>(payload).ok().and_then(Members::complete).ok_or(ClaimsError)
+    let members = parse_object::<Members>(payload).map_err(|_| ClaimsError)?;
+    let has_custom = members.has_custom;
+    let mut payload_said = members.complete().ok_or(ClaimsError)?;
+    if has_custom {
+        // Only now: most tokens have none, and the first pass has seen that no member comes twice.
+        let all: Map<String, Value> = serde_json::from_slice(payload).map_err(|_| ClaimsError)?;
+        payload_said.claims.custom = CustomClaims::of_token(all);
+    }
+    Ok(payload_said)
 }
 
 /// The claims as the JSON object to be signed.
@@ -57,6 +68,7 @@ pub fn to_json(claims: &AccessClaims) -> impl Serialize {
         roles,
         permissions,
         epoch,
+        custom,
         sign_in,
     } = claims;
     Json {
@@ -77,6 +89,7 @@ pub fn to_json(claims: &AccessClaims) -> impl Serialize {
             amr,
             acr,
         }),
+        custom: custom.as_map(),
     }
 }
 
@@ -98,6 +111,9 @@ struct Json<'a> {
     epoch: i64,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     sign_in: Option<JsonSignIn<'a>>,
+    /// None of these is one of the above: see [`RESERVED`](crate::domain::custom_claims::RESERVED).
+    #[serde(flatten)]
+    custom: &'a Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -126,6 +142,8 @@ struct Members {
     amr: Option<Vec<String>>,
     acr: Option<String>,
     epoch: Option<Epoch>,
+    /// Whether there is any that is nobody's by a standard.
+    has_custom: bool,
 }
 
 impl<'de> json::Members<'de> for Members {
@@ -147,7 +165,10 @@ impl<'de> json::Members<'de> for Members {
             "amr" => once(&mut self.amr, map),
             "acr" => once(&mut self.acr, map),
             "epoch" => once(&mut self.epoch, map),
-            _ => Ok(false),
+            _ => {
+                self.has_custom |= !is_reserved(name);
+                Ok(false)
+            }
         }
     }
 }
@@ -174,6 +195,7 @@ impl Members {
             roles: self.roles?,
             permissions: self.permissions.unwrap_or_default(),
             epoch: self.epoch?.0,
+            custom: CustomClaims::default(),
             sign_in,
         };
         Some(Payload { claims, not_before: self.nbf.map(|date| date.0) })
@@ -305,6 +327,28 @@ mod tests {
         (0..=LAST_SECOND.as_seconds()).prop_map(Timestamp::from_seconds)
     }
 
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            any::<i16>().prop_map(|number| Value::from(f64::from(number) + 0.5)),
+            ".{0,9}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            let list = prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from);
+            prop_oneof![
+                list,
+                prop::collection::btree_map(".{0,9}", inner, 0..4).prop_map(|map| map.into_iter().collect())
+            ]
+        })
+    }
+
+    fn custom() -> impl Strategy<Value = CustomClaims> {
+        prop::collection::btree_map("[a-z:/._-]{1,20}", value(), 0..4)
+            .prop_map(|map| CustomClaims::of_token(map.into_iter().collect()))
+    }
+
     prop_compose! {
         fn claims()(
             (subject, token_id, session_id) in (id(), id(), id()),
@@ -314,7 +358,7 @@ mod tests {
             scope in prop::collection::vec(name(), 0..4),
             (roles, amr) in (prop::collection::vec(".{0,9}", 0..4), prop::collection::vec(".{0,9}", 0..4)),
             permissions in prop::collection::vec(".{0,9}", 0..4),
-            (epoch, is_user) in (0..=i64::MAX, any::<bool>()),
+            (epoch, is_user, custom) in (0..=i64::MAX, any::<bool>(), custom()),
         ) -> AccessClaims {
             AccessClaims {
                 issuer,
@@ -332,6 +376,7 @@ mod tests {
                 roles,
                 permissions,
                 epoch,
+                custom,
                 sign_in: is_user.then(|| SignIn { session_id: SessionId::from_uuid(session_id), auth_time, amr, acr }),
             }
         }
@@ -348,6 +393,56 @@ mod tests {
         fn no_payload_makes_it_panic(payload: Vec<u8>) {
             let _ = parse(&payload);
         }
+    }
+
+    /// A token that says all that tokens of ours say, as JSON.
+    fn full() -> serde_json::Map<String, Value> {
+        let claims = AccessClaims {
+            issuer: "https://id.example.com".to_owned(),
+            subject: UserId::from_uuid(Uuid::from_u128(1)).into(),
+            audience: vec![Audience::try_from("billing".to_owned()).unwrap()],
+            expire_time: Timestamp::from_seconds(2),
+            issue_time: Timestamp::from_seconds(1),
+            token_id: TokenId::from_uuid(Uuid::from_u128(2)),
+            client_id: "client".to_owned(),
+            scope: Scope::try_from("read".to_owned()).unwrap(),
+            roles: vec!["clerk".to_owned()],
+            permissions: vec!["orders:read".to_owned()],
+            epoch: 1,
+            custom: CustomClaims::default(),
+            sign_in: Some(SignIn {
+                session_id: SessionId::from_uuid(Uuid::from_u128(3)),
+                auth_time: Timestamp::from_seconds(1),
+                amr: vec!["pwd".to_owned()],
+                acr: "aal1".to_owned(),
+            }),
+        };
+        let Ok(Value::Object(map)) = serde_json::to_value(to_json(&claims)) else { panic!("no object") };
+        map
+    }
+
+    #[test]
+    fn no_claim_of_ours_is_ever_custom() {
+        for name in full().keys().map(String::as_str).chain(["nbf"]) {
+            assert!(is_reserved(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_has_a_meaning_elsewhere_is_not_custom_and_what_has_none_is() {
+        let mut said = full();
+        said.insert("cnf".to_owned(), serde_json::json!({ "jkt": "x" }));
+        said.insert("tenant".to_owned(), serde_json::json!({ "id": [1, 2.5, "x", null] }));
+        let parsed = parse(&serde_json::to_vec(&said).unwrap()).unwrap().claims;
+        let names: Vec<_> = parsed.custom.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["tenant"]);
+        assert_eq!(parsed.custom.get("tenant"), said.get("tenant"));
+        let text = serde_json::to_string(&said).unwrap();
+        let twice = text.replacen('{', r#"{"tenant":1,"#, 1);
+        assert_eq!(parse(twice.as_bytes()), Err(ClaimsError), "none comes twice");
+        let twice_inside = text.replacen(r#"{"id":"#, r#"{"id":1,"id":"#, 1);
+        assert_ne!(twice_inside, text);
+        assert_eq!(parse(twice_inside.as_bytes()), Err(ClaimsError));
     }
 
     #[test]

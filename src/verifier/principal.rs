@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use http::Extensions;
+use serde_json::Value;
 
 use super::check::Authentic;
 use crate::domain::{
@@ -91,6 +92,11 @@ impl Principal {
     /// `permissions`, where the issuer is configured to say them.
     pub fn permissions(&self) -> &[String] {
         &self.claims().permissions
+    }
+
+    /// A custom claim: what an administrator has tokens say beside.
+    pub fn custom(&self, claim: &str) -> Option<&Value> {
+        self.claims().custom.get(claim)
     }
 
     /// How and when the user signed in. A service account did not.

@@ -1,6 +1,7 @@
 //! What a verified token says, and why one is not active, as messages: the same from the service and from the sidecar.
 
-use prost_types::Timestamp as PbTimestamp;
+use prost_types::{ListValue, Struct, Timestamp as PbTimestamp, Value as PbValue, value::Kind};
+use serde_json::{Map, Value};
 
 use super::check::Inactive;
 use crate::{
@@ -17,6 +18,23 @@ pub(crate) fn timestamp(time: Timestamp) -> PbTimestamp {
     PbTimestamp { seconds: time.as_seconds(), nanos }
 }
 
+/// An object as a message. Numbers are doubles there.
+pub(crate) fn structure(map: Map<String, Value>) -> Struct {
+    Struct { fields: map.into_iter().map(|(name, value)| (name, protobuf(value))).collect() }
+}
+
+fn protobuf(value: Value) -> PbValue {
+    let kind = match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(value) => Kind::BoolValue(value),
+        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Value::String(text) => Kind::StringValue(text),
+        Value::Array(values) => Kind::ListValue(ListValue { values: values.into_iter().map(protobuf).collect() }),
+        Value::Object(map) => Kind::StructValue(structure(map)),
+    };
+    PbValue { kind: Some(kind) }
+}
+
 pub(crate) fn claims(claims: AccessClaims) -> v1::Claims {
     let AccessClaims {
         issuer,
@@ -30,6 +48,7 @@ pub(crate) fn claims(claims: AccessClaims) -> v1::Claims {
         roles,
         permissions,
         epoch: _, // of use to verifiers only
+        custom,
         sign_in,
     } = claims;
     let (session_id, auth_time, amr, acr) = match sign_in {
@@ -51,6 +70,7 @@ pub(crate) fn claims(claims: AccessClaims) -> v1::Claims {
         amr,
         acr,
         permissions,
+        custom: (!custom.is_empty()).then(|| structure(custom.into_map())),
     }
 }
 

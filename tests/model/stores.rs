@@ -10,11 +10,12 @@ use uuid::Uuid;
 
 use crate::domain::{
     audience::Scope,
+    claim_rules::OwnClaims,
     hot::{FeedHead, FeedPosition, HotRecord},
     id::{SessionId, UserId},
     refresh::Family,
     revocation::{FeedEntry, Revocation},
-    role::{HeldRoles, Permissions},
+    role::HeldRoles,
     session::Grant,
     time::Timestamp,
 };
@@ -183,7 +184,8 @@ pub(crate) fn record_of(row: &Row, family: Family) -> HotRecord {
         family,
         grant,
         // As many roles as there were changes: the model's claims.
-        held: HeldRoles { names: vec![String::new(); row.claims], permissions: Permissions::default() },
+        held: HeldRoles { names: vec![String::new(); row.claims], ..HeldRoles::default() },
+        own: OwnClaims::default(),
         create_time: start,
         absolute_expire_time: start,
         seen: FeedPosition { incarnation: INCARNATION, number: row.seen },

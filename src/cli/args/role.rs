@@ -1,8 +1,10 @@
 //! `vouchsafe role`.
 
 use clap::Subcommand;
+use serde_json::{Map, Value};
 
 use super::{ConfirmArgs, EtagArgs, ListArgs, ManageArgs};
+use crate::cli::manage::values::attributes;
 
 /// Manage roles.
 #[derive(Clone, Subcommand)]
@@ -66,6 +68,9 @@ pub struct CreateRole {
     /// What it allows, things:act, for instance users:read, or *; may be repeated
     #[arg(long = "permission", value_name = "PERMISSION")]
     pub permissions: Vec<String>,
+    /// What the tokens of its holders say beside, a JSON object whose members are claims
+    #[arg(long, value_name = "JSON", value_parser = attributes)]
+    pub custom_claims: Option<Map<String, Value>>,
     /// Where.
     #[command(flatten)]
     pub common: ManageArgs,
@@ -107,6 +112,9 @@ pub struct RoleChanges {
     /// Allow nothing any more
     #[arg(long, conflicts_with_all = ["permissions", "added", "removed"])]
     pub no_permissions: bool,
+    /// What the tokens of its holders say beside from now on, a JSON object whose members are claims; {} for nothing
+    #[arg(long, value_name = "JSON", value_parser = attributes)]
+    pub custom_claims: Option<Map<String, Value>>,
 }
 
 /// The role to delete.

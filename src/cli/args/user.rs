@@ -25,8 +25,8 @@ pub enum UserCommand {
     Create(Box<CreateUser>),
     /// Import users from a CSV or JSON Lines file, with the hashes of their passwords
     ///
-    /// The columns, or fields, are email, username, display_name, email_verified, password_hash, roles, suspended, attributes and
-    /// create_time; email alone must be there. Accepted hashes: argon2, bcrypt, scrypt and PBKDF2, as Django, passlib and others
+    /// The columns, or fields, are email, username, display_name, email_verified, password_hash, roles, suspended, attributes,
+    /// custom_claims and create_time; email alone must be there. Accepted hashes: argon2, bcrypt, scrypt and PBKDF2, as Django, passlib and others
     /// write them. Run again on the same file, the command goes on where it broke off. A row that cannot be imported is reported
     /// and holds up no other; the exit code is then 1.
     Import(ImportUsers),
@@ -188,6 +188,9 @@ pub struct CreateUser {
     /// What to keep with the user, a JSON object
     #[arg(long, value_name = "JSON", value_parser = attributes)]
     pub attributes: Option<Map<String, Value>>,
+    /// What the user's tokens say beside, a JSON object whose members are claims
+    #[arg(long, value_name = "JSON", value_parser = attributes)]
+    pub custom_claims: Option<Map<String, Value>>,
     /// A UUID of your making: the same request sent again with it gets the same user instead of an error
     #[arg(long, value_name = "UUID")]
     pub request_id: Option<String>,
@@ -243,6 +246,10 @@ pub struct UserChanges {
     /// What to keep with the user, a JSON object; replaces what was kept
     #[arg(long, value_name = "JSON", value_parser = attributes)]
     pub attributes: Option<Map<String, Value>>,
+    /// What the user's tokens say beside, a JSON object whose members are claims; replaces what they said, {} for nothing. Access tokens
+    /// from before are refused
+    #[arg(long, value_name = "JSON", value_parser = attributes)]
+    pub custom_claims: Option<Map<String, Value>>,
     /// Phone number such as +4930123456, taken as the user's; empty for none
     #[arg(long, value_name = "NUMBER")]
     pub phone_number: Option<String>,

@@ -26,7 +26,8 @@ struct Row {
     password_hash: String,
     roles: Names,
     suspended: Flag,
-    attributes: Attributes,
+    attributes: Object,
+    custom_claims: Object,
     create_time: String,
 }
 
@@ -40,7 +41,7 @@ struct Names(Vec<String>);
 
 /// An object; in CSV its JSON.
 #[derive(Default)]
-struct Attributes(Map<String, Value>);
+struct Object(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -79,7 +80,7 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
-impl<'de> Deserialize<'de> for Attributes {
+impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -92,7 +93,7 @@ impl<'de> Deserialize<'de> for Attributes {
             Form::Text(text) if text.trim().is_empty() => Ok(Self::default()),
             Form::Text(text) => match serde_json::from_str(&text) {
                 Ok(map) => Ok(Self(map)),
-                Err(_) => Err(serde::de::Error::custom("attributes are a JSON object")),
+                Err(_) => Err(serde::de::Error::custom("attributes and custom_claims are JSON objects")),
             },
         }
     }
@@ -109,6 +110,7 @@ impl Row {
             roles,
             suspended,
             attributes,
+            custom_claims,
             create_time,
         } = self;
         let create_time = match create_time.trim() {
@@ -125,6 +127,7 @@ impl Row {
             suspended: suspended.0,
             attributes: (!attributes.0.is_empty()).then(|| values::structure(attributes.0)),
             create_time,
+            custom_claims: (!custom_claims.0.is_empty()).then(|| values::structure(custom_claims.0)),
         })
     }
 }
@@ -217,10 +220,10 @@ mod tests {
 
     #[test]
     fn both_forms_say_the_same() {
-        let csv = "username,email,email_verified,roles,attributes,create_time,display_name\n\
-                   ada,ada@example.com,true,\"a; b\",\"{\"\"plan\"\": \"\"gold\"\"}\",2020-01-02T03:04:05Z,\"Ada\n, Countess\"\n\
-                   ,bob@example.com,,,,,\n";
-        let jsonl = r#"{"email":"ada@example.com","username":"ada","email_verified":true,"roles":["a","b"],"attributes":{"plan":"gold"},"create_time":"2020-01-02T03:04:05Z","display_name":"Ada\n, Countess"}
+        let csv = "username,email,email_verified,roles,attributes,create_time,display_name,custom_claims\n\
+                   ada,ada@example.com,true,\"a; b\",\"{\"\"plan\"\": \"\"gold\"\"}\",2020-01-02T03:04:05Z,\"Ada\n, Countess\",\"{\"\"tenant\"\": 7}\"\n\
+                   ,bob@example.com,,,,,,\n";
+        let jsonl = r#"{"email":"ada@example.com","username":"ada","email_verified":true,"roles":["a","b"],"attributes":{"plan":"gold"},"create_time":"2020-01-02T03:04:05Z","display_name":"Ada\n, Countess","custom_claims":{"tenant":7}}
 
 {"email":"bob@example.com"}"#;
         let users = |rows: Vec<Result<(u64, v1::ImportUser), String>>| {
@@ -242,7 +245,7 @@ mod tests {
             (ImportFormat::Csv, "email,shoe_size\nada@example.com,9\n", "unknown field `shoe_size`"),
             (ImportFormat::Csv, "email,username\nada@example.com\n", "there are 2 columns, and 1 here"),
             (ImportFormat::Csv, "email,suspended\nada@example.com,secret\n", "write true or false"),
-            (ImportFormat::Csv, "email,attributes\na,secret\n", "attributes are a JSON object"),
+            (ImportFormat::Csv, "email,attributes\na,secret\n", "attributes and custom_claims are JSON objects"),
             (ImportFormat::Csv, "email,create_time\na,secret\n", "create_time is not like"),
             (ImportFormat::Jsonl, "{\"emial\":\"secret\"}", "unknown field `emial`"),
             (ImportFormat::Jsonl, "{\"email\":5}", "a field is of the wrong kind"),

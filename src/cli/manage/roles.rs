@@ -50,21 +50,23 @@ async fn list_roles(desk: &Desk, ListRoles { list: which, common: _ }: ListRoles
 }
 
 async fn create(desk: &Desk, args: CreateRole) -> Result<(), Failure> {
-    let CreateRole { name, description, permissions, common: _ } = args;
+    let CreateRole { name, description, permissions, custom_claims, common: _ } = args;
     let description = description.unwrap_or_default();
-    let role = v1::Role { name, description, permissions, ..v1::Role::default() };
+    let custom_claims = custom_claims.map(values::structure);
+    let role = v1::Role { name, description, permissions, custom_claims, ..v1::Role::default() };
     let request = v1::CreateRoleRequest { role: Some(role) };
     show_role(desk, promised(answer(desk.roles().create_role(request)).await?.role)?)
 }
 
 async fn update(desk: &Desk, args: UpdateRole) -> Result<(), Failure> {
     let UpdateRole { name, changes, etag, common: _ } = args;
-    let RoleChanges { description, permissions, added, removed, no_permissions } = changes;
+    let RoleChanges { description, permissions, added, removed, no_permissions, custom_claims } = changes;
     let mut etag = etag.etag.unwrap_or_default();
     let by_difference = !added.is_empty() || !removed.is_empty();
     let named = [
         ("description", description.is_some()),
         ("permissions", by_difference || no_permissions || !permissions.is_empty()),
+        ("custom_claims", custom_claims.is_some()),
     ];
     let permissions = if by_difference {
         let role = desk.role(name.clone()).await?;
@@ -73,8 +75,14 @@ async fn update(desk: &Desk, args: UpdateRole) -> Result<(), Failure> {
     } else {
         permissions
     };
-    let role =
-        v1::Role { name, description: description.unwrap_or_default(), permissions, etag, ..v1::Role::default() };
+    let role = v1::Role {
+        name,
+        description: description.unwrap_or_default(),
+        permissions,
+        custom_claims: custom_claims.map(values::structure),
+        etag,
+        ..v1::Role::default()
+    };
     let request = v1::UpdateRoleRequest { role: Some(role), update_mask: Some(mask(&named)) };
     show_role(desk, promised(answer(desk.roles().update_role(request)).await?.role)?)
 }

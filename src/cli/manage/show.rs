@@ -31,6 +31,7 @@ pub(super) const USER: Kind = Kind {
         "state",
         "roles",
         "attributes",
+        "custom_claims",
         "create_time",
         "update_time",
         "etag",
@@ -56,7 +57,7 @@ pub(super) const ROLE: Kind = Kind {
         ("PERMISSIONS", "permissions"),
         ("DESCRIPTION", "description"),
     ],
-    fields: &["name", "description", "permissions", "built_in", "create_time", "update_time", "etag"],
+    fields: &["name", "description", "permissions", "custom_claims", "built_in", "create_time", "update_time", "etag"],
 };
 
 pub(super) const SERVICE_ACCOUNT: Kind = Kind {

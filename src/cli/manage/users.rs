@@ -127,6 +127,7 @@ async fn create(desk: &Desk, args: CreateUser) -> Result<(), Failure> {
         roles,
         email_verified,
         attributes,
+        custom_claims,
         request_id,
         common: _,
     } = args;
@@ -146,6 +147,7 @@ async fn create(desk: &Desk, args: CreateUser) -> Result<(), Failure> {
         roles,
         attributes: attributes.map(values::structure),
         request_id: request_id.unwrap_or_default(),
+        custom_claims: custom_claims.map(values::structure),
     };
     desk.show(promised(answer(desk.users().create_user(request)).await?.user)?)
 }
@@ -163,7 +165,8 @@ fn read(args: &PasswordArgs, flags: &str) -> Result<String, Failure> {
 
 async fn update(desk: &Desk, args: UpdateUser) -> Result<(), Failure> {
     let UpdateUser { user, changes, etag, common: _ } = args;
-    let UserChanges { email, username, display_name, email_verified, attributes, phone_number, locale } = changes;
+    let UserChanges { email, username, display_name, email_verified, attributes, custom_claims, phone_number, locale } =
+        changes;
     let named = [
         ("email", email.is_some()),
         ("username", username.is_some()),
@@ -172,6 +175,7 @@ async fn update(desk: &Desk, args: UpdateUser) -> Result<(), Failure> {
         ("attributes", attributes.is_some()),
         ("phone_number", phone_number.is_some()),
         ("locale", locale.is_some()),
+        ("custom_claims", custom_claims.is_some()),
     ];
     let user = v1::User {
         id: desk.user_id(&user).await?,
@@ -182,6 +186,7 @@ async fn update(desk: &Desk, args: UpdateUser) -> Result<(), Failure> {
         attributes: attributes.map(values::structure),
         phone_number: phone_number.unwrap_or_default(),
         locale: locale.unwrap_or_default(),
+        custom_claims: custom_claims.map(values::structure),
         etag: etag.etag.unwrap_or_default(),
         ..v1::User::default()
     };

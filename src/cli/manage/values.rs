@@ -29,6 +29,7 @@ pub(super) fn user(user: v1::User) -> Value {
         locale,
         has_password,
         totp_enrolled,
+        custom_claims,
     } = user;
     json!({
         "id": id,
@@ -50,6 +51,7 @@ pub(super) fn user(user: v1::User) -> Value {
         "locale": locale,
         "has_password": has_password,
         "totp_enrolled": totp_enrolled,
+        "custom_claims": object(custom_claims.unwrap_or_default()),
     })
 }
 
@@ -71,7 +73,7 @@ pub(super) fn session(session: v1::Session) -> Value {
 
 /// A role.
 pub(super) fn role(role: v1::Role) -> Value {
-    let v1::Role { name, description, permissions, built_in, create_time, update_time, etag } = role;
+    let v1::Role { name, description, permissions, built_in, create_time, update_time, etag, custom_claims } = role;
     json!({
         "name": name,
         "description": description,
@@ -80,6 +82,7 @@ pub(super) fn role(role: v1::Role) -> Value {
         "create_time": rfc3339(create_time),
         "update_time": rfc3339(update_time),
         "etag": etag,
+        "custom_claims": object(custom_claims.unwrap_or_default()),
     })
 }
 
@@ -175,7 +178,7 @@ fn number_of(number: f64) -> Number {
     Number::from_f64(number).unwrap_or_else(|| Number::from(0))
 }
 
-/// Attributes as they are sent.
+/// Attributes, or custom claims, as they are sent.
 pub(super) fn structure(fields: Map<String, Value>) -> Struct {
     Struct { fields: fields.into_iter().map(|(name, value)| (name, protobuf_value(value))).collect() }
 }
@@ -195,7 +198,7 @@ fn protobuf_value(value: Value) -> PbValue {
     }
 }
 
-/// Parses attributes from the command line.
+/// Parses attributes, or custom claims, from the command line.
 pub(in crate::cli) fn attributes(text: &str) -> Result<Map<String, Value>, String> {
     let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
         return Err("not a JSON object, like {\"customer\": \"42\"}".to_owned());

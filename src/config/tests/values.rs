@@ -41,6 +41,7 @@ const EXAMPLES: &[(&str, &str, &[&str])] = &[
     ("tokens.default_audience", "api,vouchsafe", &["tokens.audiences=vouchsafe,api"]),
     ("tokens.scopes", "read,write", &[]),
     ("tokens.permissions", "true", &[]),
+    ("tokens.claims", "/etc/vouchsafe/claims.toml", &[]),
     ("tokens.client_id", "web", &[]),
     ("tokens.max_staleness", "5s", &[]),
     ("sessions.idle_timeout", "1d", &[]),

@@ -1,7 +1,7 @@
 //! When a record may speak for its row, condition by condition, with literal times.
 
 use super::*;
-use crate::domain::{audience::Scope, role::Permissions};
+use crate::domain::audience::Scope;
 
 const GRACE: Duration = Duration::from_mins(15);
 
@@ -35,7 +35,8 @@ fn record() -> HotRecord {
             amr: Vec::new(),
             acr: String::new(),
         },
-        held: HeldRoles { names: vec!["clerk".to_owned()], permissions: Permissions::default() },
+        held: HeldRoles { names: vec!["clerk".to_owned()], ..HeldRoles::default() },
+        own: OwnClaims::default(),
         create_time: at(1),
         absolute_expire_time: at(1_000_000),
         seen: FeedPosition { incarnation: uuid(1), number: 50 },

@@ -1,7 +1,7 @@
 //! A role as administrators manage it.
 
 use super::{Permissions, RoleName};
-use crate::domain::{time::Timestamp, user::Label};
+use crate::domain::{custom_claims::CustomClaims, time::Timestamp, user::Label};
 
 /// A role as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Role {
     pub description: Label,
     /// What it allows.
     pub permissions: Permissions,
+    /// What it has tokens say beside.
+    pub custom_claims: CustomClaims,
     /// Whether it came with the program: then it stays as it is.
     pub built_in: bool,
     /// Another number whenever the role changes, and another one than any that a deleted role of this name had.
@@ -29,4 +31,6 @@ pub struct RoleChange {
     pub description: Option<Label>,
     /// What it allows.
     pub permissions: Option<Permissions>,
+    /// What it has tokens say beside.
+    pub custom_claims: Option<CustomClaims>,
 }

@@ -1,9 +1,15 @@
-//! A user's attributes: `google.protobuf.Struct` ↔ JSON.
+//! A user's attributes, and custom claims: `google.protobuf.Struct` ↔ JSON.
 
-use prost_types::{ListValue, Struct, Value, value::Kind};
+use prost_types::{Struct, Value, value::Kind};
 use serde_json::{Map, Value as Json};
 
-use crate::domain::user::{Attributes, AttributesError};
+use crate::{
+    domain::{
+        custom_claims::{CustomClaims, CustomClaimsError},
+        user::{Attributes, AttributesError},
+    },
+    verifier::wire,
+};
 
 /// How deep values may lie in each other.
 const MAX_DEPTH: u32 = 16;
@@ -15,7 +21,18 @@ pub(in crate::grpc) fn attributes(sent: Struct) -> Result<Attributes, Attributes
 
 /// What is kept, as it is sent.
 pub(in crate::grpc) fn structure(attributes: Attributes) -> Struct {
-    fields(attributes.into_map())
+    wire::structure(attributes.into_map())
+}
+
+/// What was sent, if all of it can be claims.
+pub(in crate::grpc) fn custom_claims(sent: Struct) -> Result<CustomClaims, CustomClaimsError> {
+    // Deeper than claims may be, so that whoever goes too deep hears of that.
+    CustomClaims::new(object(sent, MAX_DEPTH).ok_or(CustomClaimsError::Unfit)?)
+}
+
+/// Claims as they are sent; nothing for none.
+pub(in crate::grpc) fn claims_structure(claims: CustomClaims) -> Option<Struct> {
+    (!claims.is_empty()).then(|| wire::structure(claims.into_map()))
 }
 
 fn object(sent: Struct, depth: u32) -> Option<Map<String, Json>> {
@@ -35,24 +52,6 @@ fn json(value: Value, depth: u32) -> Option<Json> {
             Json::Array(list.values.into_iter().map(|value| json(value, depth)).collect::<Option<_>>()?)
         }
     })
-}
-
-/// A JSON object as it is sent.
-pub(in crate::grpc) fn fields(map: Map<String, Json>) -> Struct {
-    Struct { fields: map.into_iter().map(|(name, value)| (name, protobuf(value))).collect() }
-}
-
-fn protobuf(value: Json) -> Value {
-    let kind = match value {
-        Json::Null => Kind::NullValue(0),
-        Json::Bool(value) => Kind::BoolValue(value),
-        // Each came from a double.
-        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
-        Json::String(text) => Kind::StringValue(text),
-        Json::Array(values) => Kind::ListValue(ListValue { values: values.into_iter().map(protobuf).collect() }),
-        Json::Object(map) => Kind::StructValue(fields(map)),
-    };
-    Value { kind: Some(kind) }
 }
 
 #[cfg(test)]

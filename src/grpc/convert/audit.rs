@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::Uuid;
 
 pub(in crate::grpc) use super::timestamp;
-use super::{attributes::fields, user_lists::moment};
+use super::user_lists::moment;
 use crate::{
     crypto::audit_chain::Place,
     domain::{
@@ -140,7 +140,7 @@ pub(in crate::grpc) fn event(read: ReadEvent) -> v1::AuditEvent {
         user_agent: personal.user_agent,
         detail_json: detail.to_string(),
         detail: match detail {
-            serde_json::Value::Object(members) => Some(fields(members)),
+            serde_json::Value::Object(members) => Some(wire::structure(members)),
             _ => None,
         },
         link: link.map(chain_link),

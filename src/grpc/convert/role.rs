@@ -1,6 +1,6 @@
 //! Roles.
 
-use super::{etag, page_size, timestamp};
+use super::{claims_structure, custom_claims, etag, page_size, timestamp};
 use crate::{
     domain::{
         field::{FieldViolation, FieldViolations},
@@ -27,14 +27,25 @@ pub(in crate::grpc) fn revision(text: &str) -> Option<i64> {
 
 pub(in crate::grpc) fn new_role(request: v1::CreateRoleRequest) -> Result<NewRole, FieldViolations> {
     let v1::CreateRoleRequest { role } = request;
-    let v1::Role { name, description, permissions, built_in: _, create_time: _, update_time: _, etag: _ } =
-        role.unwrap_or_default();
+    let v1::Role {
+        name,
+        description,
+        permissions,
+        built_in: _,
+        create_time: _,
+        update_time: _,
+        etag: _,
+        custom_claims: claims,
+    } = role.unwrap_or_default();
     let mut violations = FieldViolations::new();
     let name = violations.note(self::name("role.name", &name));
     let description = violations.check("role.description", Label::parse(&description));
     let permissions = violations.check("role.permissions", parse_permissions(&permissions));
-    match (name, description, permissions) {
-        (Some(name), Some(description), Some(permissions)) => Ok(NewRole { name, description, permissions }),
+    let claims = violations.check("role.custom_claims", custom_claims(claims.unwrap_or_default()));
+    match (name, description, permissions, claims) {
+        (Some(name), Some(description), Some(permissions), Some(custom_claims)) => {
+            Ok(NewRole { name, description, permissions, custom_claims })
+        }
         _ => Err(violations),
     }
 }
@@ -44,8 +55,16 @@ pub(in crate::grpc) fn role_change(
     request: v1::UpdateRoleRequest,
 ) -> Result<(RoleName, RoleChange, Option<i64>), FieldViolations> {
     let v1::UpdateRoleRequest { role, update_mask } = request;
-    let v1::Role { name, description, permissions, built_in: _, create_time: _, update_time: _, etag } =
-        role.unwrap_or_default();
+    let v1::Role {
+        name,
+        description,
+        permissions,
+        built_in: _,
+        create_time: _,
+        update_time: _,
+        etag,
+        custom_claims: claims,
+    } = role.unwrap_or_default();
     let mut violations = FieldViolations::new();
     let name = violations.note(self::name("role.name", &name));
     let mut change = RoleChange::default();
@@ -58,11 +77,16 @@ pub(in crate::grpc) fn role_change(
             "permissions" => {
                 change.permissions = violations.check("role.permissions", parse_permissions(&permissions));
             }
-            _ => violations.refuse("update_mask", "names what cannot be changed: use description, permissions"),
+            "custom_claims" => {
+                let wanted = custom_claims(claims.clone().unwrap_or_default());
+                change.custom_claims = violations.check("role.custom_claims", wanted);
+            }
+            _ => violations
+                .refuse("update_mask", "names what cannot be changed: use description, permissions, custom_claims"),
         }
     }
     if paths.is_empty() {
-        violations.refuse("update_mask", "is empty: name what to change, description or permissions");
+        violations.refuse("update_mask", "is empty: name what to change, description, permissions or custom_claims");
     }
     match name {
         Some(name) if violations.is_empty() => Ok((name, change, revision(&etag))),
@@ -98,7 +122,7 @@ pub(in crate::grpc) fn page(request: v1::ListRolesRequest) -> Result<(Option<Rol
 }
 
 pub(in crate::grpc) fn role(role: Role) -> v1::Role {
-    let Role { name, description, permissions, built_in, revision, create_time, update_time } = role;
+    let Role { name, description, permissions, custom_claims, built_in, revision, create_time, update_time } = role;
     v1::Role {
         name: name.as_str().to_owned(),
         description: description.as_str().to_owned(),
@@ -107,6 +131,7 @@ pub(in crate::grpc) fn role(role: Role) -> v1::Role {
         create_time: (!built_in).then(|| timestamp(create_time)),
         update_time: (!built_in).then(|| timestamp(update_time)),
         etag: etag(revision),
+        custom_claims: claims_structure(custom_claims),
     }
 }
 

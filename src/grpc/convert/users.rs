@@ -1,5 +1,7 @@
 //! Proto ↔ domain, for the management of users.
 
+use std::collections::BTreeSet;
+
 use uuid::Uuid;
 
 use super::{etag, session_id};
@@ -57,6 +59,7 @@ pub(in crate::grpc) fn create_user(request: v1::CreateUserRequest) -> Result<Cre
         roles,
         attributes,
         request_id,
+        custom_claims: claims,
     } = request;
     let mut violations = FieldViolations::new();
     let email = violations.check("email", Email::parse(&email));
@@ -65,8 +68,9 @@ pub(in crate::grpc) fn create_user(request: v1::CreateUserRequest) -> Result<Cre
     let display_name = violations.check("display_name", Label::parse(&display_name));
     let roles = violations.note(role_names(roles));
     let attributes = violations.check("attributes", super::attributes(attributes.unwrap_or_default()));
+    let claims = violations.check("custom_claims", super::custom_claims(claims.unwrap_or_default()));
     let request_id = violations.check("request_id", optional(&request_id, request_uuid));
-    match (email, username, secret, display_name, roles, attributes, request_id) {
+    match (email, username, secret, display_name, roles, attributes, claims, request_id) {
         (
             Some(email),
             Some(username),
@@ -74,6 +78,7 @@ pub(in crate::grpc) fn create_user(request: v1::CreateUserRequest) -> Result<Cre
             Some(display_name),
             Some(roles),
             Some(attributes),
+            Some(custom_claims),
             Some(request_id),
         ) => Ok(CreateUserCommand {
             email,
@@ -83,6 +88,7 @@ pub(in crate::grpc) fn create_user(request: v1::CreateUserRequest) -> Result<Cre
             email_verified,
             roles,
             attributes,
+            custom_claims,
             request_id,
         }),
         _ => Err(violations),
@@ -192,6 +198,7 @@ fn change(user: v1::User, paths: &[String], violations: &mut FieldViolations) ->
         locale,
         has_password: _,  // has an RPC of its own
         totp_enrolled: _, // likewise
+        custom_claims,
     } = user;
     UserChange {
         email: named("email").then(|| violations.check("user.email", Email::parse(&email))).flatten(),
@@ -209,6 +216,11 @@ fn change(user: v1::User, paths: &[String], violations: &mut FieldViolations) ->
             .then(|| violations.check("user.phone_number", optional(&phone_number, PhoneNumber::parse)))
             .flatten(),
         locale: named("locale").then(|| violations.check("user.locale", optional(&locale, Locale::parse))).flatten(),
+        custom_claims: named("custom_claims")
+            .then(|| violations.check("user.custom_claims", super::custom_claims(custom_claims.unwrap_or_default())))
+            .flatten(),
+        // The service knows.
+        said_attributes: BTreeSet::new(),
     }
 }
 

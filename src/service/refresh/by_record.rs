@@ -10,6 +10,7 @@ use tracing::Instrument as _;
 
 use crate::{
     domain::{
+        claim_rules::OwnClaims,
         hot::{FeedPosition, HotRecord},
         id::SessionId,
         refresh::{Decision, Delivery, Family, decide},
@@ -103,13 +104,13 @@ impl Service {
                 return Ok((RefreshOutcome::Expired, RefreshPath::Hot));
             }
             let granted = |session, delivery| {
-                let live = LiveSession { session, held: live.held.clone() };
+                let live = LiveSession { session, held: live.held.clone(), own: live.own.clone() };
                 Ok((RefreshOutcome::Granted(Box::new(live), delivery), RefreshPath::Hot))
             };
             match decide(&session.family, attempt.presented, attempt.window, now, attempt.key_id) {
                 Decision::Rotate { next, state_lost: false } => {
                     let session = session.advanced_to(next);
-                    let next = record_of(&session, &live.held, seen);
+                    let next = self.record_of(&session, &live.held, &live.own, seen);
                     match self.make_move(parts, session.id, Move { found, next }, now).await {
                         Ok(Ok(())) => return granted(session, Delivery::Rotated),
                         Ok(Err(now)) => found = now,
@@ -158,9 +159,9 @@ impl Service {
     /// in an outage. It is made if there is none: a slower refresh could make one that is behind. What cannot be done now is
     /// done when it can be.
     async fn bring_up_record(&self, parts: &HotRefresh, live: &LiveSession, seen: FeedPosition) {
-        let LiveSession { session, held } = live;
+        let LiveSession { session, held, own } = live;
         let expire_time = session.expire_time(&self.policy.sessions);
-        let wanted = record_of(session, held, seen);
+        let wanted = self.record_of(session, held, own, seen);
         let raised = parts.hot.raise(session.id, &wanted, expire_time.since(self.clock.now())).await;
         if raised.is_err() {
             parts.hot.note_unfollowed(session.id, wanted, expire_time);
@@ -192,7 +193,7 @@ impl Service {
             if session.is_expired(&attempt.policy, now) {
                 return Ok((RefreshOutcome::Expired, RefreshPath::Grace));
             }
-            let live = |session| Box::new(LiveSession { session, held: record.held.clone() });
+            let live = |session| Box::new(LiveSession { session, held: record.held.clone(), own: record.own.clone() });
             match decide(&session.family, attempt.presented, attempt.window, now, attempt.key_id) {
                 Decision::Rotate { next: family, state_lost: false } => {
                     let live = live(session.advanced_to(family));
@@ -233,6 +234,20 @@ impl Service {
         }
         Ok(moved)
     }
+
+    /// What the hot state is to keep of a session. Of the user's attributes what tokens say, which is nothing unless it was configured.
+    fn record_of(&self, session: &Session, held: &HeldRoles, own: &OwnClaims, seen: FeedPosition) -> HotRecord {
+        let OwnClaims { attributes, claims } = own;
+        HotRecord {
+            family: session.family,
+            grant: session.grant.clone(),
+            held: held.clone(),
+            own: OwnClaims { attributes: attributes.only(&self.policy.said_attributes), claims: claims.clone() },
+            create_time: session.create_time,
+            absolute_expire_time: session.absolute_expire_time,
+            seen,
+        }
+    }
 }
 
 /// What is known of the hot record when the row decides.
@@ -242,17 +257,6 @@ enum Record {
     Found(Option<Family>),
     /// It could not be read or written, or the row may make a generation that it does not know of.
     OutOfReach(Option<Family>),
-}
-
-fn record_of(session: &Session, held: &HeldRoles, seen: FeedPosition) -> HotRecord {
-    HotRecord {
-        family: session.family,
-        grant: session.grant.clone(),
-        held: held.clone(),
-        create_time: session.create_time,
-        absolute_expire_time: session.absolute_expire_time,
-        seen,
-    }
 }
 
 /// The session as its record has it: without its device, which is personal and in no token.

@@ -23,6 +23,7 @@ impl Service {
         change: UserChange,
         context: &RequestContext,
     ) -> Result<User, ServiceError> {
+        let change = UserChange { said_attributes: self.policy.said_attributes.clone(), ..change };
         Ok(self.store.update_user(act(warrant, user, context), expected, change).await?)
     }
 

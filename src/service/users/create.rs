@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     crypto::Purpose,
     domain::{
+        custom_claims::CustomClaims,
         email::Email,
         id::UserId,
         password::Password,
@@ -38,6 +39,8 @@ pub struct CreateUserCommand {
     pub roles: Vec<String>,
     /// What is kept of the user beside the rest.
     pub attributes: Attributes,
+    /// What the user's tokens say beside the rest.
+    pub custom_claims: CustomClaims,
     /// What the request is known by, should it be sent again.
     pub request_id: Option<Uuid>,
 }
@@ -56,7 +59,17 @@ pub enum NewSecret {
 impl CreateUserCommand {
     /// The request in its one form. Of the password no more than whether there is one: its hash would be one to guess at.
     fn canonical(&self) -> Result<Vec<u8>, ServiceError> {
-        let Self { email, username, secret, display_name, email_verified, roles, attributes, request_id: _ } = self;
+        let Self {
+            email,
+            username,
+            secret,
+            display_name,
+            email_verified,
+            roles,
+            attributes,
+            custom_claims,
+            request_id: _,
+        } = self;
         let secret = match secret {
             NewSecret::Password(_) => "password",
             NewSecret::Hash(_) => "hash",
@@ -65,11 +78,27 @@ impl CreateUserCommand {
         let name = username.as_ref().map(Username::as_str);
         let label = display_name.as_str();
         let fields = ("user", email.as_typed(), name, secret, label, email_verified, roles, attributes);
-        serde_json::to_vec(&fields).map_err(ServiceError::internal)
+        // Without claims it is what it was before there were any: a request may be sent again after an upgrade.
+        let canonical = if custom_claims.is_empty() {
+            serde_json::to_vec(&fields)
+        } else {
+            serde_json::to_vec(&(fields, custom_claims))
+        };
+        canonical.map_err(ServiceError::internal)
     }
 
     fn into_new_user(self, id: UserId, password_hash: Option<PhcString>, now: Timestamp) -> NewUser {
-        let Self { email, username, secret: _, display_name, email_verified, roles, attributes, request_id: _ } = self;
+        let Self {
+            email,
+            username,
+            secret: _,
+            display_name,
+            email_verified,
+            roles,
+            attributes,
+            custom_claims,
+            request_id: _,
+        } = self;
         let user = User {
             id,
             email,
@@ -84,6 +113,7 @@ impl CreateUserCommand {
             epoch: 1,
             roles,
             attributes,
+            custom_claims,
             revision: 1,
             create_time: now,
             update_time: now,

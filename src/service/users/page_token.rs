@@ -63,6 +63,7 @@ fn fingerprint(filter: &UserFilter) -> [u8; KEPT] {
 mod tests {
     use super::*;
     use crate::domain::{
+        custom_claims::CustomClaims,
         email::Email,
         id::UserId,
         time::Timestamp,
@@ -103,6 +104,7 @@ mod tests {
             epoch: 1,
             roles: Vec::new(),
             attributes: Attributes::default(),
+            custom_claims: CustomClaims::default(),
             revision: 1,
             create_time: now,
             update_time: now,

@@ -13,6 +13,7 @@ use super::*;
 use crate::{
     domain::{
         claims::{AccessClaims, SignIn},
+        custom_claims::CustomClaims,
         id::{ServiceAccountId, SessionId, TokenId, UserId},
         signing_key::Algorithm,
         time::{Clock, Timestamp},
@@ -88,6 +89,7 @@ fn claims() -> AccessClaims {
         roles: vec!["user".into(), "buyer".into()],
         permissions: Vec::new(),
         epoch: 7,
+        custom: CustomClaims::default(),
         sign_in: Some(SignIn {
             session_id: SessionId::new(NOW, &[3; 10]),
             auth_time: NOW,

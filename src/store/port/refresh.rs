@@ -9,6 +9,7 @@ use std::{
 use crate::{
     domain::{
         audit::Origin,
+        claim_rules::OwnClaims,
         hot::FeedPosition,
         id::SessionId,
         refresh::{Delivery, Family, Presented},
@@ -25,6 +26,8 @@ pub struct LiveSession {
     pub session: Session,
     /// The user's roles at this moment and what they allow.
     pub held: HeldRoles,
+    /// What tokens say of the user beside.
+    pub own: OwnClaims,
 }
 
 /// A refresh to decide.

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use crate::{
     domain::{
         audit::Origin,
+        custom_claims::CustomClaims,
         role::{Permissions, Role, RoleChange, RoleName},
         user::Label,
         warrant::Warrant,
@@ -21,6 +22,8 @@ pub struct NewRole {
     pub description: Label,
     /// What it allows.
     pub permissions: Permissions,
+    /// What it has tokens say beside.
+    pub custom_claims: CustomClaims,
 }
 
 /// Roles. Nobody gives a role, or takes from one, what they do not hold: the caller must hold what the role allows before
@@ -30,7 +33,7 @@ pub trait RoleStore: Send + Sync + 'static {
     /// Creates a role.
     async fn create_role(&self, role: NewRole, warrant: Warrant, origin: Origin) -> Result<Role, StoreError>;
 
-    /// Changes a role, if it still has `revision` where that is given. A change of what it allows is recorded in the feed, so
+    /// Changes a role, if it still has `revision` where that is given. A change of what it allows or has tokens say is recorded in the feed, so
     /// that no hot record made before it speaks for a holder's row. What is so already is not changed again.
     async fn update_role(
         &self,

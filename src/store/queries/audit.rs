@@ -215,8 +215,13 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         Act::RoleAssigned { role } | Act::RoleUnassigned { role } | Act::RoleDeleted { role } => {
             json!({ "role": role })
         }
-        Act::RoleCreated { role, permissions } | Act::RoleUpdated { role, permissions } => {
-            json!({ "role": role, "permissions": permissions })
+        Act::RoleCreated { role, permissions, custom_claims }
+        | Act::RoleUpdated { role, permissions, custom_claims } => {
+            if custom_claims.is_empty() {
+                json!({ "role": role, "permissions": permissions })
+            } else {
+                json!({ "role": role, "permissions": permissions, "custom_claims": custom_claims })
+            }
         }
         Act::UserImported { import } => json!({ "import": import }),
         Act::UserUpdated { fields } | Act::AccountUpdated { fields } | Act::ServiceAccountUpdated { fields } => {

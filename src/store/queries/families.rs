@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Database, Db,
-    rows::{SessionAndUserRow, held_roles, session_columns},
+    rows::{SessionAndUserRow, held_roles, own_claims_columns, session_columns},
 };
 use crate::{
     domain::{hot::FeedPosition, id::SessionId, refresh::Family, session::Session, time::Timestamp},
@@ -53,6 +53,8 @@ impl Database {
                     "SELECT h.incarnation, h.number AS feed_number, ",
                     session_columns!(),
                     ", u.state AS user_state, u.epoch AS user_epoch, ",
+                    own_claims_columns!(),
+                    ", ",
                     held_by_user!(),
                     " AS held FROM feed_head h CROSS JOIN sessions s JOIN users u ON u.id = s.user_id WHERE h.id = 1 AND ",
                     is_listed!("s.id", "$1")
@@ -105,5 +107,5 @@ pub(super) fn state(row: SessionAndUserRow) -> Result<SessionState, StoreError> 
     if session.grant.epoch != row.user_epoch {
         return Ok(SessionState::Ended);
     }
-    Ok(SessionState::Live(Box::new(LiveSession { session, held: held_roles(row.held) })))
+    Ok(SessionState::Live(Box::new(LiveSession { session, held: held_roles(row.held), own: row.own.into() })))
 }

@@ -15,11 +15,13 @@ use super::{
 use crate::{
     domain::{
         audit::{Act, Origin},
+        claim_rules::check_size,
+        custom_claims::CustomClaims,
         id::{EventId, UserId},
         role::Permissions,
         secret::random,
         time::Timestamp,
-        user::{Attributes, PhcString, Username},
+        user::{Attributes, PhcString, User, Username},
         warrant::Warrant,
     },
     store::{
@@ -47,6 +49,7 @@ struct ListedUser<'a> {
     state: &'static str,
     epoch: i64,
     attributes: Option<&'a Attributes>,
+    custom_claims: Option<&'a CustomClaims>,
     create_time: Timestamp,
 }
 
@@ -63,6 +66,7 @@ impl<'a> From<&'a NewUser> for ListedUser<'a> {
             state: user.state.as_str(),
             epoch: user.epoch,
             attributes: (!user.attributes.is_empty()).then_some(&user.attributes),
+            custom_claims: (!user.custom_claims.is_empty()).then_some(&user.custom_claims),
             create_time: user.create_time,
         }
     }
@@ -220,7 +224,7 @@ impl Tx {
         if wanted.is_empty() {
             return Ok(users);
         }
-        let roles: HashMap<String, Permissions> = sqlx::query_as::<Db, (Json<HeldRoleRow>,)>(concat!(
+        let roles: HashMap<String, (Permissions, CustomClaims)> = sqlx::query_as::<Db, (Json<HeldRoleRow>,)>(concat!(
             "SELECT ",
             role_object!(),
             " FROM roles r WHERE ",
@@ -234,16 +238,27 @@ impl Tx {
         .await?
         .into_iter()
         .map(|(Json(row),)| row.into_parts())
+        .map(|(name, permissions, claims)| (name, (permissions, claims)))
         .collect();
         let problem = |role: &String| match roles.get(role) {
             None => Some("names a role that does not exist"),
             Some(_) if !allowed.allow(ASSIGN_ROLES) => Some("cannot be given: you lack the permission roles:assign"),
-            Some(permissions) if !allowed.cover(permissions) => Some("names a role that allows more than you may do"),
+            Some((permissions, _)) if !allowed.cover(permissions) => {
+                Some("names a role that allows more than you may do")
+            }
             Some(_) => None,
         };
         Ok(users
             .into_iter()
             .filter(|(row, new)| match new.user.roles.iter().find_map(&problem) {
+                None if says_too_much(&new.user, &roles) => {
+                    errors.push(error(
+                        *row,
+                        "custom_claims",
+                        "are too large for a token together with those of the roles",
+                    ));
+                    false
+                }
                 None => true,
                 Some(description) => {
                     errors.push(error(*row, "roles", description));
@@ -265,9 +280,9 @@ impl Tx {
         let now = self.now();
         let inserted: Vec<(UserId,)> = sqlx::query_as(concat!(
             "INSERT INTO users (id, email, email_key, email_verified_time, username, display_name, password_hash, \
-             password_time, state, epoch, attributes, create_time, update_time) \
+             password_time, state, epoch, attributes, custom_claims, create_time, update_time) \
              SELECT w.id, w.email, w.email_key, w.email_verified_time, w.username, w.display_name, w.password_hash, \
-             w.create_time, w.state, w.epoch, w.attributes, w.create_time, $2 FROM ",
+             w.create_time, w.state, w.epoch, w.attributes, w.custom_claims, w.create_time, $2 FROM ",
             listed_users!("$1"),
             " WHERE TRUE ON CONFLICT DO NOTHING RETURNING id"
         ))
@@ -410,6 +425,16 @@ impl Tx {
         }
         Ok(())
     }
+}
+
+/// Whether a token of the user could not say all that it would have to. The roles' names are sorted.
+fn says_too_much(user: &User, roles: &HashMap<String, (Permissions, CustomClaims)>) -> bool {
+    let mut said = CustomClaims::default();
+    for (_, claims) in user.roles.iter().filter_map(|role| roles.get(role)) {
+        said.add(claims.clone());
+    }
+    said.add(user.custom_claims.clone());
+    check_size(&said).is_err()
 }
 
 fn error(row: i64, field: &str, description: &str) -> RowError {

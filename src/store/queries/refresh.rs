@@ -3,7 +3,7 @@
 use super::{
     Db, Tx,
     families::state,
-    rows::{SessionAndUserRow, session_columns},
+    rows::{SessionAndUserRow, own_claims_columns, session_columns},
 };
 use crate::{
     domain::{
@@ -36,6 +36,8 @@ impl Tx {
             "SELECT ",
             session_columns!(),
             ", u.state AS user_state, u.epoch AS user_epoch, ",
+            own_claims_columns!(),
+            ", ",
             held_by_user!(),
             " AS held FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1"
         ))
@@ -46,7 +48,7 @@ impl Tx {
         // Read after the lock was granted: the moment of the decision.
         let now = self.now();
         let SessionState::Live(live) = state(row)? else { return Ok(RefreshOutcome::Ended) };
-        let LiveSession { session, held } = *live;
+        let LiveSession { session, held, own } = *live;
         let session = match attempt.hot {
             Some(family) => session.advanced_to(family),
             None => session,
@@ -54,7 +56,7 @@ impl Tx {
         if session.is_expired(&attempt.policy, now) {
             return Ok(RefreshOutcome::Expired);
         }
-        self.carry_out(attempt, LiveSession { session, held }, now).await
+        self.carry_out(attempt, LiveSession { session, held, own }, now).await
     }
 
     async fn carry_out(

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
+        custom_claims::CustomClaims,
         email::Email,
         id::UserId,
         locale::Locale,
@@ -55,6 +56,7 @@ impl RegistrationRow {
             epoch: 1,
             roles: Vec::new(),
             attributes: Attributes::default(),
+            custom_claims: CustomClaims::default(),
             revision: 1,
             create_time: now,
             update_time: now,

@@ -4,7 +4,10 @@
 use async_trait::async_trait;
 use sqlx::types::Json;
 
-use super::{Database, Tx, rows::RoleRow};
+use super::{
+    Database, Tx,
+    rows::{RoleRow, claims_column},
+};
 use crate::{
     domain::{
         audit::{Act, AuditEvent, Origin},
@@ -21,7 +24,7 @@ use crate::{
 /// The columns of [`RoleRow`].
 macro_rules! role_columns {
     () => {
-        "name, description, permissions, built_in, revision, create_time, update_time"
+        "name, description, permissions, custom_claims, built_in, revision, create_time, update_time"
     };
 }
 
@@ -33,7 +36,7 @@ impl RoleStore for Database {
                 tx.covers(warrant, &new.permissions).await?;
                 let role = tx.insert_role(new).await?.ok_or(Refused::RoleExists)?;
                 let (role_name, permissions) = (new.name.as_str().to_owned(), new.permissions.clone());
-                let act = Act::RoleCreated { role: role_name, permissions };
+                let act = Act::RoleCreated { role: role_name, permissions, custom_claims: new.custom_claims.clone() };
                 tx.audit_role(warrant, act, origin).await?;
                 Ok(role)
             })
@@ -56,24 +59,30 @@ impl RoleStore for Database {
                 Box::pin(async move {
                     let after = change.permissions.as_ref();
                     let role = tx.role_to_change(name, after, *revision, warrant).await?;
-                    let RoleChange { description, permissions } = change;
-                    let allows_other = permissions.as_ref().is_some_and(|wanted| *wanted != role.permissions);
-                    if !allows_other && description.as_ref().is_none_or(|wanted| *wanted == role.description) {
+                    let RoleChange { description, permissions, custom_claims } = change;
+                    let means_other = permissions.as_ref().is_some_and(|wanted| *wanted != role.permissions)
+                        || custom_claims.as_ref().is_some_and(|wanted| *wanted != role.custom_claims);
+                    if !means_other && description.as_ref().is_none_or(|wanted| *wanted == role.description) {
                         return Ok(role);
                     }
                     let role = Role {
                         description: description.clone().unwrap_or(role.description),
                         permissions: permissions.clone().unwrap_or(role.permissions),
+                        custom_claims: custom_claims.clone().unwrap_or(role.custom_claims),
                         revision: role.revision + 1,
                         update_time: tx.now(),
                         ..role
                     };
                     tx.write_role(&role).await?;
                     let role_name = name.as_str().to_owned();
-                    if allows_other {
+                    if means_other {
                         tx.revoke(Revocation::Role { role: role_name.clone() });
                     }
-                    let act = Act::RoleUpdated { role: role_name, permissions: role.permissions.clone() };
+                    let act = Act::RoleUpdated {
+                        role: role_name,
+                        permissions: role.permissions.clone(),
+                        custom_claims: role.custom_claims.clone(),
+                    };
                     tx.audit_role(warrant, act, origin).await?;
                     Ok(role)
                 })
@@ -180,14 +189,15 @@ impl Tx {
     async fn insert_role(&mut self, new: &NewRole) -> Result<Option<Role>, StoreError> {
         let now = self.now();
         let row: Option<RoleRow> = sqlx::query_as(concat!(
-            "INSERT INTO roles (name, description, permissions, built_in, revision, create_time, update_time) \
-             VALUES ($1, $2, $3, FALSE, $4, $4, $4) ON CONFLICT DO NOTHING RETURNING ",
+            "INSERT INTO roles (name, description, permissions, custom_claims, built_in, revision, create_time, update_time) \
+             VALUES ($1, $2, $3, $5, FALSE, $4, $4, $4) ON CONFLICT DO NOTHING RETURNING ",
             role_columns!()
         ))
         .bind(new.name.as_str())
         .bind(new.description.as_str())
         .bind(Json(&new.permissions))
         .bind(now)
+        .bind(claims_column(&new.custom_claims))
         .fetch_optional(self.conn())
         .await?;
         Ok(row.map(Role::from))
@@ -195,13 +205,15 @@ impl Tx {
 
     async fn write_role(&mut self, role: &Role) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE roles SET description = $1, permissions = $2, revision = $3, update_time = $4 WHERE name = $5",
+            "UPDATE roles SET description = $1, permissions = $2, revision = $3, update_time = $4, custom_claims = $6 \
+             WHERE name = $5",
         )
         .bind(role.description.as_str())
         .bind(Json(&role.permissions))
         .bind(role.revision)
         .bind(role.update_time)
         .bind(role.name.as_str())
+        .bind(claims_column(&role.custom_claims))
         .execute(self.conn())
         .await?;
         Ok(())

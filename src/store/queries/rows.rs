@@ -6,6 +6,8 @@ use sqlx::types::Json;
 use crate::{
     domain::{
         audience::{Audience, Scope},
+        claim_rules::OwnClaims,
+        custom_claims::CustomClaims,
         email::Email,
         id::{SessionId, UserId},
         locale::Locale,
@@ -41,6 +43,7 @@ pub(super) struct UserRow {
     update_time: Timestamp,
     roles: Json<Vec<String>>,
     attributes: Option<Json<Attributes>>,
+    custom_claims: Option<Json<CustomClaims>>,
     revision: i64,
 }
 
@@ -49,7 +52,7 @@ macro_rules! user_columns {
     () => {
         concat!(
             "u.id, u.email, u.email_key, u.email_verified_time, u.username, u.display_name, u.state, u.epoch, \
-             u.attributes, u.revision, u.create_time, u.update_time, u.phone_number, u.locale, \
+             u.attributes, u.custom_claims, u.revision, u.create_time, u.update_time, u.phone_number, u.locale, \
              u.password_hash IS NOT NULL AS has_password, \
              EXISTS (SELECT 1 FROM totp_factors t WHERE t.user_id = u.id AND t.confirm_time IS NOT NULL) AS totp_enrolled, ",
             roles_of_user!(),
@@ -81,6 +84,7 @@ impl TryFrom<UserRow> for User {
             epoch: row.epoch,
             roles: row.roles.0,
             attributes: row.attributes.map(|Json(attributes)| attributes).unwrap_or_default(),
+            custom_claims: row.custom_claims.map(|Json(claims)| claims).unwrap_or_default(),
             revision: row.revision,
             create_time: row.create_time,
             update_time: row.update_time,
@@ -202,6 +206,32 @@ pub(super) struct SessionAndUserRow {
     pub(super) user_state: String,
     pub(super) user_epoch: i64,
     pub(super) held: Json<Vec<HeldRoleRow>>,
+    #[sqlx(flatten)]
+    pub(super) own: OwnClaimsRow,
+}
+
+/// What tokens say of a user by herself.
+#[derive(sqlx::FromRow)]
+pub(super) struct OwnClaimsRow {
+    own_attributes: Option<Json<Attributes>>,
+    own_claims: Option<Json<CustomClaims>>,
+}
+
+/// The columns of a user row `u` for [`OwnClaimsRow`], read by name.
+macro_rules! own_claims_columns {
+    () => {
+        "u.attributes AS own_attributes, u.custom_claims AS own_claims"
+    };
+}
+pub(super) use own_claims_columns;
+
+impl From<OwnClaimsRow> for OwnClaims {
+    fn from(OwnClaimsRow { own_attributes, own_claims }: OwnClaimsRow) -> Self {
+        Self {
+            attributes: own_attributes.map(|Json(attributes)| attributes).unwrap_or_default(),
+            claims: own_claims.map(|Json(claims)| claims).unwrap_or_default(),
+        }
+    }
 }
 
 /// One of the roles that `held_by_user!` lists.
@@ -209,12 +239,13 @@ pub(super) struct SessionAndUserRow {
 pub(super) struct HeldRoleRow {
     name: String,
     permissions: Permissions,
+    claims: Option<CustomClaims>,
 }
 
 impl HeldRoleRow {
-    /// Name and permissions.
-    pub(super) fn into_parts(self) -> (String, Permissions) {
-        (self.name, self.permissions)
+    /// Name, permissions, and what it has tokens say.
+    pub(super) fn into_parts(self) -> (String, Permissions, CustomClaims) {
+        (self.name, self.permissions, self.claims.unwrap_or_default())
     }
 }
 
@@ -223,12 +254,18 @@ pub(super) fn held_roles(rows: Json<Vec<HeldRoleRow>>) -> HeldRoles {
     rows.0.into_iter().map(HeldRoleRow::into_parts).collect()
 }
 
+/// Custom claims as their column has them: NULL for none.
+pub(super) fn claims_column(claims: &CustomClaims) -> Option<Json<&CustomClaims>> {
+    (!claims.is_empty()).then_some(Json(claims))
+}
+
 /// A row of `roles`, read by name.
 #[derive(sqlx::FromRow)]
 pub(super) struct RoleRow {
     name: String,
     description: String,
     permissions: Json<Permissions>,
+    custom_claims: Option<Json<CustomClaims>>,
     built_in: bool,
     revision: i64,
     create_time: Timestamp,
@@ -241,6 +278,7 @@ impl From<RoleRow> for Role {
             name: RoleName::stored(row.name),
             description: Label::stored(row.description),
             permissions: row.permissions.0,
+            custom_claims: row.custom_claims.map(|Json(claims)| claims).unwrap_or_default(),
             built_in: row.built_in,
             revision: row.revision,
             create_time: row.create_time,

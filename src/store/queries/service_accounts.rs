@@ -11,6 +11,7 @@ use super::{
 use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
+        claim_rules::check_size,
         id::{ServiceAccountId, TokenId},
         revocation::Revocation,
         role::{HeldRoles, Permissions},
@@ -172,7 +173,7 @@ macro_rules! service_account_columns {
 
 impl From<ServiceAccountRow> for Held {
     fn from(row: ServiceAccountRow) -> Self {
-        let HeldRoles { names, permissions } = held_roles(row.held);
+        let HeldRoles { names, permissions, claims: _ } = held_roles(row.held);
         let account = ServiceAccount {
             id: row.id,
             display_name: Label::stored(row.display_name),
@@ -423,7 +424,12 @@ async fn set_roles(
             .await?;
         audit(tx, warrant, id, Act::RoleUnassigned { role: role.clone() }, origin).await?;
     }
-    Ok(())
+    let (held,): (Json<Vec<HeldRoleRow>>,) =
+        sqlx::query_as(concat!("SELECT ", held_by_service!(), " FROM service_accounts a WHERE a.id = $1"))
+            .bind(id)
+            .fetch_one(tx.conn())
+            .await?;
+    check_size(&held_roles(held).claims).map_err(|_| Refused::ClaimsTooLarge.into())
 }
 
 async fn insert_secret(tx: &mut Tx, account: ServiceAccountId, id: Uuid, hash: &[u8; 32]) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     Database, Db, Tx,
     devices::Known,
-    rows::{HeldRoleRow, SessionRow, held_roles, session_columns},
+    rows::{HeldRoleRow, OwnClaimsRow, SessionRow, held_roles, own_claims_columns, session_columns},
 };
 use crate::{
     domain::{
@@ -178,6 +178,8 @@ pub(super) struct SigningIn {
     pub(super) password_hash: Option<String>,
     pub(super) totp_enrolled: bool,
     held: Json<Vec<HeldRoleRow>>,
+    #[sqlx(flatten)]
+    own: OwnClaimsRow,
 }
 
 impl Tx {
@@ -193,6 +195,8 @@ impl Tx {
             "SELECT u.state, u.epoch, u.email_key, u.email_verified_time IS NOT NULL AS email_verified, u.phone_number, \
              u.password_hash, \
              EXISTS (SELECT 1 FROM totp_factors t WHERE t.user_id = u.id AND t.confirm_time IS NOT NULL) AS totp_enrolled, ",
+            own_claims_columns!(),
+            ", ",
             held_by_user!(),
             " AS held FROM users u WHERE u.id = $1"
         ))
@@ -222,7 +226,7 @@ impl Tx {
         if let (Known::New, Some(news)) = (known, &new.news) {
             self.enqueue(news).await?;
         }
-        let live = LiveSession { session, held: held_roles(user.held) };
+        let live = LiveSession { session, held: held_roles(user.held), own: user.own.into() };
         Ok(BegunSession { live, device_known: known == Known::Already })
     }
 

@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use super::{
     Database, Db, Tx,
     passwords::password_hashes,
-    rows::{UserRow, user_columns},
+    rows::{UserRow, claims_column, user_columns},
     user_listing::listed,
 };
 use crate::{
@@ -69,6 +69,10 @@ impl UserAdminStore for Database {
                 let (user, _) = tx.user_to_act_on(act).await?;
                 check_revision(&user, *expected)?;
                 let fields = tx.write_change(&user, change).await?;
+                if change.changes_claims(&user) {
+                    tx.check_claims_fit(user.id).await?;
+                    tx.refuse_tokens(user.id).await?;
+                }
                 if !fields.is_empty() {
                     tx.audit_act(act, Act::UserUpdated { fields }).await?;
                 }
@@ -222,7 +226,8 @@ impl Tx {
         }
         let update = sqlx::query(
             "UPDATE users SET email = $1, email_key = $2, email_verified_time = $3, username = $4, display_name = $5, \
-             attributes = $6, update_time = $7, revision = revision + 1, phone_number = $9, locale = $10 WHERE id = $8",
+             attributes = $6, update_time = $7, revision = revision + 1, phone_number = $9, locale = $10, \
+             custom_claims = $11 WHERE id = $8",
         )
         .bind(changed.email.as_typed())
         .bind(changed.email.key())
@@ -233,7 +238,8 @@ impl Tx {
         .bind(now)
         .bind(user.id)
         .bind(changed.phone_number.as_ref().map(PhoneNumber::as_str))
-        .bind(changed.locale.as_ref().map(Locale::as_str));
+        .bind(changed.locale.as_ref().map(Locale::as_str))
+        .bind(claims_column(&changed.custom_claims));
         update.execute(self.conn()).await.map_err(what_is_taken)?;
         if changed.username != user.username && self.is_reserved(changed.username.as_ref()).await? {
             return Err(Refused::UsernameTaken.into());

@@ -47,6 +47,7 @@ impl Tx {
             }
             self.give_role(user.id, role).await?;
         }
+        self.check_claims_fit(user.id).await?;
         self.still_allowed(warrant, &allowed).await?;
         self.create_data_key(*user.id.as_uuid()).await?;
         let act = UserAct { warrant: warrant.clone(), user: user.id, origin: origin.clone() };

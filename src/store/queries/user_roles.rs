@@ -9,6 +9,8 @@ use super::{
 use crate::{
     domain::{
         audit::Act,
+        claim_rules::check_size,
+        custom_claims::CustomClaims,
         id::UserId,
         role::Permissions,
         user::{ADMIN_ROLE, User, UserState},
@@ -92,6 +94,7 @@ impl Tx {
         if !self.give_role(user.id, role).await? {
             return Ok(user);
         }
+        self.check_claims_fit(user.id).await?;
         self.roles_changed(user.id).await?;
         self.audit_act(act, Act::RoleAssigned { role: role.to_owned() }).await?;
         self.user(user.id).await
@@ -129,6 +132,19 @@ impl Tx {
         .execute(self.conn())
         .await?;
         Ok(given.rows_affected() == 1)
+    }
+
+    /// Refuses if a token would say more than it may by what the user's roles say and what is said of the user. What follows from
+    /// attributes and audiences is the configuration's, and shows when a token is issued.
+    pub(super) async fn check_claims_fit(&mut self, user: UserId) -> Result<(), StoreError> {
+        let (Json(held), claims): (Json<Vec<HeldRoleRow>>, Option<Json<CustomClaims>>) =
+            sqlx::query_as(concat!("SELECT ", held_by_user!(), ", u.custom_claims FROM users u WHERE u.id = $1"))
+                .bind(user)
+                .fetch_one(self.conn())
+                .await?;
+        let mut said = held_roles(Json(held)).claims;
+        said.add(claims.map(|Json(claims)| claims).unwrap_or_default());
+        check_size(&said).map_err(|_| Refused::ClaimsTooLarge.into())
     }
 
     async fn roles_changed(&mut self, user: UserId) -> Result<(), StoreError> {

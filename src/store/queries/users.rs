@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use super::{
     Database, Db, Tx,
     passwords::password_hashes,
-    rows::{CredentialsRow, UserRow, credentials_columns, user_columns},
+    rows::{CredentialsRow, UserRow, claims_column, credentials_columns, user_columns},
 };
 use crate::{
     domain::{
@@ -247,8 +247,8 @@ pub(super) async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, Stor
     let NewUser { user, password_hash } = new;
     let inserted = sqlx::query(
         "INSERT INTO users (id, email, email_key, email_verified_time, username, display_name, password_hash, \
-         password_time, state, epoch, attributes, create_time, update_time, phone_number, locale) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8, $8, $12, $13) ON CONFLICT DO NOTHING",
+         password_time, state, epoch, attributes, create_time, update_time, phone_number, locale, custom_claims) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8, $8, $12, $13, $14) ON CONFLICT DO NOTHING",
     )
     .bind(user.id)
     .bind(user.email.as_typed())
@@ -263,6 +263,7 @@ pub(super) async fn insert_user(tx: &mut Tx, new: &NewUser) -> Result<bool, Stor
     .bind((!user.attributes.is_empty()).then_some(Json(&user.attributes)))
     .bind(user.phone_number.as_ref().map(PhoneNumber::as_str))
     .bind(user.locale.as_ref().map(Locale::as_str))
+    .bind(claims_column(&user.custom_claims))
     .execute(tx.conn())
     .await?;
     Ok(inserted.rows_affected() == 1)

@@ -8,6 +8,7 @@ use super::*;
 use crate::domain::{
     audience::Scope,
     claims::SignIn,
+    custom_claims::CustomClaims,
     id::{ServiceAccountId, UserId},
 };
 
@@ -30,6 +31,7 @@ fn claims(session: u8, user: u8, token: u8, epoch: i64) -> AccessClaims {
         roles: Vec::new(),
         permissions: Vec::new(),
         epoch,
+        custom: CustomClaims::default(),
         sign_in: Some(SignIn {
             session_id: SessionId::from_uuid(uuid(session)),
             auth_time: NOW,

@@ -8,6 +8,7 @@ mod world;
 
 mod anything;
 mod both_away;
+mod claims;
 mod database_away;
 mod failover;
 mod memory_lost;

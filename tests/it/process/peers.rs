@@ -1,6 +1,6 @@
 //! Access tokens at other people's verifiers: PyJWT and joserfc, with the keys fetched over HTTP.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vouchsafe::pb::v1::{
     self, auth_service_client::AuthServiceClient,
     service_account_admin_service_client::ServiceAccountAdminServiceClient,
@@ -99,6 +99,65 @@ fn tampered(token: &str) -> String {
     claims["sub"] = "00000000-0000-7000-8000-000000000000".into();
     let parts: Vec<_> = token.split('.').collect();
     format!("{}.{}.{}", parts[0], hostile::encode(claims.to_string()), parts[2])
+}
+
+/// What the command line writes is in the tokens of the server that runs, and everybody reads the same.
+#[tokio::test]
+async fn peers_read_custom_claims() {
+    let place = Place::new(Backend::Sqlite).await;
+    let file = place
+        .file("claims.toml", "[attributes]\ntenant = \"tenant_id\"\n[audiences.vouchsafe.claims]\nregion = \"eu\"\n");
+    let place = place.set("tokens.claims", &file);
+    let server = place.serve().await;
+    let client = Client::of(&server).await;
+    client.join("ada@example.com").await;
+    let claims = r#"{"desk":5,"rates":[0.5,1],"address_book":{"Ä":null}}"#;
+    for args in [
+        &["user", "update", "ada@example.com", "--custom-claims", claims][..],
+        &["user", "update", "ada@example.com", "--attributes", r#"{"tenant_id":"acme","note":"unsaid"}"#],
+        &["role", "create", "clerk", "--custom-claims", r#"{"desk":1,"floor":3}"#],
+        &["user", "assign-role", "ada@example.com", "clerk"],
+    ] {
+        place.run(args).await.ok();
+    }
+    let token = client.login("ada@example.com").await.unwrap().access_token;
+    let wanted = json!({
+        "desk": 5, "rates": [0.5, 1], "address_book": { "Ä": null }, "tenant": "acme", "region": "eu", "floor": 3,
+    });
+    let jwks = place.file("jwks.json", get(&server, "/.well-known/jwks.json").await.body);
+    let mut said = Vec::new();
+    for peer in PEERS {
+        said.push(verdict(peer, &jwks, ISSUER, "vouchsafe", &token).await.ok());
+    }
+    let verify = ["token", "verify", "--jwks", &jwks, "--issuer", ISSUER, &token];
+    said.push(place.run(&verify).await.ok());
+    let inspected: Value =
+        serde_json::from_str(&place.run(&["token", "inspect", "--output", "json", &token]).await.ok()).unwrap();
+    said.push(inspected["claims"].to_string());
+    for text in said {
+        let claims: Value = serde_json::from_str(&text).unwrap();
+        for (name, value) in wanted.as_object().unwrap() {
+            assert_eq!(&claims[name], value, "{name} in {text}");
+        }
+        assert!(!text.contains("unsaid"), "{text}");
+    }
+    server.stop().await;
+    place.remove().await;
+}
+
+/// A file that will not do is told of before anything starts, all of it.
+#[tokio::test]
+async fn a_file_of_claims_that_will_not_do_is_refused() {
+    let place = Place::new(Backend::Sqlite).await;
+    let file = place.file("claims.toml", "[attributes]\nsub = \"x\"\n[audiences.nobody.claims]\na = 1\n");
+    let place = place.set("tokens.claims", &file);
+    for args in [&["config", "check"][..], &["serve"]] {
+        let said = place.run(args).await.refused();
+        for problem in [&file, "\"sub\", which is registered", "audiences.nobody is no audience"] {
+            assert!(said.contains(problem), "{problem} in {said}");
+        }
+    }
+    place.remove().await;
 }
 
 #[tokio::test]

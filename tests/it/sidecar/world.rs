@@ -24,6 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 use vouchsafe::{
     domain::{
         claims::{AccessClaims, SignIn},
+        custom_claims::CustomClaims,
         id::{SessionId, TokenId, UserId},
         time::{Clock as _, Timestamp},
     },
@@ -179,6 +180,7 @@ pub(super) async fn token(node: &TestNode, roles: &[&str], scope: &str) -> Strin
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         permissions: Vec::new(),
         epoch: 1,
+        custom: CustomClaims::default(),
         sign_in: Some(SignIn {
             session_id: SessionId::new(now, &[3; 10]),
             auth_time: now,

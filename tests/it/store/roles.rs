@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use vouchsafe::{
     domain::{
         audit::{Act, Actor},
+        custom_claims::CustomClaims,
         id::{SessionId, UserId},
         revocation::Revocation,
         role::{Permission, Permissions, Role, RoleChange, RoleName},
@@ -32,15 +33,16 @@ fn permissions(list: &[&str]) -> Permissions {
 }
 
 fn new_role(role: &str, list: &[&str]) -> NewRole {
-    NewRole { name: name(role), description: Label::parse("What for").unwrap(), permissions: permissions(list) }
+    let (name, description) = (name(role), Label::parse("What for").unwrap());
+    NewRole { name, description, permissions: permissions(list), custom_claims: CustomClaims::default() }
 }
 
 fn allowing(list: &[&str]) -> RoleChange {
-    RoleChange { description: None, permissions: Some(permissions(list)) }
+    RoleChange { permissions: Some(permissions(list)), ..RoleChange::default() }
 }
 
 fn described(text: &str) -> RoleChange {
-    RoleChange { description: Some(Label::parse(text).unwrap()), permissions: None }
+    RoleChange { description: Some(Label::parse(text).unwrap()), ..RoleChange::default() }
 }
 
 /// A user who has these roles.
@@ -79,6 +81,7 @@ pub(super) async fn a_role_is_kept_as_it_was_created(w: Arc<World>) {
     let expected = Role {
         name: name("clerk"),
         description: Label::parse("What for").unwrap(),
+        custom_claims: CustomClaims::default(),
         permissions: permissions(&["a:x", "b:x"]),
         built_in: false,
         revision: role.revision,
@@ -225,7 +228,11 @@ pub(super) async fn a_change_of_what_a_role_allows_is_in_the_feed(w: Arc<World>)
 pub(super) async fn what_is_so_already_is_not_changed_again(w: Arc<World>) {
     let role = made(&w, "clerk", &["a:x"]).await;
     let before = w.everything().await;
-    let same = RoleChange { description: Some(role.description.clone()), permissions: Some(role.permissions.clone()) };
+    let same = RoleChange {
+        description: Some(role.description.clone()),
+        permissions: Some(role.permissions.clone()),
+        custom_claims: Some(role.custom_claims.clone()),
+    };
     for change in [same, allowing(&["a:x"]), described("What for"), RoleChange::default()] {
         assert_eq!(update(&w, "clerk", change, Warrant::OPERATOR).await.unwrap(), role);
     }

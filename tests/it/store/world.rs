@@ -6,6 +6,7 @@ use tokio::sync::Barrier;
 use vouchsafe::{
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
+        custom_claims::CustomClaims,
         email::Email,
         id::{SessionId, Subject, UserId},
         refresh::Presented,
@@ -178,6 +179,7 @@ impl World {
                 epoch: 0,
                 roles: Vec::new(),
                 attributes: Attributes::default(),
+                custom_claims: CustomClaims::default(),
                 revision: 1,
                 create_time: now,
                 update_time: now,

@@ -42,6 +42,16 @@ async fn roles_live(world: World) {
     world.refused(&[&update[..], &["--description", "x", "--etag", stale]].concat(), "ETAG_MISMATCH").await;
     let replaced = world.json(&[&update[..], &["--permission", "a:b", "--description", ""]].concat()).await;
     assert_eq!((texts(&replaced["permissions"]), &replaced["description"]), (vec!["a:b"], &json!("")));
+    assert_eq!(replaced["custom_claims"], json!({}));
+    let claims = json!({ "tier": "first", "desks": [1, 2.5] });
+    let saying = world.json(&[&update[..], &["--custom-claims", &claims.to_string()]].concat()).await;
+    assert_eq!((&saying["custom_claims"], texts(&saying["permissions"])), (&claims, vec!["a:b"]));
+    world.refused(&[&update[..], &["--custom-claims", r#"{"sub":"x"}"#]].concat(), "INVALID_ARGUMENT").await;
+    let floor = r#"{"floor":3}"#;
+    let other = world.json(&["role", "create", "porter", "--custom-claims", floor]).await;
+    assert_eq!(other["custom_claims"], json!({ "floor": 3 }));
+    let silent = world.json(&["role", "update", "porter", "--custom-claims", "{}"]).await;
+    assert_eq!(silent["custom_claims"], json!({}));
     let none = world.json(&[&update[..], &["--no-permissions"]].concat()).await;
     assert_eq!(none["permissions"], json!([]));
 

@@ -141,8 +141,9 @@ async fn what_cannot_be_created_is_refused_whole(backend: Backend) {
                 roles: vec!["No Role".into()],
                 attributes: attributes(Kind::StringValue("x".repeat(4096))),
                 request_id: "1".into(),
+                custom_claims: Some(structure(&[("iss", Value { kind: Some(Kind::BoolValue(true)) })])),
             },
-            &["email", "username", "password", "display_name", "roles", "attributes", "request_id"][..],
+            &["email", "username", "password", "display_name", "roles", "attributes", "custom_claims", "request_id"][..],
         ),
         (
             v1::CreateUserRequest { password: PASSWORD.into(), password_hash: "x".into(), ..request("b@example.com") },

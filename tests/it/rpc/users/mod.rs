@@ -1,6 +1,7 @@
 //! `UserAdminService`: managing users.
 
 mod accounts;
+mod claims;
 mod imports;
 mod lists;
 mod nodes;

@@ -7,7 +7,7 @@ use crate::{
     config::{self, Settings, Sources},
     crypto::{SystemEntropy, machine_date},
     notify::Notifier,
-    server::{Ambient, DatabaseClock, check_master_key, password_rules},
+    server::{Ambient, DatabaseClock, check_master_key, encryption, password_rules},
     tls::Ports,
 };
 
@@ -70,6 +70,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
             Ports::load(&settings)?;
             check_master_key(&settings)?;
             password_rules(&settings)?;
+            encryption(&settings)?;
             Notifier::new(&settings.notify, &settings.issuer)?;
             print(settings.redacted_dump().trim_end())
         }

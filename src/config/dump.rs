@@ -169,13 +169,25 @@ fn tls_entries(names: [&'static str; 3], tls: Option<&Tls>) -> [(&'static str, V
 }
 
 fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
-    let Tokens { algorithm, access_ttl, audiences, default_audience, scopes, permissions, client_id, max_staleness } =
-        tokens;
+    let Tokens {
+        algorithm,
+        access_ttl,
+        audiences,
+        default_audience,
+        encryption_keys,
+        scopes,
+        permissions,
+        client_id,
+        max_staleness,
+    } = tokens;
+    let encryption_keys =
+        encryption_keys.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
     vec![
         ("tokens.algorithm", text(algorithm.as_str())),
         ("tokens.access_ttl", span(*access_ttl)),
         ("tokens.audiences", list(audiences.iter().map(Audience::as_str))),
         ("tokens.default_audience", list(default_audience.iter().map(Audience::as_str))),
+        ("tokens.encryption_keys", text(&encryption_keys)),
         ("tokens.scopes", list(scopes.tokens())),
         ("tokens.permissions", Value::Boolean(*permissions)),
         ("tokens.client_id", text(client_id)),

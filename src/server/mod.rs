@@ -31,7 +31,7 @@ pub use backstage::{Backstage, DeadLetter, OpenStore};
 pub use clock::DatabaseClock;
 pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;
-pub use from_settings::password_rules;
+pub use from_settings::{encryption, password_rules};
 use from_settings::{cheap_passwords, hidden_codes, hot_state, location, logged_codes, options, policy, pool_config};
 
 /// Where the time and the random bytes of a node come from.
@@ -115,6 +115,7 @@ impl Node {
             tracing::warn!("{warning}");
         }
         let rules = password_rules(&settings)?;
+        let encryption = encryption(&settings)?;
         if let Some(warning) = cheap_passwords(&settings.passwords) {
             tracing::warn!("{warning}");
         }
@@ -125,7 +126,8 @@ impl Node {
             }
             Backend::Postgres { .. } => None,
         };
-        let backstage = Backstage::open(&settings, &ambient).await?;
+        let mut backstage = Backstage::open(&settings, &ambient).await?;
+        backstage.policy.encryption = encryption;
         let passwords =
             PasswordPool::start_observed(pool_config(&settings), &(Arc::clone(&backstage.metrics) as Arc<_>))?;
         let service = Arc::new(backstage.into_service((passwords, rules), notifier, &ambient)?);

@@ -11,7 +11,6 @@ use crate::{
         time::Timestamp,
     },
     store::port::LiveSession,
-    verifier::claims,
 };
 
 /// RFC 9068 §2.1.
@@ -39,8 +38,7 @@ impl Service {
     pub(super) async fn issue(&self, live: &LiveSession) -> Result<IssuedTokens, ServiceError> {
         let now = self.clock.now();
         let claims = self.claims(live, now);
-        let (store, revocations, json) = (&*self.store, self.feed.revocations(), claims::to_json(&claims));
-        let access_token = self.keys.sign(store, revocations, now, ACCESS_TOKEN_TYPE, &json).await?;
+        let access_token = self.access_token(&claims, now).await?;
         let session = &live.session;
         let refresh_token = self.keys.mint_refresh_token(session.id, &session.family)?;
         Ok(IssuedTokens {
@@ -71,7 +69,7 @@ impl Service {
         AccessClaims {
             issuer: self.policy.issuer.clone(),
             subject: grant.user.into(),
-            audience: grant.audience.clone(),
+            audience: self.policy.encryption.audience_of_token(&grant.audience),
             expire_time: issue_time.plus(self.policy.access_ttl),
             issue_time,
             token_id: TokenId::new(now, &self.random()),

@@ -191,11 +191,7 @@ fn show_encrypted(header: &Map<String, Value>, output: TokenOutput) -> Result<Ex
 }
 
 /// Shows a signed token, and the header of what it was encrypted in.
-fn show_unverified(
-    outer: Option<Map<String, Value>>,
-    token: &str,
-    output: TokenOutput,
-) -> Result<ExitCode, Failure> {
+fn show_unverified(outer: Option<Map<String, Value>>, token: &str, output: TokenOutput) -> Result<ExitCode, Failure> {
     let Some((header, claims)) = decode(token) else {
         return Err(Failure("this is no JWT: not three parts of which the first two are JSON objects".to_owned()));
     };

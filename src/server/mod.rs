@@ -31,8 +31,8 @@ pub use backstage::{Backstage, DeadLetter, OpenStore};
 pub use clock::DatabaseClock;
 pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;
-pub use from_settings::{encryption, password_rules};
 use from_settings::{cheap_passwords, hidden_codes, hot_state, location, logged_codes, options, policy, pool_config};
+pub use from_settings::{encryption, password_rules};
 
 /// Where the time and the random bytes of a node come from.
 #[derive(Clone)]

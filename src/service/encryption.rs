@@ -171,7 +171,11 @@ mod tests {
     }
 
     fn parse(file: &Value) -> Result<Encryption, EncryptionProblems> {
-        Encryption::parse(&file.to_string(), &audiences(&["vouchsafe", "billing", "orders"]), &audiences(&["vouchsafe"]))
+        Encryption::parse(
+            &file.to_string(),
+            &audiences(&["vouchsafe", "billing", "orders"]),
+            &audiences(&["vouchsafe"]),
+        )
     }
 
     fn oct(kid: &str) -> Value {

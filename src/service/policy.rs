@@ -89,7 +89,8 @@ impl Policy {
         }
         match audience.iter().find(|audience| self.encryption.covers(audience)) {
             Some(encrypted) if audience.len() > 1 => {
-                let text = format!("names {encrypted} beside others, but its tokens are encrypted for it: ask for it alone");
+                let text =
+                    format!("names {encrypted} beside others, but its tokens are encrypted for it: ask for it alone");
                 Err(FieldViolation::new("audience", text))
             }
             _ => Ok(audience),

@@ -78,10 +78,14 @@ pub enum JweKeyError {
     #[error("the JWK's alg must be dir or A256KW with kty oct, ECDH-ES with kty EC")]
     Algorithm,
     /// It is for something else.
-    #[error("the JWK is not for encryption: use must be enc, and key_ops name an operation of it, where they are there")]
+    #[error(
+        "the JWK is not for encryption: use must be enc, and key_ops name an operation of it, where they are there"
+    )]
     Purpose,
     /// A shared key of another length.
-    #[error("the JWK's k must be 32 random bytes in base64url: make them with `openssl rand 32 | basenc --base64url -w0 | tr -d =`")]
+    #[error(
+        "the JWK's k must be 32 random bytes in base64url: make them with `openssl rand 32 | basenc --base64url -w0 | tr -d =`"
+    )]
     Length,
     /// Every byte is the same, as in an example somebody forgot to replace.
     #[error("the JWK's k is a placeholder, all its bytes are the same: use 32 random bytes")]
@@ -257,7 +261,10 @@ fn unwrap(kek: &SecretKey<CEK_LEN>, wrapped: &[u8]) -> Option<Cek> {
 
 /// The content's key from a private key and a point (RFC 7518 §4.6.2). aws-lc refuses a point off the curve.
 fn agreed(private: &PrivateKey, public: &[u8; POINT_LEN]) -> Option<Cek> {
-    agree(private, UnparsedPublicKey::new(&ECDH_P256, public), (), |z| Ok(Cek::new(concat_kdf(z, (ENC, 256), [b"", b""])))).ok()
+    agree(private, UnparsedPublicKey::new(&ECDH_P256, public), (), |z| {
+        Ok(Cek::new(concat_kdf(z, (ENC, 256), [b"", b""])))
+    })
+    .ok()
 }
 
 /// The one round of the Concat KDF with SHA-256 (NIST SP 800-56A §5.8.1) that a key of at most 256 bits takes: for an algorithm

@@ -198,7 +198,8 @@ fn an_ephemeral_key_must_be_a_point_and_a_public_one() {
 #[test]
 fn lengths_are_looked_at_first() {
     let held = keys(&all());
-    for text in ["a".repeat(1 << 20), ".".repeat(1 << 20), format!("{}....", "a".repeat(MAX_TOKEN_LEN)), "....".into()] {
+    for text in ["a".repeat(1 << 20), ".".repeat(1 << 20), format!("{}....", "a".repeat(MAX_TOKEN_LEN)), "....".into()]
+    {
         assert_eq!(opens(&text, &held), None);
     }
     let long = "x".repeat(MAX_TOKEN_LEN);

@@ -4,6 +4,7 @@ mod access;
 mod canary;
 mod discovery;
 mod edge;
+mod encryption;
 mod foreign_hashes;
 pub(crate) mod hostile_tokens;
 mod login;

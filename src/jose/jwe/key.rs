@@ -315,12 +315,12 @@ fn curve(jwk: &Map<String, Value>) -> Result<Secret, JweKeyError> {
     // Agreed upon with a key of our own, so that a point off the curve is noticed here and not when a token is issued.
     let other = PrivateKey::generate(&ECDH_P256).map_err(|_| JweKeyError::Point)?;
     agreed(&other, &public).ok_or(JweKeyError::Point)?;
-    let private = match jwk.contains_key("d") {
-        false => None,
-        true => Some(zeroize::Zeroizing::new(member("d")?)),
+    let private = if jwk.contains_key("d") {
+        let d = zeroize::Zeroizing::new(member("d")?);
+        Some(PrivateKey::from_private_key(&ECDH_P256, &*d).map_err(|_| JweKeyError::Pair)?)
+    } else {
+        None
     };
-    let private = private.map(|d| PrivateKey::from_private_key(&ECDH_P256, &*d).map_err(|_| JweKeyError::Pair));
-    let private = private.transpose()?;
     if let Some(private) = &private
         && !private.compute_public_key().is_ok_and(|computed| computed.as_ref() == public)
     {

@@ -175,6 +175,15 @@ fn a_header_is_read_strictly() {
     }
 }
 
+/// The key decides, also where the header asks for what would work.
+#[test]
+fn a_header_cannot_choose_the_way() {
+    let direct = key(&shared("dir", "d", 1));
+    let epk = json!({"kty": "EC", "crv": "P-256", "x": curve()["x"], "y": curve()["y"]});
+    let header = json!({"alg": "ECDH-ES", "enc": "A256GCM", "cty": "JWT", "kid": "d", "epk": epk});
+    assert_eq!(opens(&with_header(&direct, &header), &keys(&[direct])), None);
+}
+
 #[test]
 fn an_ephemeral_key_must_be_a_point_and_a_public_one() {
     let bob = key(&curve());

@@ -67,8 +67,8 @@ async fn with_a_key_encrypted_tokens_are_taken_and_plain_ones_are_not() {
 async fn keys_that_open_nothing_are_refused_at_the_start() {
     let node = TestNode::start(Backend::Sqlite).await;
     let folder = tempfile::tempdir().unwrap();
-    let none = builder(&node).decryption_keys(DecryptionKeys::default()).start().await;
-    assert!(matches!(none, Err(BuildError::EmptyDecryptionKeys)));
+    let keyless = builder(&node).decryption_keys(DecryptionKeys::default()).start().await;
+    assert!(matches!(keyless, Err(BuildError::EmptyDecryptionKeys)));
     let good = private_file(folder.path(), "good.json", &json!({"keys": [direct_jwk(), wrapping_jwk()]}));
     builder(&node).decryption_key_file(good).validate().unwrap();
     let half = private_file(folder.path(), "half.json", &public(agreeing_jwk("b")));

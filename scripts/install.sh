@@ -2,8 +2,8 @@
 # Makes sure that this machine has what a build or a test run needs beyond Rust and git. Quick when nothing is missing.
 #
 #   install.sh build   a C compiler and linker: the cryptographic library and SQLite are C
-#   install.sh test    also servers of PostgreSQL and Redis, PgBouncer, Python, oathtool, and in target/test-tools the tools
-#                      of tests/requirements.txt and promtool
+#   install.sh test    also servers of PostgreSQL and Redis, PgBouncer, Python, Node.js, oathtool, and in target/test-tools the
+#                      tools of tests/requirements.txt and tests/package.json, and promtool
 #
 # As root on Debian it installs what is missing. Otherwise it prints the one line to run as root, and exits 1; that line
 # has --packages-only behind it, to leave alone what belongs to the user: the Rust toolchain and target/.
@@ -53,6 +53,7 @@ list_missing() {
     find_redis || need redis-tools "a Redis server (redis-server, redis-cli)"
     find_pgbouncer || need pgbouncer "PgBouncer"
     has_python || need python3-venv "Python 3 with venv"
+    { has node && has npm; } || need "nodejs npm" "Node.js with npm"
     has systemd-analyze || need systemd "systemd-analyze"
     has oathtool || need oathtool "oathtool, of the OATH Toolkit"
 }
@@ -145,6 +146,21 @@ install_tools() {
     rm -f "$wanted"
 }
 
+# Libraries for Node.js, and Node.js itself where the tests look for programs. Nothing runs code while it is installed.
+install_node_tools() {
+    ln -sf "$(command -v node)" "$TOOLS_DIR/bin/node"
+    cmp -s tests/package-lock.json "$TOOLS_DIR/package-lock.json" && [ -d "$TOOLS_DIR/node_modules/jose" ] && return 0
+    say "installing the libraries of tests/package.json into target/test-tools"
+    # The lock file last: it says that all is there.
+    folder=$(mktemp -d)
+    cp tests/package.json tests/package-lock.json "$folder"
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent
+    rm -rf "$TOOLS_DIR/node_modules"
+    mv "$folder/node_modules" "$TOOLS_DIR/node_modules"
+    cp tests/package-lock.json "$TOOLS_DIR/package-lock.json"
+    rm -rf "$folder"
+}
+
 # promtool, which says whether Prometheus would take a scrape. Out of Debian's package without installing that: it would
 # leave a Prometheus running.
 install_promtool() {
@@ -181,4 +197,5 @@ install_packages
 check_rust
 [ "$what" = build ] && exit 0
 install_tools
+install_node_tools
 install_promtool

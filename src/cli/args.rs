@@ -367,6 +367,9 @@ pub struct InspectToken {
     /// The token; - reads it from standard input, where other users of this machine cannot see it
     #[arg(value_name = "TOKEN", default_value = "-")]
     pub token: TokenSource,
+    /// File with the key, a JWK or a JWK set, that opens the token if it is encrypted
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub decryption_key: Option<PathBuf>,
     /// How to print it
     #[arg(long, value_enum, default_value_t = TokenOutput::Text)]
     pub output: TokenOutput,
@@ -404,6 +407,9 @@ pub struct VerifyToken {
     /// Fetch keys without TLS from other machines as well: whoever is in between can then make any token pass
     #[arg(long, conflicts_with = "jwks_file")]
     pub insecure_http: bool,
+    /// File with the key, a JWK or a JWK set, that opens encrypted tokens. With it a plain token is no good
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub decryption_key: Option<PathBuf>,
     /// An audience that will do; may be repeated. Without it the audience is not checked
     #[arg(long = "audience", value_name = "AUDIENCE", value_parser = audience)]
     pub audiences: Vec<Audience>,

@@ -7,7 +7,7 @@ use crate::{
     config::{self, Settings, Sources},
     crypto::{SystemEntropy, machine_date},
     notify::Notifier,
-    server::{Ambient, DatabaseClock, check_master_key, claim_rules, password_rules},
+    server::{Ambient, DatabaseClock, check_master_key, claim_rules, encryption, password_rules},
     tls::Ports,
 };
 
@@ -71,6 +71,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
             check_master_key(&settings)?;
             password_rules(&settings)?;
             claim_rules(&settings)?;
+            encryption(&settings)?;
             Notifier::new(&settings.notify, &settings.issuer)?;
             print(settings.redacted_dump().trim_end())
         }

@@ -1,7 +1,7 @@
 //! `vouchsafe token`: what a token says, and the checks of the server without a server. Revocation is what only the service
 //! knows, so it is not among them.
 
-use std::{fs, io::Read as _, process::ExitCode};
+use std::{fs, io::Read as _, path::Path, process::ExitCode};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Uri;
@@ -14,10 +14,11 @@ use super::{
 };
 use crate::{
     domain::{claims::AccessClaims, secret::SecretString, time::Timestamp},
-    jose::KeySet,
+    jose::{DecryptionKeys, KeySet, jwe},
     verifier::{
-        AudiencePolicy, Inactive, Leeway, REFRESH_TOKEN_PREFIX, RevocationSet, TokenVerifier, claims,
+        AudiencePolicy, Inactive, Leeway, REFRESH_TOKEN_PREFIX, RevocationSet, TokenVerifier, Wrapping, claims,
         keys::fetch::{Document, FetchError, Fetcher},
+        read_decryption_keys,
     },
 };
 
@@ -46,9 +47,17 @@ async fn check(args: VerifyToken) -> Result<Result<AccessClaims, Inactive>, Fail
         some => AudiencePolicy::AnyOf(some.to_vec()),
     };
     let verifier = TokenVerifier::new(args.issuer.clone(), audience)?.with_leeway(Leeway::try_from(args.leeway)?);
+    let verifier = match &args.decryption_key {
+        Some(file) => verifier.with_wrapping(Wrapping::Encrypted(decryption_keys(file)?)),
+        None => verifier,
+    };
     let keys = keys(&args).await?;
     let token = read(args.token)?;
     Ok(verifier.verify(token.expose(), &keys, &RevocationSet::new(), ambient().clock.now()))
+}
+
+fn decryption_keys(file: &Path) -> Result<DecryptionKeys, Failure> {
+    read_decryption_keys(file).map_err(|error| Failure(format!("{} {error}", file.display())))
 }
 
 /// The keys, from wherever the flags say.
@@ -159,19 +168,48 @@ pub(super) fn inspect(args: InspectToken) -> Result<ExitCode, Failure> {
     if token.expose().starts_with(REFRESH_TOKEN_PREFIX) {
         return Err(Failure("this is a refresh token, which says nothing to anybody but its server".to_owned()));
     }
-    let Some((header, claims)) = decode(token.expose()) else {
+    if !jwe::is_encrypted(token.expose()) {
+        return show_unverified(None, token.expose(), args.output);
+    }
+    let header = token.expose().split('.').next().and_then(object);
+    let header = header.ok_or_else(|| Failure("this is no JWE: its first part is no JSON object".to_owned()))?;
+    let Some(file) = &args.decryption_key else { return show_encrypted(&header, args.output) };
+    let opened = jwe::decrypt(token.expose(), &decryption_keys(file)?);
+    let opened = opened.map_err(|_| Failure(format!("no key in {} opens this token", file.display())))?;
+    show_unverified(Some(header), opened.token(), args.output)
+}
+
+/// Shows what can be seen of an encrypted token without its key.
+fn show_encrypted(header: &Map<String, Value>, output: TokenOutput) -> Result<ExitCode, Failure> {
+    match output {
+        TokenOutput::Json => print(&text::json(&json!({ "verified": false, "encryption_header": header }))?),
+        TokenOutput::Text => {
+            complain(&Failure("ENCRYPTED: name the key that opens this token with --decryption-key".to_owned()));
+            print(&text::plain(&format!("ENCRYPTED\nencryption header: {}", serde_json::to_string_pretty(header)?)))
+        }
+    }
+}
+
+/// Shows a signed token, and the header of what it was encrypted in.
+fn show_unverified(outer: Option<Map<String, Value>>, token: &str, output: TokenOutput) -> Result<ExitCode, Failure> {
+    let Some((header, claims)) = decode(token) else {
         return Err(Failure("this is no JWT: not three parts of which the first two are JSON objects".to_owned()));
     };
-    match args.output {
+    match output {
         TokenOutput::Json => {
-            let shown = json!({ "verified": false, "header": header, "claims": claims });
+            let mut shown = json!({ "verified": false, "header": header, "claims": claims });
+            if let Some(outer) = outer {
+                shown["encryption_header"] = outer.into();
+            }
             print(&text::json(&shown)?)
         }
         TokenOutput::Text => {
             let times = times(&claims, ambient().clock.now());
             let (header, claims) = (serde_json::to_string_pretty(&header)?, serde_json::to_string_pretty(&claims)?);
+            let outer = outer.map(|outer| serde_json::to_string_pretty(&outer)).transpose()?;
+            let outer = outer.map(|outer| format!("encryption header: {outer}\n")).unwrap_or_default();
             complain(&Failure("NOT VERIFIED: anybody can have written this token".to_owned()));
-            print(&text::plain(&format!("NOT VERIFIED\nheader: {header}\nclaims: {claims}{times}")))
+            print(&text::plain(&format!("NOT VERIFIED\n{outer}header: {header}\nclaims: {claims}{times}")))
         }
     }
 }
@@ -179,8 +217,11 @@ pub(super) fn inspect(args: InspectToken) -> Result<ExitCode, Failure> {
 fn decode(token: &str) -> Option<(Map<String, Value>, Map<String, Value>)> {
     let parts: Vec<_> = token.split('.').collect();
     let &[header, claims, _signature] = &parts[..] else { return None };
-    let object = |part| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok();
     Some((object(header)?, object(claims)?))
+}
+
+fn object(part: &str) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }
 
 /// The dates, for people.

@@ -192,6 +192,7 @@ fn tokens(r: &mut Reader) -> Option<Tokens> {
     let access_ttl = r.read("tokens.access_ttl", |raw| value::whole_seconds(raw, &seconds(30, 24 * 3_600)));
     let audiences = r.read("tokens.audiences", |raw| with_own(value::names(raw)?));
     let default_audience = r.read("tokens.default_audience", |raw| with_own(value::names(raw)?));
+    let encryption_keys = r.read("tokens.encryption_keys", |raw| path(raw, "the path of a file"));
     let scopes = r.read("tokens.scopes", value::scopes);
     let permissions = r.read("tokens.permissions", value::flag);
     let claims = r.read("tokens.claims", |raw| path(raw, "the path of a file"));
@@ -213,6 +214,7 @@ fn tokens(r: &mut Reader) -> Option<Tokens> {
         access_ttl: access_ttl?,
         audiences,
         default_audience,
+        encryption_keys: encryption_keys?,
         scopes: scopes?,
         permissions: permissions?,
         claims: claims?,

@@ -177,18 +177,21 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
         access_ttl,
         audiences,
         default_audience,
+        encryption_keys,
         scopes,
         permissions,
         claims,
         client_id,
         max_staleness,
     } = tokens;
-    let claims = claims.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
+    let path = |path: &Option<PathBuf>| path.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
+    let (encryption_keys, claims) = (path(encryption_keys), path(claims));
     vec![
         ("tokens.algorithm", text(algorithm.as_str())),
         ("tokens.access_ttl", span(*access_ttl)),
         ("tokens.audiences", list(audiences.iter().map(Audience::as_str))),
         ("tokens.default_audience", list(default_audience.iter().map(Audience::as_str))),
+        ("tokens.encryption_keys", text(&encryption_keys)),
         ("tokens.scopes", list(scopes.tokens())),
         ("tokens.permissions", Value::Boolean(*permissions)),
         ("tokens.claims", text(&claims)),

@@ -74,6 +74,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("tokens.access_ttl", "5m", "How long an access token is valid, 30s to 24h in whole seconds."),
     fixed("tokens.audiences", "vouchsafe", "The audiences a login may ask for. Must include `vouchsafe`, the audience of Vouchsafe's own API."),
     fixed("tokens.default_audience", "vouchsafe", "The audiences of a token when the login names none. Each must be in `tokens.audiences`; must include `vouchsafe`."),
+    fixed("tokens.encryption_keys", "", "JSON file `{\"audiences\": {\"billing\": JWK}}` with the key for which tokens of an audience are encrypted (docs/ENCRYPTION.md). Each must be in `tokens.audiences`, and `vouchsafe` cannot be. With a secret in it, not everybody may be able to read it. Empty: none."),
     fixed("tokens.scopes", "", "The scopes a login may ask for. One with a colon, or `*`, names a permission, and a token gets it only as far as roles hold it."),
     fixed("tokens.permissions", "false", "Say in tokens what the roles allow, as the claim `permissions`."),
     fixed("tokens.claims", "", "A TOML file that says what tokens say beside, by audience and by attributes of the user: see docs/CLAIMS.md. Read when a node starts."),

@@ -179,6 +179,8 @@ pub struct Tokens {
     pub audiences: Vec<Audience>,
     /// The audiences of a login that names none; our own is among them, and each is in `audiences`.
     pub default_audience: Vec<Audience>,
+    /// The file with the keys of audiences whose tokens are encrypted. `None`: there are none.
+    pub encryption_keys: Option<PathBuf>,
     /// The scopes that exist.
     pub scopes: Scope,
     /// Whether tokens say what the roles allow.

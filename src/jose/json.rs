@@ -29,6 +29,15 @@ pub(crate) fn parse_object<'de, M: Members<'de>>(json: &'de [u8]) -> Result<M, M
     Ok(members)
 }
 
+/// The same for an object within another one.
+pub(crate) struct Object<M>(pub(crate) M);
+
+impl<'de, M: Members<'de>> Deserialize<'de> for Object<M> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
 /// Reads a whole text of any kind in which no object names a member twice.
 pub(crate) fn parse_value(json: &[u8]) -> Result<serde_json::Value, MalformedJson> {
     // `Value` keeps the last of two members without a word, hence the first pass.

@@ -49,6 +49,14 @@ pub enum StartError {
         /// What is wrong with it.
         problems: ClaimsProblems,
     },
+    /// The keys that tokens are encrypted for.
+    #[error("tokens.encryption_keys={}: {problem}", path.display())]
+    Encryption {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The thread of the password rules.
     #[error("cannot start a thread for the rules of passwords: {0}")]
     Thread(std::io::Error),

@@ -22,12 +22,13 @@ use crate::{
         throttle::{Rate, Steps, ThrottleLimits},
     },
     notify::LOG_TARGET,
-    service::{PasswordRules, Policy, RuleOptions},
+    service::{Encryption, PasswordRules, Policy, RuleOptions},
     state::{
         HotState,
         redis::{self, OpenError},
     },
     store::{Location, Options},
+    verifier::wrapping::read_key_file,
 };
 
 /// Messages to one recipient at once: somebody who looks for a mail that does not come, and asks again.
@@ -79,6 +80,8 @@ pub(super) fn policy(settings: &Settings, claims: ClaimRules) -> Policy {
         access_ttl: tokens.access_ttl,
         audiences: tokens.audiences.clone(),
         default_audience: tokens.default_audience.clone(),
+        // Read from its file by whoever issues tokens.
+        encryption: Encryption::default(),
         scopes: tokens.scopes.clone(),
         token_permissions: tokens.permissions,
         said_attributes: claims.said_attributes(),
@@ -129,6 +132,24 @@ pub fn password_rules(settings: &Settings) -> Result<PasswordRules, StartError> 
     let (min_strength, history, breached) = (*min_strength, *history, breached.transpose()?);
     let options = RuleOptions { min_strength, history, issuer: &settings.issuer, breached };
     PasswordRules::new(options).map_err(StartError::Thread)
+}
+
+/// The keys that the settings name to encrypt tokens for.
+///
+/// # Errors
+/// If the file cannot be used, or every user of the machine can read a secret in it.
+pub fn encryption(settings: &Settings) -> Result<Encryption, StartError> {
+    let tokens = &settings.tokens;
+    let Some(path) = &tokens.encryption_keys else { return Ok(Encryption::default()) };
+    let refuse = |problem: String| StartError::Encryption { path: path.clone(), problem };
+    let (text, open) = read_key_file(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let parsed = Encryption::parse(&text, &tokens.audiences, &tokens.default_audience);
+    let encryption = parsed.map_err(|problems| refuse(problems.to_string()))?;
+    if open && encryption.holds_secret() {
+        let advice = format!("chmod o= {}", path.display());
+        return Err(refuse(format!("holds a secret, and every user of this machine can read it: `{advice}`")));
+    }
+    Ok(encryption)
 }
 
 /// How the settings say that passwords are hashed.

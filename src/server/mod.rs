@@ -33,8 +33,8 @@ pub use claims_file::{ClaimsProblems, claim_rules};
 pub use clock::DatabaseClock;
 pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;
-pub use from_settings::password_rules;
 use from_settings::{cheap_passwords, hidden_codes, hot_state, location, logged_codes, options, policy, pool_config};
+pub use from_settings::{encryption, password_rules};
 
 /// Where the time and the random bytes of a node come from.
 #[derive(Clone)]
@@ -117,6 +117,7 @@ impl Node {
             tracing::warn!("{warning}");
         }
         let rules = password_rules(&settings)?;
+        let encryption = encryption(&settings)?;
         if let Some(warning) = cheap_passwords(&settings.passwords) {
             tracing::warn!("{warning}");
         }
@@ -127,7 +128,8 @@ impl Node {
             }
             Backend::Postgres { .. } => None,
         };
-        let backstage = Backstage::open(&settings, &ambient).await?;
+        let mut backstage = Backstage::open(&settings, &ambient).await?;
+        backstage.policy.encryption = encryption;
         let passwords =
             PasswordPool::start_observed(pool_config(&settings), &(Arc::clone(&backstage.metrics) as Arc<_>))?;
         let service = Arc::new(backstage.into_service((passwords, rules), notifier, &ambient)?);

@@ -32,6 +32,7 @@ mod change_email;
 mod change_password;
 mod change_phone_number;
 mod context;
+mod encryption;
 mod error;
 mod factors;
 mod feed;
@@ -74,6 +75,7 @@ pub use begin_session::{SignInRequest, SignInStep, SignedIn};
 pub use challenge::{ChallengeResponse, IssuedChallenge};
 pub use change_phone_number::PhoneVerification;
 pub use context::{Principal, RequestContext};
+pub use encryption::{Encryption, EncryptionProblems};
 pub use error::ServiceError;
 pub use factors::TotpEnrolment;
 pub use feed::{Feed, Observer, Piece};
@@ -195,6 +197,7 @@ impl Service {
             metrics,
         } = parts;
         let verifier = TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked)?;
+        let verifier = verifier.with_wrapping(policy.encryption.wrapping());
         let verifier = RememberingVerifier::new(verifier, REMEMBERED_TOKENS);
         let hot = hot.map(|hot| HotRefresh {
             hot,

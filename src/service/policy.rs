@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::OnceLock, time::Duration};
 
+use super::Encryption;
 use crate::domain::{
     audience::{Audience, Scope},
     challenge::CodeChannel,
@@ -29,6 +30,8 @@ pub struct Policy {
     pub audiences: Vec<Audience>,
     /// The audience of a sign-in that names none.
     pub default_audience: Vec<Audience>,
+    /// Which audiences' tokens are encrypted.
+    pub encryption: Encryption,
     /// The scopes that exist.
     pub scopes: Scope,
     /// Whether tokens say what the roles allow.
@@ -74,7 +77,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The audience asked for, or the default; unknown names are refused.
+    /// The audience asked for, or the default. Unknown names are refused, and one whose tokens are encrypted beside others.
     pub fn audience(&self, asked: Vec<String>) -> Result<Vec<Audience>, FieldViolation> {
         if asked.is_empty() {
             return Ok(self.default_audience.clone());
@@ -91,7 +94,14 @@ impl Policy {
                 }
             }
         }
-        Ok(audience)
+        match audience.iter().find(|audience| self.encryption.covers(audience)) {
+            Some(encrypted) if audience.len() > 1 => {
+                let text =
+                    format!("names {encrypted} beside others, but its tokens are encrypted for it: ask for it alone");
+                Err(FieldViolation::new("audience", text))
+            }
+            _ => Ok(audience),
+        }
     }
 
     /// The scope asked for; unknown scopes are refused.

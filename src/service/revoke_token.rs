@@ -2,9 +2,9 @@
 
 use super::{RequestContext, Service, ServiceError};
 use crate::{
-    domain::{secret::SecretString, session::EndReason},
+    domain::{claims::AccessClaims, field::FieldViolation, secret::SecretString, session::EndReason},
     store::port::TokenRevocation,
-    verifier::REFRESH_TOKEN_PREFIX,
+    verifier::{Inactive, REFRESH_TOKEN_PREFIX, Wrapping},
 };
 
 impl Service {
@@ -19,8 +19,7 @@ impl Service {
     }
 
     async fn revoke_access_token(&self, token: &SecretString, context: &RequestContext) -> Result<(), ServiceError> {
-        // One that this node knows to be revoked is not good either, so it does not fill the feed.
-        let Ok(claims) = self.check(token, &[]).await? else { return Ok(()) };
+        let Some(claims) = self.revocable(token).await? else { return Ok(()) };
         let revocation = TokenRevocation {
             token: claims.token_id,
             session: claims.session_id(),
@@ -32,5 +31,25 @@ impl Service {
             self.feed.catch_up().await?;
         }
         Ok(())
+    }
+
+    /// What an access token says that is of use to somebody. One that this node knows to be revoked is not, so it does not fill
+    /// the feed.
+    async fn revocable(&self, token: &SecretString) -> Result<Option<AccessClaims>, ServiceError> {
+        match self.check(token, &[]).await? {
+            Ok(claims) => Ok(Some(claims)),
+            // A verifier that was not given its key yet takes a plain one.
+            Err(Inactive::NotEncrypted) => {
+                let verifier = self.verifier.verifier().clone().with_wrapping(Wrapping::Signed);
+                let (keys, revocations) = (self.keys.verification_keys(), self.feed.revocations());
+                Ok(verifier.verify(token.expose(), &keys, revocations, self.clock.now()).ok())
+            }
+            // It may be one of ours, and good: to say that it is revoked would be a lie.
+            Err(Inactive::Undecryptable) if self.policy.encryption.hides_from_us() => {
+                let text = "is encrypted for a key that this server does not hold: revoke its refresh token, or end its session";
+                Err(FieldViolation::new("token", text).into())
+            }
+            Err(_) => Ok(None),
+        }
     }
 }

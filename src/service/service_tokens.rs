@@ -1,6 +1,6 @@
 //! `IssueServiceToken` (compare RFC 6749 §4.4): an access token for a service, in its own name.
 
-use super::{RequestContext, Service, ServiceError, tokens::ACCESS_TOKEN_TYPE};
+use super::{RequestContext, Service, ServiceError};
 use crate::{
     domain::{
         audience::{Audience, Scope},
@@ -14,7 +14,6 @@ use crate::{
     },
     store::port::KnownService,
     telemetry::ServiceTokenOutcome,
-    verifier::claims,
 };
 
 /// A token as it was asked for.
@@ -74,8 +73,7 @@ impl Service {
             return Err(FieldViolation::new("scope", text).into());
         }
         let claims = self.service_claims(known, token_id, audience, &scope, now)?;
-        let (store, revocations, json) = (&*self.store, self.feed.revocations(), claims::to_json(&claims));
-        let access_token = self.keys.sign(store, revocations, now, ACCESS_TOKEN_TYPE, &json).await?;
+        let access_token = self.access_token(&claims, now).await?;
         Ok(ServiceToken {
             access_token,
             issue_time: claims.issue_time,

@@ -13,7 +13,6 @@ use crate::{
         time::Timestamp,
     },
     store::{Refused, port::LiveSession},
-    verifier::claims,
 };
 
 /// RFC 9068 §2.1.
@@ -41,8 +40,7 @@ impl Service {
     pub(super) async fn issue(&self, live: &LiveSession) -> Result<IssuedTokens, ServiceError> {
         let now = self.clock.now();
         let claims = self.claims(live, now)?;
-        let (store, revocations, json) = (&*self.store, self.feed.revocations(), claims::to_json(&claims));
-        let access_token = self.keys.sign(store, revocations, now, ACCESS_TOKEN_TYPE, &json).await?;
+        let access_token = self.access_token(&claims, now).await?;
         let session = &live.session;
         let refresh_token = self.keys.mint_refresh_token(session.id, &session.family)?;
         Ok(IssuedTokens {
@@ -84,10 +82,13 @@ impl Service {
     fn claims(&self, live: &LiveSession, now: Timestamp) -> Result<AccessClaims, ServiceError> {
         let grant = &live.session.grant;
         let issue_time = Timestamp::from_seconds(now.as_seconds());
+        // What is said beside goes by it, too: what is meant for an audience with a key is in no plain token.
+        let audience = self.policy.encryption.audience_of_token(&grant.audience);
+        let custom = self.custom_claims(&audience, &live.held, &live.own)?;
         Ok(AccessClaims {
             issuer: self.policy.issuer.clone(),
             subject: grant.user.into(),
-            audience: grant.audience.clone(),
+            audience,
             expire_time: issue_time.plus(self.policy.access_ttl),
             issue_time,
             token_id: TokenId::new(now, &self.random()),
@@ -96,7 +97,7 @@ impl Service {
             roles: live.held.names.clone(),
             permissions: self.permissions_said(&live.held, &grant.scope),
             epoch: grant.epoch,
-            custom: self.custom_claims(&grant.audience, &live.held, &live.own)?,
+            custom,
             sign_in: Some(SignIn {
                 session_id: live.session.id,
                 auth_time: Timestamp::from_seconds(grant.auth_time.as_seconds()),

@@ -22,6 +22,7 @@ use crate::{
     verifier::{
         Access, Leeway, Rule, WhenStale,
         issuer::read_secret,
+        read_decryption_keys,
         route::{HostPattern, PathPattern},
     },
 };
@@ -46,6 +47,7 @@ pub(super) struct Fixed {
     pub(super) service: String,
     pub(super) jwks_url: Option<String>,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) decryption_key_file: Option<PathBuf>,
     pub(super) allow_plaintext: bool,
     pub(super) service_account: Option<(String, PathBuf)>,
     pub(super) max_staleness: Option<Duration>,
@@ -103,6 +105,7 @@ impl Config {
             service,
             jwks_url,
             ca_file,
+            decryption_key_file,
             allow_plaintext,
             max_staleness,
             start_timeout,
@@ -131,6 +134,7 @@ impl Config {
             service,
             jwks_url,
             ca_file,
+            decryption_key_file,
             allow_plaintext,
             service_account,
             max_staleness: check.duration("max_staleness", max_staleness),
@@ -207,6 +211,11 @@ impl Check<'_> {
             && let Err(error) = read_secret(path)
         {
             self.note(format!("service_account.secret_file: cannot be read: {error}"));
+        }
+        if let Some(path) = &fixed.decryption_key_file
+            && let Err(error) = read_decryption_keys(path)
+        {
+            self.note(format!("decryption_key_file: {} {error}", path.display()));
         }
         if let Some(path) = &fixed.ca_file
             && let Err(error) = fs::read(path)

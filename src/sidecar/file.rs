@@ -14,6 +14,7 @@ pub(super) struct Document {
     pub(super) service: String,
     pub(super) jwks_url: Option<String>,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) decryption_key_file: Option<PathBuf>,
     /// Whether the service may be asked without TLS though it is elsewhere.
     #[serde(default)]
     pub(super) allow_plaintext: bool,

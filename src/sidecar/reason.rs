@@ -129,6 +129,8 @@ reasons! {
     Expired = "deny" "expired",
     NotYetValid = "deny" "not_yet_valid",
     Revoked = "deny" "revoked",
+    NotEncrypted = "deny" "not_encrypted",
+    Undecryptable = "deny" "undecryptable",
     MissingScope = "deny" "missing_scope",
     MissingRole = "deny" "missing_role",
     Unavailable = "deny" "unavailable",
@@ -146,6 +148,8 @@ impl Reason {
             Inactive::Expired => Self::Expired,
             Inactive::NotYetValid => Self::NotYetValid,
             Inactive::Revoked => Self::Revoked,
+            Inactive::NotEncrypted => Self::NotEncrypted,
+            Inactive::Undecryptable => Self::Undecryptable,
         }
     }
 }

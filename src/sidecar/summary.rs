@@ -25,6 +25,9 @@ pub(super) fn summary(config: &Config) -> String {
     let _ = writeln!(text, "issuer {}, audience {}", fixed.issuer, list(fixed.audience.iter()));
     let _ = writeln!(text, "listens on {} (gRPC) and {} (HTTP)", fixed.grpc, fixed.http);
     let _ = writeln!(text, "sets {}", list(policy.identity.names()));
+    if fixed.decryption_key_file.is_some() {
+        text.push_str("takes encrypted tokens only\n");
+    }
     if policy.strip_token {
         text.push_str("takes the token away\n");
     }

@@ -14,6 +14,7 @@ pub(super) fn named(error: BuildError) -> Failure {
         BuildError::ServiceUrl(error) => {
             format!("service: is no URL to connect to ({error}): write for instance https://id.example.com:50051")
         }
+        BuildError::DecryptionKeyFile { file, error } => format!("decryption_key_file: {} {error}", file.display()),
         BuildError::JwksUrl(error) => format!("jwks_url: {error}"),
         other => other.to_string(),
     })
@@ -26,6 +27,9 @@ pub(super) fn verifier(fixed: &Fixed) -> Result<Builder, Failure> {
     builder = builder.service_url(&fixed.service).map_err(named)?;
     if let Some(path) = authorities(fixed)? {
         builder = builder.ca_file(path);
+    }
+    if let Some(path) = &fixed.decryption_key_file {
+        builder = builder.decryption_key_file(path);
     }
     if let Some((id, path)) = &fixed.service_account {
         builder = builder.service_account_file(id, path);

@@ -200,6 +200,10 @@ labels! {
         NotYetValid = "not_yet_valid",
         /// It was revoked.
         Revoked = "revoked",
+        /// A plain token where only an encrypted one will do.
+        NotEncrypted = "not_encrypted",
+        /// Encrypted, and not to be decrypted here.
+        Undecryptable = "undecryptable",
         /// No answer: the revocation list was too old or could not be read.
         Unavailable = "unavailable",
     }
@@ -260,6 +264,8 @@ impl From<Inactive> for VerificationResult {
             Inactive::Expired => Self::Expired,
             Inactive::NotYetValid => Self::NotYetValid,
             Inactive::Revoked => Self::Revoked,
+            Inactive::NotEncrypted => Self::NotEncrypted,
+            Inactive::Undecryptable => Self::Undecryptable,
         }
     }
 }

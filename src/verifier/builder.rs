@@ -22,6 +22,7 @@ use super::{
     persist::{self, Keeper, Known, Unusable},
     seen::RememberingVerifier,
     watch::{self, Freshness, Now, Place},
+    wrapping::{KeyFileError, Wrapping, read_decryption_keys},
 };
 use crate::{
     domain::{
@@ -29,7 +30,7 @@ use crate::{
         secret::SecretString,
         time::Clock,
     },
-    jose::KeySet,
+    jose::{DecryptionKeys, KeySet},
 };
 
 /// Tokens that a verifier remembers unless it is told otherwise.
@@ -97,6 +98,18 @@ pub enum BuildError {
         #[source]
         error: io::Error,
     },
+    /// There is no key among those to decrypt with.
+    #[error(".decryption_keys(…) were given none")]
+    EmptyDecryptionKeys,
+    /// The keys to decrypt with cannot be used.
+    #[error("the decryption keys in {}: the file {error}", file.display())]
+    DecryptionKeyFile {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        error: KeyFileError,
+    },
     /// The certificates to trust cannot be read.
     #[error("cannot read {}: {error}", file.display())]
     CaFile {
@@ -114,6 +127,12 @@ pub enum BuildError {
     Plaintext(String),
 }
 
+/// Where the keys to decrypt with come from.
+enum Decryption {
+    Given(DecryptionKeys),
+    File(PathBuf),
+}
+
 /// What a verifier is made of. See [`Verifier::builder`].
 #[must_use]
 pub struct Builder {
@@ -122,6 +141,7 @@ pub struct Builder {
     leeway: Leeway,
     capacity: usize,
     keys: Option<KeySet>,
+    decryption: Option<Decryption>,
     jwks_url: Option<String>,
     service: Option<Endpoint>,
     /// The service's URL, if it is one of another machine without TLS.
@@ -147,6 +167,7 @@ impl Builder {
             leeway: Leeway::ZERO,
             capacity: CAPACITY,
             keys: None,
+            decryption: None,
             jwks_url: None,
             service: None,
             plaintext_service: None,
@@ -210,6 +231,18 @@ impl Builder {
     /// With these keys, which are never fetched. They must be those of the issuer.
     pub fn keys(self, keys: KeySet) -> Self {
         Self { keys: Some(keys), ..self }
+    }
+
+    /// Takes tokens that are encrypted for one of these keys, and no plain ones. Several are for the time in which a key is
+    /// replaced.
+    pub fn decryption_keys(self, keys: DecryptionKeys) -> Self {
+        Self { decryption: Some(Decryption::Given(keys)), ..self }
+    }
+
+    /// The same with the keys in this file: a JWK or a JWK set, which is read once, at the start. One that every user of the
+    /// machine can read is refused.
+    pub fn decryption_key_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { decryption: Some(Decryption::File(path.into())), ..self }
     }
 
     /// Without a list of revocations: a token that is revoked works until it expires. One of a revoked key, with whatever expiry the
@@ -300,6 +333,7 @@ impl Builder {
         let audience = self.audience.iter().cloned().map(Audience::try_from).collect::<Result<Vec<_>, _>>()?;
         let verifier =
             TokenVerifier::new(self.issuer.clone(), AudiencePolicy::AnyOf(audience))?.with_leeway(self.leeway);
+        let verifier = verifier.with_wrapping(self.wrapping()?);
         let has_own_keys = self.keys.is_some() || self.jwks_url.is_some();
         match (&self.keys, &self.jwks_url, &self.service) {
             (None, None, None) => return Err(BuildError::NoKeys),
@@ -338,6 +372,18 @@ impl Builder {
             })?;
         }
         Ok(Checked { builder: self, verifier, fetcher })
+    }
+
+    fn wrapping(&self) -> Result<Wrapping, BuildError> {
+        Ok(match &self.decryption {
+            None => Wrapping::Signed,
+            Some(Decryption::Given(keys)) if keys.is_empty() => return Err(BuildError::EmptyDecryptionKeys),
+            Some(Decryption::Given(keys)) => Wrapping::Encrypted(keys.clone()),
+            Some(Decryption::File(file)) => match read_decryption_keys(file) {
+                Ok(keys) => Wrapping::Encrypted(keys),
+                Err(error) => return Err(BuildError::DecryptionKeyFile { file: file.clone(), error }),
+            },
+        })
     }
 
     fn trusted(&self) -> Result<ClientTlsConfig, BuildError> {

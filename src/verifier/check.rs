@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     claims::{self, Payload},
     revocation_set::RevocationSet,
+    wrapping::{Signed, Wrapping},
 };
 use crate::{
     domain::{audience::Audience, claims::AccessClaims, time::Timestamp},
@@ -52,6 +53,12 @@ pub enum Inactive {
     /// It, its session, its user's sessions or its key has been revoked.
     #[error("revoked")]
     Revoked,
+    /// A plain token where only an encrypted one will do.
+    #[error("not encrypted, where it must be")]
+    NotEncrypted,
+    /// Encrypted for a key that is not held here, or tampered with: which of these is not said.
+    #[error("encrypted, and cannot be decrypted here")]
+    Undecryptable,
 }
 
 /// Why a verifier cannot be built so.
@@ -112,6 +119,7 @@ pub struct TokenVerifier {
     issuer: String,
     audience: AudiencePolicy,
     leeway: Leeway,
+    wrapping: Wrapping,
 }
 
 /// An access token that the issuer signed. Whether it is good at this moment is for [`TokenVerifier::admit`] to say.
@@ -151,13 +159,19 @@ impl TokenVerifier {
         if matches!(&audience, AudiencePolicy::AnyOf(list) if list.is_empty()) {
             return Err(PolicyError::NoAudience);
         }
-        Ok(Self { issuer, audience, leeway: Leeway::ZERO })
+        Ok(Self { issuer, audience, leeway: Leeway::ZERO, wrapping: Wrapping::Signed })
     }
 
     /// The same with this leeway on `exp` and `nbf`.
     #[must_use]
     pub fn with_leeway(self, leeway: Leeway) -> Self {
         Self { leeway, ..self }
+    }
+
+    /// The same for tokens that come like this, instead of signed only.
+    #[must_use]
+    pub fn with_wrapping(self, wrapping: Wrapping) -> Self {
+        Self { wrapping, ..self }
     }
 
     /// The leeway on `exp` and `nbf`.
@@ -200,22 +214,30 @@ impl TokenVerifier {
         keys: &KeySet,
         revocations: &RevocationSet,
     ) -> Result<Authentic, Inactive> {
-        self.authenticate(token, keys).map_err(|reason| match reason {
+        let signed = self.open(token)?;
+        self.authenticate_opened(&signed, keys).map_err(|reason| match reason {
             // A revoked key leaves the set. To be told from one that is not in it yet, which is worth a look-up.
-            Inactive::UnknownKey if names_revoked_key(token, revocations) => Inactive::Revoked,
+            Inactive::UnknownKey if names_revoked_key(signed.token(), revocations) => Inactive::Revoked,
             other => other,
         })
     }
 
-    /// The first half of a check: type, signature, claims and issuer, all that does not change with time.
+    /// The first half of a check: encryption, type, signature, claims and issuer, all that does not change with time.
     pub fn authenticate(&self, token: &str, keys: &KeySet) -> Result<Authentic, Inactive> {
-        if token.starts_with(REFRESH_TOKEN_PREFIX) {
-            return Err(Inactive::WrongType);
-        }
-        let unverified = Unverified::parse(token).map_err(|_| Inactive::Malformed)?;
+        self.authenticate_opened(&self.open(token)?, keys)
+    }
+
+    fn open<'a>(&self, token: &'a str) -> Result<Signed<'a>, Inactive> {
+        if token.starts_with(REFRESH_TOKEN_PREFIX) { Err(Inactive::WrongType) } else { self.wrapping.open(token) }
+    }
+
+    /// Decrypted first and verified then (RFC 7519 §7.2): what is inside is trusted no more than what comes plain.
+    fn authenticate_opened(&self, signed: &Signed<'_>, keys: &KeySet) -> Result<Authentic, Inactive> {
+        let unverified = Unverified::parse(signed.token()).map_err(|_| Inactive::Malformed)?;
         if !unverified.typ().is_some_and(is_access_token) {
             return Err(Inactive::WrongType);
         }
+        self.wrapping.admits(signed)?;
         let verified = unverified.verify(keys).map_err(|error| match error {
             VerifyError::UnknownKey => Inactive::UnknownKey,
             VerifyError::WrongAlgorithm | VerifyError::BadSignature => Inactive::BadSignature,
@@ -224,6 +246,7 @@ impl TokenVerifier {
         if claims.issuer != self.issuer {
             return Err(Inactive::WrongIssuer);
         }
+        self.wrapping.suits(signed, &claims)?;
         Ok(Authentic { claims, not_before, kid: verified.into_kid() })
     }
 

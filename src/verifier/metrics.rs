@@ -9,7 +9,7 @@ use std::{
 use super::{check::Inactive, rule::Denied};
 
 /// How a verification went. The first is a success.
-const RESULTS: [&str; 13] = [
+const RESULTS: [&str; 15] = [
     "active",
     "malformed",
     "wrong_type",
@@ -23,6 +23,8 @@ const RESULTS: [&str; 13] = [
     "missing_scope",
     "missing_role",
     "unavailable",
+    "not_encrypted",
+    "undecryptable",
 ];
 
 /// The counters.
@@ -53,6 +55,8 @@ impl Counters {
                 Inactive::Expired => 7,
                 Inactive::NotYetValid => 8,
                 Inactive::Revoked => 9,
+                Inactive::NotEncrypted => 13,
+                Inactive::Undecryptable => 14,
             },
             Err(Denied::MissingScope(_)) => 10,
             Err(Denied::MissingRole) => 11,
@@ -222,6 +226,8 @@ mod tests {
             (inactive(Inactive::Expired), "expired"),
             (inactive(Inactive::NotYetValid), "not_yet_valid"),
             (inactive(Inactive::Revoked), "revoked"),
+            (inactive(Inactive::NotEncrypted), "not_encrypted"),
+            (inactive(Inactive::Undecryptable), "undecryptable"),
             (Err(Denied::MissingScope("a".into())), "missing_scope"),
             (Err(Denied::MissingRole), "missing_role"),
             (Err(Denied::Unavailable), "unavailable"),

@@ -61,6 +61,7 @@ mod testing;
 mod watch;
 #[cfg(feature = "sidecar")]
 pub(crate) mod wire;
+pub(crate) mod wrapping;
 
 pub use ambient::SystemClock;
 pub use builder::{BuildError, Builder};
@@ -74,3 +75,4 @@ pub use principal::Principal;
 pub use revocation_set::RevocationSet;
 pub use rule::{Access, Denied, Rule, WhenStale};
 pub use seen::RememberingVerifier;
+pub use wrapping::{EncryptedAudiences, KeyFileError, Wrapping, read_decryption_keys};

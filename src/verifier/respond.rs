@@ -82,7 +82,9 @@ fn message(denied: &Denied) -> String {
             | Inactive::WrongAudience
             | Inactive::Expired
             | Inactive::NotYetValid
-            | Inactive::Revoked,
+            | Inactive::Revoked
+            | Inactive::NotEncrypted
+            | Inactive::Undecryptable,
         ) => "the access token is not accepted".to_owned(),
         Denied::NoToken
         | Denied::UnclearToken

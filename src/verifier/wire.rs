@@ -85,5 +85,7 @@ pub(crate) const fn inactive_reason(reason: Inactive) -> v1::InactiveReason {
         Inactive::Expired => v1::InactiveReason::Expired,
         Inactive::NotYetValid => v1::InactiveReason::NotYetValid,
         Inactive::Revoked => v1::InactiveReason::Revoked,
+        Inactive::NotEncrypted => v1::InactiveReason::NotEncrypted,
+        Inactive::Undecryptable => v1::InactiveReason::Undecryptable,
     }
 }

@@ -21,7 +21,9 @@ use serde_json::{Value, json};
 use vouchsafe::{
     domain::signing_key::Algorithm,
     jose::SigningKeyPair,
-    verifier::Inactive::{self, BadSignature, Expired, Malformed, NotYetValid, UnknownKey, WrongIssuer, WrongType},
+    verifier::Inactive::{
+        self, BadSignature, Expired, Malformed, NotYetValid, Undecryptable, UnknownKey, WrongIssuer, WrongType,
+    },
 };
 
 /// A token and why it is refused.
@@ -158,7 +160,6 @@ impl<'a> Forge<'a> {
             ("no first part", format!(".{payload}.{signature}")),
             ("four parts", format!("{}.", self.genuine)),
             ("four full parts", format!("{}.{signature}", self.genuine)),
-            ("five parts, as a JWE", format!("{header}.{payload}.{signature}.{payload}.{signature}")),
             ("dots alone", "..".to_owned()),
             ("a million dots", ".".repeat(1_000_000)),
             ("a megabyte", "A".repeat(1 << 20)),
@@ -172,6 +173,17 @@ impl<'a> Forge<'a> {
             ("an opaque word", "hunter2".to_owned()),
         ] {
             add(table, name, token, Malformed);
+        }
+        let empty = format!("{}....", encode(r#"{"alg":"dir","enc":"A256GCM","cty":"JWT","kid":"k"}"#));
+        let rsa = encode(r#"{"alg":"RSA1_5","enc":"A256GCM","cty":"JWT","kid":"k"}"#);
+        for (name, token) in [
+            ("five parts, as a JWE", format!("{header}.{payload}.{signature}.{payload}.{signature}")),
+            ("a JWE of nothing", empty),
+            ("a JWE for RSA", format!("{rsa}.{signature}.AAAAAAAAAAAAAAAA.{payload}.AAAAAAAAAAAAAAAAAAAAAA")),
+            ("four dots", "....".to_owned()),
+            ("four dots and a megabyte", format!("....{}", "A".repeat(1 << 20))),
+        ] {
+            add(table, name, token, Undecryptable);
         }
         add(table, "a refresh token", "vrt_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA", WrongType);
     }

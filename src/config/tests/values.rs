@@ -39,6 +39,7 @@ const EXAMPLES: &[(&str, &str, &[&str])] = &[
     ("tokens.access_ttl", "15m", &[]),
     ("tokens.audiences", "vouchsafe,api", &[]),
     ("tokens.default_audience", "api,vouchsafe", &["tokens.audiences=vouchsafe,api"]),
+    ("tokens.encryption_keys", "/srv/encryption.json", &[]),
     ("tokens.scopes", "read,write", &[]),
     ("tokens.permissions", "true", &[]),
     ("tokens.claims", "/etc/vouchsafe/claims.toml", &[]),

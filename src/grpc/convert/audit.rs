@@ -15,6 +15,7 @@ use crate::{
     pb::v1,
     service::{EventPageToken, TrailCursor, WatchFrom},
     store::port::{ChainCheck, ChainFault, ChainLink, ChainReport, FaultKind, Lane, LaneEnd, ReadEvent, RecordedEvent},
+    verifier::wire,
 };
 
 /// The word for a service account that acted.

@@ -226,3 +226,155 @@ fn each_kind_of_revocation_refuses_the_token() {
         assert_eq!(desk.verify(&token, NOW).err(), refused.then_some(Inactive::Revoked), "{revocation:?}");
     }
 }
+
+mod encrypted {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        domain::secret::Entropy,
+        jose::{DecryptionKeys, JweKey, jwe::encrypt},
+        verifier::{EncryptedAudiences, RememberingVerifier},
+    };
+
+    struct Fixed;
+
+    impl Entropy for Fixed {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(9);
+        }
+    }
+
+    fn key(kid: &str, first: u8) -> JweKey {
+        let k: Vec<u8> = (first..first + 32).collect();
+        let k = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, k);
+        JweKey::from_jwk(&json!({"kty": "oct", "alg": "A256KW", "kid": kid, "k": k})).unwrap()
+    }
+
+    fn wrap(token: &str, key: &JweKey) -> String {
+        encrypt(token, key, &Fixed).unwrap()
+    }
+
+    fn for_one(name: &str) -> AccessClaims {
+        AccessClaims { audience: vec![audience(name)], ..claims() }
+    }
+
+    fn keys(keys: &[JweKey]) -> DecryptionKeys {
+        DecryptionKeys::from_keys(keys.to_vec()).unwrap()
+    }
+
+    impl Desk {
+        fn wrapped(self, wrapping: Wrapping) -> Self {
+            Self { verifier: self.verifier.with_wrapping(wrapping), ..self }
+        }
+    }
+
+    #[test]
+    fn with_a_key_only_encrypted_tokens_are_good() {
+        let desk = Desk::new(Algorithm::Es256).wrapped(Wrapping::Encrypted(keys(&[key("new", 1), key("old", 2)])));
+        let plain = desk.sign(&claims());
+        assert_eq!(desk.verify(&plain, NOW), Err(Inactive::NotEncrypted));
+        for good in [key("new", 1), key("old", 2)] {
+            assert_eq!(desk.verify(&wrap(&plain, &good), NOW), Ok(claims()));
+        }
+        for bad in [key("new", 3), key("other", 1)] {
+            assert_eq!(desk.verify(&wrap(&plain, &bad), NOW), Err(Inactive::Undecryptable));
+        }
+        // What is no token is so in its wrapping, too, and what is none without it is not asked to be wrapped.
+        let unsigned =
+            format!("eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0Iiwia2lkIjoiIn0.{}.", plain.split('.').nth(1).unwrap());
+        let id_token = desk.pair.sign("JWT", &claims::to_json(&claims())).unwrap();
+        for (token, reason) in [
+            ("junk", Inactive::Malformed),
+            (&*unsigned, Inactive::Malformed),
+            (&*wrap(&plain, &key("new", 1)), Inactive::Malformed),
+            (&*id_token, Inactive::WrongType),
+        ] {
+            assert_eq!(desk.verify(&wrap(token, &key("new", 1)), NOW), Err(reason), "{token}");
+        }
+        assert_eq!(desk.verify("junk", NOW), Err(Inactive::Malformed));
+        assert_eq!(desk.verify(&wrap(&plain, &key("new", 1)), NOW.plus(300 * SECOND)), Err(Inactive::Expired));
+        let (signed, _) = plain.rsplit_once('.').unwrap();
+        let forged = format!("{signed}.{}", "A".repeat(86));
+        assert_eq!(desk.verify(&wrap(&forged, &key("new", 1)), NOW), Err(Inactive::BadSignature));
+    }
+
+    #[test]
+    fn without_a_key_an_encrypted_token_is_no_good() {
+        let desk = Desk::new(Algorithm::Es256);
+        assert_eq!(desk.verify(&wrap(&desk.sign(&claims()), &key("k", 1)), NOW), Err(Inactive::Undecryptable));
+    }
+
+    #[test]
+    fn a_revoked_key_is_found_in_its_wrapping() {
+        let desk = Desk::new(Algorithm::Es256).wrapped(Wrapping::Encrypted(keys(&[key("k", 1)])));
+        let stranger = SigningKeyPair::generate(Algorithm::Es256).unwrap();
+        let token = wrap(&stranger.sign("at+jwt", &claims::to_json(&claims())).unwrap(), &key("k", 1));
+        assert_eq!(desk.verify(&token, NOW), Err(Inactive::UnknownKey));
+        let revocation = Revocation::Key { kid: stranger.public_key().kid().to_owned() };
+        let entry = FeedEntry { number: 1, revocation, time: NOW, expire_time: NOW.plus(300 * SECOND) };
+        desk.revocations.apply(&entry);
+        assert_eq!(desk.verify(&token, NOW), Err(Inactive::Revoked));
+    }
+
+    #[test]
+    fn each_audience_has_its_own_way() {
+        let [billing, orders] = [key("b", 1), key("o", 2)];
+        let names = |name: &str, kid: &str| (audience(name), vec![kid.to_owned(), format!("{kid}-old")]);
+        let audiences: BTreeMap<_, _> = [names("billing", "b"), names("orders", "o"), names("sealed", "s")].into();
+        let held = keys(&[billing.clone(), orders.clone()]);
+        let desk = Desk::new(Algorithm::Es256).wrapped(Wrapping::ByAudience(EncryptedAudiences::new(audiences, held)));
+        let plain = |name: &str| desk.sign(&for_one(name));
+        assert_eq!(desk.verify(&plain("vouchsafe"), NOW), Ok(for_one("vouchsafe")));
+        assert_eq!(desk.verify(&wrap(&plain("billing"), &billing), NOW), Ok(for_one("billing")));
+        for (token, reason) in [
+            (plain("billing"), Inactive::NotEncrypted),
+            (plain("sealed"), Inactive::NotEncrypted),
+            // vouchsafe and orders.
+            (desk.sign(&claims()), Inactive::NotEncrypted),
+            (wrap(&desk.sign(&claims()), &orders), Inactive::WrongAudience),
+            (wrap(&plain("billing"), &orders), Inactive::WrongAudience),
+            (wrap(&plain("vouchsafe"), &orders), Inactive::WrongAudience),
+            (wrap(&plain("sealed"), &key("s", 7)), Inactive::Undecryptable),
+        ] {
+            assert_eq!(desk.verify(&token, NOW), Err(reason), "{token}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_the_token_as_it_came() {
+        let desk = Desk::new(Algorithm::Es256).wrapped(Wrapping::Encrypted(keys(&[key("k", 1)])));
+        let verifier = RememberingVerifier::new(desk.verifier.clone(), 100);
+        let verify = |token: &str| verifier.verify_for(&[], token, &desk.keys, &desk.revocations, NOW).map(|_| ());
+        let plain = desk.sign(&claims());
+        let token = wrap(&plain, &key("k", 1));
+        for _ in 0..2 {
+            assert_eq!(verify(&token), Ok(()));
+            assert_eq!(verify(&plain), Err(Inactive::NotEncrypted));
+        }
+        assert_eq!(verifier.hits_and_misses(), (1, 3));
+    }
+
+    #[test]
+    fn every_change_of_an_encrypted_token_is_the_same_refusal() {
+        let desk = Desk::new(Algorithm::Es256).wrapped(Wrapping::Encrypted(keys(&[key("k", 1)])));
+        let token = wrap(&desk.sign(&claims()), &key("k", 1));
+        let header: Value = serde_json::from_slice(
+            &base64::Engine::decode(
+                &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+                token.split('.').next().unwrap(),
+            )
+            .unwrap(),
+        )
+        .unwrap();
+        assert_eq!(header, json!({"alg": "A256KW", "enc": "A256GCM", "cty": "JWT", "kid": "k"}));
+        for at in (0..token.len()).filter(|at| token.as_bytes()[*at] != b'.') {
+            let other = if token.as_bytes()[at] == b'A' { "B" } else { "A" };
+            let mut changed = token.clone();
+            changed.replace_range(at..=at, other);
+            assert_eq!(desk.verify(&changed, NOW), Err(Inactive::Undecryptable), "{at}");
+        }
+    }
+}

@@ -21,6 +21,7 @@ mod database_away;
 mod disk_full;
 mod drain;
 mod embedded;
+mod encrypted;
 mod filter;
 mod flood;
 mod http;

@@ -136,5 +136,7 @@ fn in_proto(reason: Inactive) -> InactiveReason {
         Inactive::Expired => InactiveReason::Expired,
         Inactive::NotYetValid => InactiveReason::NotYetValid,
         Inactive::Revoked => InactiveReason::Revoked,
+        Inactive::NotEncrypted => InactiveReason::NotEncrypted,
+        Inactive::Undecryptable => InactiveReason::Undecryptable,
     }
 }

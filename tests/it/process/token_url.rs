@@ -86,7 +86,7 @@ async fn keys_come_from_a_url_or_from_where_the_issuer_says() {
         let machine = [&verify[..], &["--output", "json"]].concat();
         let shown = place.run_with_input(&machine, &token).await.ok();
         assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), json!({"active": true, "claims": claims}));
-        let ended = place.run_with_input(&machine, &token.replace('.', "..")).await;
+        let ended = place.run_with_input(&machine, &token.replace('.', "...")).await;
         assert_eq!(ended.status.code(), Some(1), "{ended:?}");
         let shown: Value = serde_json::from_str(&ended.stdout).unwrap();
         assert_eq!(shown, json!({"active": false, "inactive_reason": "not a well-formed access token"}));

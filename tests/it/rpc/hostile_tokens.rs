@@ -31,6 +31,8 @@ pub(crate) const fn said(reason: Inactive) -> InactiveReason {
         Inactive::Expired => InactiveReason::Expired,
         Inactive::NotYetValid => InactiveReason::NotYetValid,
         Inactive::Revoked => InactiveReason::Revoked,
+        Inactive::NotEncrypted => InactiveReason::NotEncrypted,
+        Inactive::Undecryptable => InactiveReason::Undecryptable,
     }
 }
 

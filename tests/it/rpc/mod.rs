@@ -5,6 +5,7 @@ mod audit;
 mod canary;
 mod discovery;
 mod edge;
+mod encryption;
 mod foreign_hashes;
 pub(crate) mod hostile_tokens;
 mod login;

@@ -59,8 +59,12 @@ pub(super) struct Sidecar {
 
 /// The file of a sidecar beside the node there.
 pub(super) fn file(service: &str, listen: &str, policy: &str) -> String {
+    file_for("vouchsafe", service, listen, policy)
+}
+
+fn file_for(audience: &str, service: &str, listen: &str, policy: &str) -> String {
     format!(
-        "issuer = {ISSUER:?}\naudience = [\"vouchsafe\"]\nservice = {service:?}\nstart_timeout = \"1s\"\n{policy}\n[listen]\ngrpc = {listen:?}\nhttp = \"127.0.0.1:0\"\n"
+        "issuer = {ISSUER:?}\naudience = [{audience:?}]\nservice = {service:?}\nstart_timeout = \"1s\"\n{policy}\n[listen]\ngrpc = {listen:?}\nhttp = \"127.0.0.1:0\"\n"
     )
 }
 
@@ -81,10 +85,15 @@ impl Sidecar {
     }
 
     pub(super) async fn start(service: &str, socket: bool, policy: &str) -> Self {
+        Self::start_for("vouchsafe", service, socket, policy).await
+    }
+
+    /// For tokens of another audience.
+    pub(super) async fn start_for(audience: &str, service: &str, socket: bool, policy: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listen = if socket { format!("unix:{}", dir.path().join("s").display()) } else { "127.0.0.1:0".to_owned() };
         let path = dir.path().join("sidecar.toml");
-        std::fs::write(&path, file(service, &listen, policy)).unwrap();
+        std::fs::write(&path, file_for(audience, service, &listen, policy)).unwrap();
         let mut command = Command::new(PROGRAM);
         command.args(["sidecar", "--log-level", "debug", "--config"]).arg(&path).env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);

@@ -3,6 +3,7 @@
 pub(crate) mod certificates;
 mod collector;
 mod database;
+pub(crate) mod encryption;
 mod factors;
 mod node;
 pub(crate) mod notify;

@@ -16,6 +16,7 @@ use vouchsafe::{
 use crate::{hostile::payload_of, process::harness};
 
 mod away;
+mod encryption;
 mod keys;
 mod revocations;
 mod script;

@@ -268,6 +268,19 @@ pub enum KeysCommand {
         #[command(flatten)]
         settings: SettingsArgs,
     },
+    /// Change the master key, or go on with a change that was broken off
+    ///
+    /// Everything that is sealed in the database is sealed anew: under keys.master_key what keys.previous_master_key has sealed,
+    /// while servers that have both go on. A master key that was generated into the data directory gets a new one as its
+    /// successor; its server must be stopped meanwhile. No token, session, code or device is affected.
+    RotateMaster {
+        /// Only count what another key than the one in force has sealed
+        #[arg(long)]
+        check: bool,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
     /// Revoke a key that has fallen into wrong hands
     ///
     /// Every access token it signed is refused, at running servers within a second or two and for good; sessions go on, and
@@ -450,6 +463,7 @@ impl Command {
                 command:
                     KeysCommand::List { settings: inner, .. }
                     | KeysCommand::Rotate { settings: inner }
+                    | KeysCommand::RotateMaster { settings: inner, .. }
                     | KeysCommand::Revoke(RevokeKeyArgs { settings: inner, .. }),
                 settings,
             }

@@ -4,7 +4,7 @@
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::seal::MasterKey;
+use super::{DerivedKey, DerivedKeys};
 
 /// Bytes kept of the hash. 128 bits: two identifiers never share a hash by chance.
 const KEPT: usize = 16;
@@ -14,8 +14,8 @@ pub struct IdentifierHasher(hmac::Key);
 
 impl IdentifierHasher {
     /// The hasher that goes with `master`: hashes of two master keys have nothing in common.
-    pub fn new(master: &MasterKey) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, master.derive("unknown login identifier v1").expose()))
+    pub fn new(keys: &DerivedKeys) -> Self {
+        Self(keys.hmac(DerivedKey::Identifiers))
     }
 
     /// The keyed hash of `identifier` exactly as given, as 22 characters of base64url. Fold case and white space before,
@@ -35,12 +35,12 @@ impl std::fmt::Debug for IdentifierHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::secret::SecretKey;
+    use crate::{crypto::MasterKey, domain::secret::SecretKey};
 
     #[test]
     fn the_same_identifier_can_be_recognised_only_with_the_key() {
-        let hasher = IdentifierHasher::new(&MasterKey::new(SecretKey::new([1; 32])));
-        let other = IdentifierHasher::new(&MasterKey::new(SecretKey::new([2; 32])));
+        let hasher = IdentifierHasher::new(&DerivedKeys::of(&MasterKey::new(SecretKey::new([1; 32]))));
+        let other = IdentifierHasher::new(&DerivedKeys::of(&MasterKey::new(SecretKey::new([2; 32]))));
         let hash = hasher.hash("hunter2");
         assert_eq!(hash.len(), 22);
         assert_eq!(hash, hasher.hash("hunter2"));

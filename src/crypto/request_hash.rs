@@ -2,15 +2,15 @@
 
 use aws_lc_rs::hmac;
 
-use super::seal::MasterKey;
+use super::{DerivedKey, DerivedKeys};
 
 /// Hashes requests under a key derived from the master key, so that nobody without it can find out by trial what was asked for.
 pub struct RequestHasher(hmac::Key);
 
 impl RequestHasher {
     /// The hasher that goes with `master`.
-    pub fn new(master: &MasterKey) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, master.derive("request fingerprint v1").expose()))
+    pub fn new(keys: &DerivedKeys) -> Self {
+        Self(keys.hmac(DerivedKey::Requests))
     }
 
     /// The keyed hash of a request in its one form.
@@ -28,11 +28,11 @@ impl std::fmt::Debug for RequestHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::secret::SecretKey;
+    use crate::{crypto::MasterKey, domain::secret::SecretKey};
 
     #[test]
     fn the_same_request_can_be_recognised_only_with_the_key() {
-        let hasher = |byte| RequestHasher::new(&MasterKey::new(SecretKey::new([byte; 32])));
+        let hasher = |byte| RequestHasher::new(&DerivedKeys::of(&MasterKey::new(SecretKey::new([byte; 32]))));
         let hash = hasher(1).hash(b"ada@example.com");
         assert_eq!(hash, hasher(1).hash(b"ada@example.com"));
         assert_ne!(hash, hasher(1).hash(b"grace@example.com"));

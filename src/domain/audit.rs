@@ -235,6 +235,13 @@ pub enum Act {
         /// Its `kid`, or the number of a refresh-token key.
         key: String,
     },
+    /// What another master key had sealed was sealed under the one in force.
+    MasterKeyChanged {
+        /// The name of the one in force.
+        key: String,
+        /// How many rows there were.
+        rows: u64,
+    },
 }
 
 /// Why a sign-in failed.
@@ -321,6 +328,7 @@ impl Act {
             Self::TokenRevoked { .. } => "token.revoked",
             Self::KeyRevoked { .. } => "key.revoked",
             Self::KeyPublished { .. } => "key.published",
+            Self::MasterKeyChanged { .. } => "master_key.changed",
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     imports::IMPORT_RETENTION,
     users::REQUEST_RETENTION,
 };
-use crate::{domain::audit::Actor, store::StoreError};
+use crate::{domain::warrant::Authority, store::StoreError};
 
 /// How often the feed is read without being asked.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
@@ -170,7 +170,7 @@ impl Service {
             }
             let followed = async {
                 self.keys.reload(&*self.store).await?;
-                self.keys.rotate_if_due(&*self.store, &self.policy, Actor::System).await
+                self.keys.rotate_if_due(&*self.store, &self.policy, Authority::system()).await
             };
             if let Err(error) = followed.await {
                 tracing::warn!(%error, "keys not reloaded, those in use stay");

@@ -42,6 +42,11 @@ pub(super) const OUTCOME: &str = "SELECT pg_xact_status($1::text::xid8)";
 pub(super) const FREE_LANE: &str =
     "SELECT id, position, hash FROM audit_lanes ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
 
+/// Bytes as SQL spells them, from their hexadecimal digits.
+pub(super) fn bytes_literal(hex: &str) -> String {
+    format!("decode('{hex}', 'hex')")
+}
+
 /// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
 pub(super) const NAME: &str = "postgresql";
 

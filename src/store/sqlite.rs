@@ -33,6 +33,11 @@ pub(super) const OUTCOME: &str = "SELECT CAST(NULL AS TEXT) WHERE $1 IS NULL";
 /// The lane of the audit trail: whoever writes is alone.
 pub(super) const FREE_LANE: &str = "SELECT id, position, hash FROM audit_lanes ORDER BY id LIMIT 1";
 
+/// Bytes as SQL spells them, from their hexadecimal digits.
+pub(super) fn bytes_literal(hex: &str) -> String {
+    format!("x'{hex}'")
+}
+
 /// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
 pub(super) const NAME: &str = "sqlite";
 

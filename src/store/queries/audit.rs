@@ -181,7 +181,8 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::ServiceTokenIssued { .. }
         | Act::ServiceTokenRefused
         | Act::KeyRevoked { .. }
-        | Act::KeyPublished { .. } => None,
+        | Act::KeyPublished { .. }
+        | Act::MasterKeyChanged { .. } => None,
     }
 }
 
@@ -205,6 +206,7 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         Act::ServiceAccountSecretRotated { secret } => json!({ "secret": secret }),
         Act::ServiceTokenIssued { token } | Act::TokenRevoked { session: _, token } => json!({ "token": token }),
         Act::KeyPublished { key } | Act::KeyRevoked { key } => json!({ "key": key }),
+        Act::MasterKeyChanged { key, rows } => json!({ "key": key, "rows": rows }),
         Act::Registered
         | Act::EmailVerified
         | Act::EmailChangeRequested

@@ -5,6 +5,7 @@ use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 use vouchsafe::{
     domain::{
         audit::{Act, Actor, AuditEvent},
+        warrant::Authority,
         session::EndReason,
         time::Clock as _,
         user::{Identifier, PhcString},
@@ -70,7 +71,7 @@ async fn some_verb(w: Arc<World>, i: usize) {
             }
         }
         5 => {
-            give_up(w.store.rotate_signing_key(key(&format!("k{i}")), keys::POLICY, Rotate::Now, Actor::System), polls)
+            give_up(w.store.rotate_signing_key(key(&format!("k{i}")), keys::POLICY, Rotate::Now, Authority::system()), polls)
                 .await;
         }
         6 => {

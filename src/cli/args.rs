@@ -255,6 +255,9 @@ pub enum KeysCommand {
         /// How to print them
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
+        /// The server to ask.
+        #[command(flatten)]
+        server: ServerArgs,
         /// Settings flags after the command.
         #[command(flatten)]
         settings: SettingsArgs,
@@ -264,6 +267,9 @@ pub enum KeysCommand {
     /// It takes over once verifiers have had time to learn it (setting keys.publish_lead), and running servers notice by
     /// themselves. Tokens signed before stay valid until they expire.
     Rotate {
+        /// The server to ask.
+        #[command(flatten)]
+        server: ServerArgs,
         /// Settings flags after the command.
         #[command(flatten)]
         settings: SettingsArgs,
@@ -298,6 +304,9 @@ pub struct RevokeKeyArgs {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+    /// The server to ask.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// Settings flags after the command.
     #[command(flatten)]
     pub settings: SettingsArgs,
@@ -462,7 +471,7 @@ impl Command {
             | Self::Keys {
                 command:
                     KeysCommand::List { settings: inner, .. }
-                    | KeysCommand::Rotate { settings: inner }
+                    | KeysCommand::Rotate { settings: inner, .. }
                     | KeysCommand::RotateMaster { settings: inner, .. }
                     | KeysCommand::Revoke(RevokeKeyArgs { settings: inner, .. }),
                 settings,

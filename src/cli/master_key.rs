@@ -24,22 +24,25 @@ pub(super) async fn rotate(settings: Settings, check: bool) -> Result<ExitCode, 
     };
     let (found, kept) = change.finish(told).await?;
     complain(&found);
-    let total: u64 = found.other.values().sum();
+    let total = match found.other.values().sum::<u64>() {
+        1 => "1 row".to_owned(),
+        rows => format!("{rows} rows"),
+    };
     if found.left > 0 {
         let other = other.as_deref().unwrap_or("another key");
         return Err(Failure(format!(
-            "{total} rows sealed under {key}, but something goes on sealing under {other}: a server that does not have {key} as \
+            "{total} sealed under {key}, but something goes on sealing under {other}: a server that does not have {key} as \
              its keys.master_key; see to that, then run this again"
         )));
     }
     print(&match (kept, other) {
         (Some(kept), _) => format!(
-            "{total} rows sealed under {key}, which is the master key now: back it up. The one before is kept in {}, for backups \
+            "{total} sealed under {key}, which is the master key now: back it up. The one before is kept in {}, for backups \
              that were made with it; delete it together with them",
             kept.display()
         ),
         (None, Some(other)) => format!(
-            "{total} rows sealed under {key}, nothing is left under {other}. When every server has {key} as its keys.master_key, \
+            "{total} sealed under {key}, nothing is left under {other}. When every server has {key} as its keys.master_key, \
              run this once more; if it finds nothing then, keys.previous_master_key can be removed everywhere. Keep {other} for \
              as long as backups that were made with it"
         ),

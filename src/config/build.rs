@@ -290,12 +290,7 @@ fn keys(r: &mut Reader, backend: Option<Backend>) -> Option<Keys> {
         let advice = "Set keys.publish_lead to less than keys.rotation_period";
         r.conflict("keys.publish_lead", advice, "a key would be replaced before it signs");
     }
-    Some(Keys {
-        master_key: master_key?,
-        previous_master_key: previous_master_key?,
-        rotation_period,
-        publish_lead,
-    })
+    Some(Keys { master_key: master_key?, previous_master_key: previous_master_key?, rotation_period, publish_lead })
 }
 
 fn registration(r: &mut Reader) -> Option<Registration> {

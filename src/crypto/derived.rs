@@ -27,14 +27,8 @@ pub enum DerivedKey {
 
 impl DerivedKey {
     /// Every one.
-    pub const ALL: [Self; 6] = [
-        Self::KeyedHashes,
-        Self::Identifiers,
-        Self::Requests,
-        Self::ServiceSecrets,
-        Self::HotState,
-        Self::Trail,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::KeyedHashes, Self::Identifiers, Self::Requests, Self::ServiceSecrets, Self::HotState, Self::Trail];
 
     /// The label it is derived with and stored under. Never changed: it would be another key.
     pub const fn name(self) -> &'static str {

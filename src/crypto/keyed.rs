@@ -101,7 +101,10 @@ pub fn mint_digits(entropy: &dyn Entropy) -> SecretString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{crypto::{MasterKey, SystemEntropy}, domain::secret::SecretKey};
+    use crate::{
+        crypto::{MasterKey, SystemEntropy},
+        domain::secret::SecretKey,
+    };
 
     #[test]
     fn purposes_scopes_and_master_keys_are_kept_apart() {

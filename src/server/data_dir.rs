@@ -157,6 +157,14 @@ pub(super) fn make_next_master_key(dir: &Path, entropy: &dyn Entropy) -> Result<
     }
 }
 
+/// The next key is the present one.
+pub(super) fn copied(dir: &Path) -> DataDirError {
+    DataDirError::BadKey {
+        path: dir.join(NEXT_KEY_FILE),
+        problem: format!("it is a copy of {MASTER_KEY_FILE}: delete it, and run the command again"),
+    }
+}
+
 /// Puts the next key in the place of the master key, in one step, and keeps the master key of before under its own name, which
 /// is returned. After a crash it is either done or still to be done.
 pub(super) fn replace_master_key(dir: &Path, previous: KeyId) -> Result<PathBuf, DataDirError> {
@@ -295,7 +303,8 @@ mod tests {
         assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap(), old, "it does not count yet");
         let id = MasterKey::parse(old.expose()).unwrap().id();
         // Broken off after its first half.
-        fs::hard_link(dir.path().join(MASTER_KEY_FILE), dir.path().join(format!("{MASTER_KEY_FILE}.{}", hex(id)))).unwrap();
+        fs::hard_link(dir.path().join(MASTER_KEY_FILE), dir.path().join(format!("{MASTER_KEY_FILE}.{}", hex(id))))
+            .unwrap();
         let kept = replace_master_key(dir.path(), id).unwrap();
         assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap(), next);
         assert_eq!(fs::read_to_string(&kept).unwrap().trim(), old.expose());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Ambient, StartError, data_dir, location};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{DerivedKey, DerivedKeys, MasterKey, MasterKeyError, SealError, seal::key_of},
+    crypto::{DerivedKey, DerivedKeys, MasterKey, SealError, seal::key_of},
     domain::secret::{Entropy, SecretString},
     service::KeyError,
     store::{self, StoreError, StoredSecrets},
@@ -52,7 +52,9 @@ fn generated(key: &SecretString, next: Option<SecretString>) -> Result<MasterKey
     let master = MasterKey::parse(key.expose())?;
     let Some(next) = next else { return Ok(master) };
     tracing::warn!("a change of the master key was not brought to its end: run `vouchsafe keys rotate-master`");
-    Ok(master.beside(MasterKey::parse(next.expose())?)?)
+    let next = MasterKey::parse(next.expose())?;
+    // Somebody has copied one over the other.
+    if next.id() == master.id() { Ok(master) } else { Ok(master.beside(next)?) }
 }
 
 /// A generated master key that is being changed: everything is sealed under the next one, and it takes the other's place when
@@ -74,11 +76,8 @@ pub(super) fn successor(
     let lock = data_dir::lock(&database)?;
     let present = data_dir::existing_master_key(data_dir, &database)?;
     let next = data_dir::make_next_master_key(data_dir, entropy)?;
-    let master = match MasterKey::parse(next.expose())?.beside(MasterKey::parse(present.expose())?) {
-        // Between the two steps of the replacement somebody copied a file back.
-        Err(MasterKeyError::Same) => MasterKey::parse(present.expose())?,
-        both => both?,
-    };
+    let (next, present) = (MasterKey::parse(next.expose())?, MasterKey::parse(present.expose())?);
+    let master = next.beside(present).map_err(|_| data_dir::copied(data_dir))?;
     Ok((master, Successor { dir: data_dir.to_owned(), _lock: lock }))
 }
 
@@ -128,9 +127,11 @@ fn origin<'k>(stored: &StoredSecrets, master: &'k MasterKey) -> Result<&'k Maste
 fn problem(key: DerivedKey, error: SealError) -> StartError {
     match error {
         SealError::WrongKey { .. } => StartError::Keys(KeyError::WrongMasterKey),
-        SealError::UnknownFormat(_) | SealError::Corrupt => {
-            StartError::Store(StoreError::corrupt("stored_secrets", "secret_sealed", format!("{}: {error}", key.name())))
-        }
+        SealError::UnknownFormat(_) | SealError::Corrupt => StartError::Store(StoreError::corrupt(
+            "stored_secrets",
+            "secret_sealed",
+            format!("{}: {error}", key.name()),
+        )),
     }
 }
 

@@ -33,8 +33,8 @@ pub use clock::DatabaseClock;
 pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;
 pub use from_settings::password_rules;
-pub use reseal::{MasterKeyChange, Sealed};
 use from_settings::{cheap_passwords, hidden_codes, hot_state, location, logged_codes, options, policy, pool_config};
+pub use reseal::{MasterKeyChange, Sealed};
 
 /// Where the time and the random bytes of a node come from.
 #[derive(Clone)]

@@ -17,7 +17,7 @@ impl Service {
         let rotating = async move {
             let kid = this.keys.rotate_now(&*this.store, &this.policy, by).await?;
             let published = this.keys.published().into_iter().find(|key| key.kid == kid);
-            published.ok_or_else(|| ServiceError::Refused(Refused::NoSigningKey))
+            published.ok_or(ServiceError::Refused(Refused::NoSigningKey))
         };
         // Two transactions: a caller who goes away does not come between them.
         tokio::spawn(rotating.in_current_span()).await.map_err(ServiceError::internal).flatten()

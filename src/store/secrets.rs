@@ -39,7 +39,7 @@ pub async fn keep_secrets(
 ) -> Result<StoredSecrets, StoreError> {
     let insert = |literal: fn(&str) -> String| {
         let row = |(name, sealed): &(&str, Vec<u8>)| {
-            let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = sealed.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
             format!("('{name}', {}, {})", literal(&hex), now.as_micros())
         };
         let rows: Vec<_> = sealed.iter().map(row).collect();

@@ -21,6 +21,7 @@ use crate::config::Settings;
 
 mod import;
 mod import_rows;
+pub(super) mod keys;
 mod link;
 mod roles;
 mod service_accounts;

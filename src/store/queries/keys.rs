@@ -124,11 +124,9 @@ impl KeyStore for Database {
         policy: RotationPolicy,
         by: Authority,
     ) -> Result<RevokeKey, StoreError> {
-        self.transaction(
-            "revoke_signing_key",
-            (kid, successor, policy, by),
-            |tx, (kid, successor, policy, by)| Box::pin(revoke_signing_key(tx, kid, successor, *policy, by)),
-        )
+        self.transaction("revoke_signing_key", (kid, successor, policy, by), |tx, (kid, successor, policy, by)| {
+            Box::pin(revoke_signing_key(tx, kid, successor, *policy, by))
+        })
         .await
     }
 

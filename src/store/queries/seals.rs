@@ -27,8 +27,21 @@ macro_rules! statements {
         Statements {
             // The second to fifth byte of a seal name its key.
             select: concat!(
-                "SELECT ", $key, ", ", $bound_to, ", ", $column, " FROM ", $table, " WHERE ", $key, " >= $1 AND substr(", $column,
-                ", 2, 4) <> $2 ORDER BY ", $key, " LIMIT $3"
+                "SELECT ",
+                $key,
+                ", ",
+                $bound_to,
+                ", ",
+                $column,
+                " FROM ",
+                $table,
+                " WHERE ",
+                $key,
+                " >= $1 AND substr(",
+                $column,
+                ", 2, 4) <> $2 ORDER BY ",
+                $key,
+                " LIMIT $3"
             ),
             update: concat!("UPDATE ", $table, " SET ", $column, " = $3 WHERE ", $key, " = $1 AND ", $column, " = $2"),
         }

@@ -202,7 +202,8 @@ async fn each_state_of_the_settings_is_answered_with_what_to_do(backend: Backend
             assert!(!said.contains(key), "{said}");
         }
     };
-    let run = async |command: &[&str], key: &str, previous: &str| place.run(&with(command, &having(key, previous))).await;
+    let run =
+        async |command: &[&str], key: &str, previous: &str| place.run(&with(command, &having(key, previous))).await;
     let (old, next) = (name(MASTER_KEY), name(NEXT));
     told(&place.run(&ROTATE).await.ok(), &["there is no other key", "keys.previous_master_key", &old]);
     told(&run(&ROTATE, NEXT, "").await.refused(), &["master key does not open", "keys.previous_master_key"]);
@@ -223,7 +224,7 @@ async fn each_state_of_the_settings_is_answered_with_what_to_do(backend: Backend
     fill(&place, MASTER_KEY, 8..9).await;
     let ended = run(&ROTATE, NEXT, MASTER_KEY).await;
     told(&ended.stderr, &["cannot be opened with either key: outbox", &name(THIRD), &Uuid::from_u128(7).to_string()]);
-    told(&ended.ok(), &["1 rows sealed under"]);
+    told(&ended.ok(), &["1 row sealed under"]);
     // And back.
     told(&run(&ROTATE, MASTER_KEY, NEXT).await.ok(), &["rows sealed under", &old]);
     let condition = "SELECT count(*) FROM audit_events WHERE act = 'master_key.changed' AND actor = 'operator'";

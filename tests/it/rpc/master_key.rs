@@ -156,10 +156,10 @@ impl Legacy {
         node.auth().await.issue_service_token(asked).await.unwrap();
 
         // The app first: each of its codes is good once.
-        let response = if !self.app_used {
-            signin_totp(signin_app(&self.app, Timestamp::from_seconds(self.now().await)))
-        } else {
+        let response = if self.app_used {
             signin_recovery(&self.recovery.pop().unwrap())
+        } else {
+            signin_totp(signin_app(&self.app, Timestamp::from_seconds(self.now().await)))
         };
         self.app_used = true;
         node.signin_finish(&self.challenge, response).await.unwrap();
@@ -218,6 +218,11 @@ async fn everything_made_under_the_old_key_is_good_under_the_new_one(backend: Ba
     for stage in [Stage::Prepared, Stage::Changing] {
         if !shared {
             before.take().unwrap().stop().await;
+        }
+        if stage == Stage::Changing {
+            // A database of a version that stored none of these: which of the two keys they come from, what is sealed there tells.
+            let number = vouchsafe::crypto::DerivedKey::ALL.len() as u64;
+            assert_eq!(database.execute("DELETE FROM stored_secrets").await, number);
         }
         let next = node(&database, stage).start().await;
         legacy.use_some(&next).await;

@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use vouchsafe::{
     crypto::SystemEntropy,
     domain::{
-        warrant::Authority,
         refresh::CLOCK_SKEW,
         time::{Clock as _, Timestamp},
+        warrant::Authority,
     },
     jose::{KeySet, jws::Unverified},
     pb::v1::{self, InactiveReason, VerificationKeyState},

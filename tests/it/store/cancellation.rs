@@ -4,11 +4,11 @@ use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use vouchsafe::{
     domain::{
-        audit::{Act, Actor, AuditEvent},
-        warrant::Authority,
+        audit::{Act, AuditEvent},
         session::EndReason,
         time::Clock as _,
         user::{Identifier, PhcString},
+        warrant::Authority,
     },
     store::{
         StoreError,
@@ -71,8 +71,11 @@ async fn some_verb(w: Arc<World>, i: usize) {
             }
         }
         5 => {
-            give_up(w.store.rotate_signing_key(key(&format!("k{i}")), keys::POLICY, Rotate::Now, Authority::system()), polls)
-                .await;
+            give_up(
+                w.store.rotate_signing_key(key(&format!("k{i}")), keys::POLICY, Rotate::Now, Authority::system()),
+                polls,
+            )
+            .await;
         }
         6 => {
             if let Some(&spared) = w.live(ada).await.first() {

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use vouchsafe::{
     domain::{
-        warrant::Authority,
         id::{SessionId, TokenId},
         revocation::Revocation,
         session::EndReason,
         time::Clock as _,
+        warrant::Authority,
     },
     store::port::{NewSigningKey, Rotate, TokenRevocation},
 };

@@ -7,10 +7,10 @@ use std::{
 
 use vouchsafe::{
     domain::{
-        warrant::Authority,
         revocation::Revocation,
         signing_key::{Algorithm, KeyLife, KeyState, RotationPolicy},
         time::Clock as _,
+        warrant::Authority,
     },
     store::port::{NewSigningKey, RevokeKey, Rotate, Store},
 };
@@ -310,7 +310,9 @@ pub(super) async fn twenty_orders_at_once_are_twenty_refresh_keys_with_consecuti
                 given.lock().unwrap().push(id);
                 seal(id)
             };
-            assert!(w.store.rotate_refresh_key(Arc::new(seal), POLICY, Rotate::Now, Authority::system()).await.unwrap());
+            assert!(
+                w.store.rotate_refresh_key(Arc::new(seal), POLICY, Rotate::Now, Authority::system()).await.unwrap()
+            );
         }
     })
     .await;

@@ -46,7 +46,8 @@ pub(super) async fn every_column_that_may_be_sealed_is_known(w: Arc<World>) {
         (None, sql)
     } else {
         // Ids are bytes there as well; the other database tells them apart.
-        let sql = "SELECT t.name || '.' || c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'";
+        let sql =
+            "SELECT t.name || '.' || c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'";
         (Some("_sealed"), sql)
     };
     let is_asked_for = |name: &str| is_sealed.is_none_or(|end| name.ends_with(end));
@@ -83,13 +84,16 @@ pub(super) async fn every_place_that_is_sealed_for_is_known(_: Arc<World>) {
     let mut found = BTreeSet::new();
     walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     let mut known: BTreeSet<_> =
-        SealedColumn::ALL.map(|c| c.names()).map(|(table, column)| (table.to_owned(), column.to_owned())).into();
+        SealedColumn::ALL.map(SealedColumn::names).map(|(table, column)| (table.to_owned(), column.to_owned())).into();
     known.insert(("audit_events".to_owned(), "personal_sealed".to_owned()));
     assert_eq!(found, known);
 }
 
+/// How often each row was asked for.
+type Asked = Arc<Mutex<BTreeMap<Vec<u8>, u32>>>;
+
 /// What was passed to the closure, and what it does: a seal under the old key becomes one under the new.
-fn resealing() -> (Arc<Mutex<BTreeMap<Vec<u8>, u32>>>, Arc<Reseal>) {
+fn resealing() -> (Asked, Arc<Reseal>) {
     let asked = Arc::new(Mutex::new(BTreeMap::new()));
     let noted = Arc::clone(&asked);
     let reseal = move |row: &[u8], sealed: &[u8]| {
@@ -128,7 +132,9 @@ async fn fill(w: &World, prefix: [u8; 5], ids: std::ops::Range<u128>) {
             format!("({}, {}, 0)", w.database.id(&Uuid::from_u128(n)), w.database.bytes(&sealed))
         })
         .collect();
-    w.database.execute(&format!("INSERT INTO data_keys (owner_id, key_sealed, create_time) VALUES {}", rows.join(","))).await;
+    w.database
+        .execute(&format!("INSERT INTO data_keys (owner_id, key_sealed, create_time) VALUES {}", rows.join(",")))
+        .await;
 }
 
 async fn under(w: &World, prefix: [u8; 5]) -> i64 {
@@ -204,7 +210,10 @@ pub(super) async fn each_column_is_sealed_anew_for_its_own_rows(w: Arc<World>) {
     let pending = serde_json::Value::from(STANDARD.encode(sealed(7)));
     for statement in [
         format!("INSERT INTO stored_secrets (name, secret_sealed, create_time) VALUES ('a name', {}, 0)", bytes(1)),
-        format!("INSERT INTO refresh_keys (id, key_sealed, publish_time, activate_time) VALUES (258, {}, 0, 0)", bytes(2)),
+        format!(
+            "INSERT INTO refresh_keys (id, key_sealed, publish_time, activate_time) VALUES (258, {}, 0, 0)",
+            bytes(2)
+        ),
         format!(
             "INSERT INTO signing_keys (kid, algorithm, public_jwk, private_key_sealed, publish_time, activate_time) \
              VALUES ('kid', 'ES256', '{{}}', {}, 0, 0)",

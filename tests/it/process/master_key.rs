@@ -5,7 +5,6 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -273,26 +272,37 @@ async fn a_generated_master_key_is_changed_without_any_setting() {
     place.remove().await;
 }
 
-/// Killed at any moment, the change can be gone on with, and until then a server serves what there is.
+/// Killed at one moment after the other, the change can be gone on with, and until then a server serves what there is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_of_a_generated_master_key_survives_kill_at_any_moment() {
-    const ROUNDS: u64 = 12;
+async fn a_change_of_a_generated_master_key_survives_kill_again_and_again() {
+    const ROWS: i64 = 3_000;
     let place = Place::new(Backend::Sqlite).await;
     let server = place.serve().await;
     let mut tokens = Client::of(&server).await.join("ada@example.com").await;
     server.stop().await;
-    let read = || fs::read_to_string(place.data_dir().join("master.key")).unwrap().trim().to_owned();
+    let (key, next) = (place.data_dir().join("master.key"), place.data_dir().join("master.key.next"));
+    let read = || fs::read_to_string(&key).unwrap().trim().to_owned();
     let first = read();
-    fill(&place, &first, 0..1_500).await;
-    let (mut unfinished, mut finished) = (0, 0);
-    for round in 0..ROUNDS {
+    fill(&place, &first, 0..3_000).await;
+    let mut halves = 0;
+    for part in 0..=5 {
         let mut child = place.command(&ROTATE).kill_on_drop(true).stdout(std::process::Stdio::null()).spawn().unwrap();
-        // The moment is drawn, not waited for: whatever it is, what follows holds.
-        let _ = tokio::time::timeout(Duration::from_millis(3 + 13 * round), child.wait()).await;
+        let wanted = ROWS * part / 6;
+        until("it is at work", async || {
+            let done = ROWS - messages_under(&place, &first).await;
+            let is_there = next.exists() && done >= wanted;
+            (is_there || child.try_wait().unwrap().is_some()).then_some(())
+        })
+        .await;
+        // It may have come to its end.
         let _ = child.kill().await;
-        let is_begun = place.data_dir().join("master.key.next").exists();
-        unfinished += u32::from(is_begun);
-        finished += u32::from(read() != first);
+        let is_begun = next.exists();
+        assert_eq!(
+            is_begun,
+            read() == first,
+            "the key is in force from the moment that nothing needs the other any more"
+        );
+        halves += i32::from(is_begun);
         let server = place.serve().await;
         if is_begun {
             server.log.wait(|line| line.contains("not brought to its end")).await;
@@ -301,12 +311,18 @@ async fn a_change_of_a_generated_master_key_survives_kill_at_any_moment() {
         tokens = client.refresh(&tokens.refresh_token).await.unwrap();
         client.login("ada@example.com").await.unwrap();
         server.stop().await;
+        if !is_begun {
+            break;
+        }
     }
-    place.run(&ROTATE).await.ok();
+    assert!(halves > 0, "it was never killed in the middle");
+    if next.exists() {
+        place.run(&ROTATE).await.ok();
+    }
     let last = read();
+    assert_ne!(last, first);
     assert_eq!(sealed_under(&place).await, [name(&last)].into());
-    assert!(unfinished + finished > 0, "it was always killed before it began");
-    assert!(!place.data_dir().join("master.key.next").exists());
+    assert!(!next.exists());
     let server = place.serve().await;
     Client::of(&server).await.refresh(&tokens.refresh_token).await.unwrap();
     server.stop().await;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the secrets that compose.yaml mounts, in deploy/secrets, once. What is there is left alone: the master key cannot be
-# replaced, because the keys in the database are encrypted under it. Back that one up, apart from the database.
+# Makes the secrets that compose.yaml mounts, in deploy/secrets, once. What is there is left alone: the master key is not
+# replaced like that (docs/OPERATIONS.md says how), because what is in the database is encrypted under it. Back it up, apart from the database.
 #
 #   make-secrets.sh [FOLDER]
 set -eu

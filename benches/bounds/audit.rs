@@ -13,7 +13,7 @@ use std::{
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, postgres::PgPoolOptions};
 use uuid::Uuid;
 use vouchsafe::{
-    crypto::{MasterKey, SystemEntropy, Vault, machine_date},
+    crypto::{DerivedKeys, MasterKey, SystemEntropy, Vault, machine_date},
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
         id::EventId,
@@ -112,10 +112,12 @@ async fn rate(write: &Write, writers: usize) -> f64 {
 async fn chained(lanes: Option<u32>) -> Write {
     let url = database().await;
     let entropy = Arc::new(SystemEntropy);
+    let master = Arc::new(MasterKey::generate(&*entropy));
+    let keys = DerivedKeys::of(&master);
     let around = Surroundings {
         clock: Arc::new(MachineClock),
         entropy: Arc::clone(&entropy) as _,
-        vault: Arc::new(Vault::new(Arc::new(MasterKey::generate(&*entropy)), entropy)),
+        vault: Arc::new(Vault::new(master, &keys, entropy)),
         observer: Arc::new(Deaf),
         kept_passwords: 0,
     };

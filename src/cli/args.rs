@@ -266,6 +266,9 @@ pub enum KeysCommand {
         /// How to print them
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
+        /// The server to ask.
+        #[command(flatten)]
+        server: ServerArgs,
         /// Settings flags after the command.
         #[command(flatten)]
         settings: SettingsArgs,
@@ -275,6 +278,22 @@ pub enum KeysCommand {
     /// It takes over once verifiers have had time to learn it (setting keys.publish_lead), and running servers notice by
     /// themselves. Tokens signed before stay valid until they expire.
     Rotate {
+        /// The server to ask.
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Change the master key, or go on with a change that was broken off
+    ///
+    /// Everything that is sealed in the database is sealed anew: under keys.master_key what keys.previous_master_key has sealed,
+    /// while servers that have both go on. A master key that was generated into the data directory gets a new one as its
+    /// successor; its server must be stopped meanwhile. No token, session, code or device is affected.
+    RotateMaster {
+        /// Only count what another key than the one in force has sealed
+        #[arg(long)]
+        check: bool,
         /// Settings flags after the command.
         #[command(flatten)]
         settings: SettingsArgs,
@@ -296,6 +315,9 @@ pub struct RevokeKeyArgs {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+    /// The server to ask.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// Settings flags after the command.
     #[command(flatten)]
     pub settings: SettingsArgs,
@@ -466,7 +488,8 @@ impl Command {
             | Self::Keys {
                 command:
                     KeysCommand::List { settings: inner, .. }
-                    | KeysCommand::Rotate { settings: inner }
+                    | KeysCommand::Rotate { settings: inner, .. }
+                    | KeysCommand::RotateMaster { settings: inner, .. }
                     | KeysCommand::Revoke(RevokeKeyArgs { settings: inner, .. }),
                 settings,
             }

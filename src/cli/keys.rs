@@ -1,5 +1,5 @@
-//! `vouchsafe keys`: the keys that sign access tokens, directly on the store. A running server takes a change over within a
-//! second or two.
+//! `vouchsafe keys`: the keys that sign access tokens, directly on the store or through a server. On the store a running server
+//! takes a change over within a second or two.
 
 use std::{
     io::{BufRead as _, IsTerminal as _, Write as _},
@@ -10,34 +10,55 @@ use serde_json::json;
 
 use super::{
     Failure, ambient,
-    args::{Output, RevokeKeyArgs},
+    args::{Output, RevokeKeyArgs, ServerArgs},
+    manage::{
+        Load,
+        keys::{KeyCall, call},
+    },
     print,
 };
-use crate::{
-    config::Settings, domain::time::Timestamp, server::OpenStore, service::PublishedKey, store::port::RevokeKey,
-};
+use crate::{domain::time::Timestamp, server::OpenStore, service::PublishedKey, store::port::RevokeKey};
 
-pub(super) async fn list(settings: Settings, output: Output) -> Result<ExitCode, Failure> {
-    let opened = OpenStore::existing(&settings, &ambient()).await?;
-    let keys = opened.keys().await?;
-    opened.store.close().await;
+pub(super) async fn list(server: &ServerArgs, settings: impl Load, output: Output) -> Result<ExitCode, Failure> {
+    let keys = if let Some(url) = &server.url {
+        call(url, server, KeyCall::List).await?
+    } else {
+        let opened = OpenStore::existing(&settings()?, &ambient()).await?;
+        let keys = opened.keys().await?;
+        opened.store.close().await;
+        keys
+    };
     print(&match output {
         Output::Table => table(&keys),
         Output::Json => json(&keys)?,
     })
 }
 
-pub(super) async fn rotate(settings: Settings) -> Result<ExitCode, Failure> {
-    let opened = OpenStore::existing(&settings, &ambient()).await?;
+pub(super) async fn rotate(server: &ServerArgs, settings: impl Load) -> Result<ExitCode, Failure> {
+    if let Some(url) = &server.url {
+        // The new one alone: to see the others takes another permission.
+        return print(&table(&call(url, server, KeyCall::Rotate).await?));
+    }
+    let opened = OpenStore::existing(&settings()?, &ambient()).await?;
     opened.rotate_keys().await?;
     let keys = opened.keys().await?;
     opened.store.close().await;
     print(&table(&keys))
 }
 
-pub(super) async fn revoke(settings: Settings, args: RevokeKeyArgs) -> Result<ExitCode, Failure> {
-    let RevokeKeyArgs { kid, yes, settings: _ } = args;
-    let opened = OpenStore::existing(&settings, &ambient()).await?;
+pub(super) async fn revoke(settings: impl Load, args: RevokeKeyArgs) -> Result<ExitCode, Failure> {
+    let RevokeKeyArgs { kid, yes, server, settings: _ } = args;
+    if let Some(url) = &server.url {
+        if !yes {
+            let keys = call(url, &server, KeyCall::List).await?;
+            let Some(key) = keys.iter().find(|key| key.kid == kid) else { return Err(unknown(&kid, &keys)) };
+            if !confirmed(key)? {
+                return Err(Failure("nothing was revoked".to_owned()));
+            }
+        }
+        return print(&table(&call(url, &server, KeyCall::Revoke(&kid)).await?));
+    }
+    let opened = OpenStore::existing(&settings()?, &ambient()).await?;
     let keys = opened.keys().await?;
     let Some(key) = keys.iter().find(|key| key.kid == kid) else { return Err(unknown(&kid, &keys)) };
     if !yes && !confirmed(key)? {

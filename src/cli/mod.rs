@@ -17,6 +17,7 @@ mod completions;
 mod healthcheck;
 mod keys;
 mod manage;
+mod master_key;
 mod messages;
 mod password;
 mod passwords;
@@ -77,9 +78,14 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
         }
         Command::Config { command: ConfigCommand::Reference, .. } => print(config::markdown_table().trim_end()),
         Command::Admin { command: AdminCommand::Create(create), .. } => block_on(admin::create(settings()?, create)),
-        Command::Keys { command: KeysCommand::List { output, .. }, .. } => block_on(keys::list(settings()?, output)),
-        Command::Keys { command: KeysCommand::Rotate { .. }, .. } => block_on(keys::rotate(settings()?)),
-        Command::Keys { command: KeysCommand::Revoke(revoke), .. } => block_on(keys::revoke(settings()?, revoke)),
+        Command::Keys { command: KeysCommand::List { output, server, .. }, .. } => {
+            block_on(keys::list(&server, settings, output))
+        }
+        Command::Keys { command: KeysCommand::Rotate { server, .. }, .. } => block_on(keys::rotate(&server, settings)),
+        Command::Keys { command: KeysCommand::RotateMaster { check, .. }, .. } => {
+            block_on(master_key::rotate(settings()?, check))
+        }
+        Command::Keys { command: KeysCommand::Revoke(revoke), .. } => block_on(keys::revoke(settings, revoke)),
         Command::Passwords { command: PasswordsCommand::BuildFilter(build) } => passwords::build_filter(&build),
         Command::Messages { command, .. } => block_on(messages::run(settings()?, command)),
         Command::User { command, .. } => block_on(manage::user(command, settings)),

@@ -281,6 +281,13 @@ fn keys(r: &mut Reader, backend: Option<Backend>) -> Option<Keys> {
             }
         })
     };
+    let previous_master_key = r.read("keys.previous_master_key", |raw| {
+        optional(raw, "32 bytes in base64", |text| Ok(SecretString::new(text.to_owned())))
+    });
+    if let (Some(Some(_)), Some(MasterKey::Generated { .. })) = (&previous_master_key, &master_key) {
+        let advice = "Set keys.master_key as well: a master key that is generated is changed by `vouchsafe keys rotate-master`, without settings";
+        r.conflict("keys.previous_master_key", advice, "it stands beside a master key that is given");
+    }
     let rotation_period =
         r.read("keys.rotation_period", |raw| value::duration(raw, &(Duration::from_mins(1)..=TEN_YEARS)));
     let publish_lead = r.read("keys.publish_lead", |raw| value::duration(raw, &(Duration::from_secs(1)..=TEN_YEARS)));
@@ -289,7 +296,7 @@ fn keys(r: &mut Reader, backend: Option<Backend>) -> Option<Keys> {
         let advice = "Set keys.publish_lead to less than keys.rotation_period";
         r.conflict("keys.publish_lead", advice, "a key would be replaced before it signs");
     }
-    Some(Keys { master_key: master_key?, rotation_period, publish_lead })
+    Some(Keys { master_key: master_key?, previous_master_key: previous_master_key?, rotation_period, publish_lead })
 }
 
 fn registration(r: &mut Reader) -> Option<Registration> {

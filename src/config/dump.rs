@@ -184,7 +184,8 @@ fn token_entries(tokens: &Tokens) -> Vec<(&'static str, Value)> {
         client_id,
         max_staleness,
     } = tokens;
-    let path = |path: &Option<PathBuf>| path.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
+    let path =
+        |path: &Option<PathBuf>| path.as_deref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
     let (encryption_keys, claims) = (path(encryption_keys), path(claims));
     vec![
         ("tokens.algorithm", text(algorithm.as_str())),
@@ -222,11 +223,12 @@ fn session_entries(sessions: &Sessions) -> Vec<(&'static str, Value)> {
 }
 
 fn key_entries(keys: &Keys) -> Vec<(&'static str, Value)> {
-    let Keys { master_key, rotation_period, publish_lead } = keys;
+    let Keys { master_key, previous_master_key, rotation_period, publish_lead } = keys;
     let mut entries = match master_key {
         MasterKey::Given(_) => vec![("keys.master_key", text(REDACTED))],
         MasterKey::Generated { data_dir: _ } => Vec::new(),
     };
+    entries.push(("keys.previous_master_key", text(if previous_master_key.is_some() { REDACTED } else { "" })));
     entries.extend([("keys.rotation_period", span(*rotation_period)), ("keys.publish_lead", span(*publish_lead))]);
     entries
 }

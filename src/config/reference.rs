@@ -92,6 +92,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("login.codes", "email", "How `SendLoginCode` may send codes to sign in with instead of a password: `email`, `sms`, both or, if it is empty, not at all. Only as far as `notify.email` and `notify.sms` send anything."),
 
     depends("keys.master_key", "generated into `data_dir` on SQLite; required on Postgres", "Encrypts private keys at rest: 32 random bytes in base64 (`openssl rand -base64 32`). The same on every node.").secret(),
+    fixed("keys.previous_master_key", "", "While the master key is being changed: the other one of the two. What either sealed is opened, what is new is sealed under `keys.master_key` (docs/OPERATIONS.md).").secret(),
     fixed("keys.rotation_period", "90d", "How long a signing key signs before the next one takes over, 1m to 3650d."),
     fixed("keys.publish_lead", "1h", "How long a signing key is published before it signs. Longer than verifiers cache keys, shorter than `keys.rotation_period`; at least 1s, and with Redis at least `sessions.database_grace`."),
 

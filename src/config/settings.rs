@@ -224,6 +224,8 @@ pub struct Login {
 pub struct Keys {
     /// What encrypts keys at rest.
     pub master_key: MasterKey,
+    /// Another one, whose seals are opened too while the master key is being changed. Only beside one that is given.
+    pub previous_master_key: Option<SecretString>,
     /// How long a key signs.
     pub rotation_period: Duration,
     /// How long a key is published before it signs; shorter than `rotation_period`.

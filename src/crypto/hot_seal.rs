@@ -2,7 +2,7 @@
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 
-use super::seal::MasterKey;
+use super::{DerivedKey, DerivedKeys};
 
 /// Bytes kept of the authenticator. 128 bits: it is checked online, one guess at a time.
 const TAG_LEN: usize = 16;
@@ -17,8 +17,8 @@ pub struct HotSeal(hmac::Key);
 
 impl HotSeal {
     /// The seal that goes with `master`.
-    pub fn new(master: &MasterKey) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, master.derive("hot state v1").expose()))
+    pub fn new(keys: &DerivedKeys) -> Self {
+        Self(keys.hmac(DerivedKey::HotState))
     }
 
     /// `value` with its authenticator, for one `place` alone.
@@ -54,12 +54,12 @@ impl std::fmt::Debug for HotSeal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::secret::SecretKey;
+    use crate::{crypto::MasterKey, domain::secret::SecretKey};
 
     #[test]
     fn only_what_was_sealed_for_the_place_under_the_key_opens() {
-        let seal = HotSeal::new(&MasterKey::new(SecretKey::new([1; 32])));
-        let other = HotSeal::new(&MasterKey::new(SecretKey::new([2; 32])));
+        let seal = HotSeal::new(&DerivedKeys::of(&MasterKey::new(SecretKey::new([1; 32]))));
+        let other = HotSeal::new(&DerivedKeys::of(&MasterKey::new(SecretKey::new([2; 32]))));
         let sealed = seal.seal(b"here", b"value".to_vec());
         assert_eq!(seal.open(b"here", &sealed), Ok(&b"value"[..]));
         assert_eq!(seal.open(b"there", &sealed), Err(Foreign));

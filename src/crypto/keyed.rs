@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use super::seal::MasterKey;
+use super::{DerivedKey, DerivedKeys};
 use crate::domain::secret::{Entropy, SecretString, random};
 
 /// What a hash is for: texts of one purpose have nothing in common with those of another.
@@ -57,8 +57,8 @@ pub struct KeyedHasher(hmac::Key);
 
 impl KeyedHasher {
     /// The hasher that goes with `master`.
-    pub fn new(master: &MasterKey) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, master.derive("keyed hash v1").expose()))
+    pub fn new(keys: &DerivedKeys) -> Self {
+        Self(keys.hmac(DerivedKey::KeyedHashes))
     }
 
     /// The hash of `text` for a purpose and in the scope of, say, one user; an empty scope is one too.
@@ -107,12 +107,15 @@ pub fn mint_digits(entropy: &dyn Entropy) -> SecretString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{crypto::SystemEntropy, domain::secret::SecretKey};
+    use crate::{
+        crypto::{MasterKey, SystemEntropy},
+        domain::secret::SecretKey,
+    };
 
     #[test]
     fn purposes_scopes_and_master_keys_are_kept_apart() {
-        let hasher = KeyedHasher::new(&MasterKey::new(SecretKey::new([1; 32])));
-        let other = KeyedHasher::new(&MasterKey::new(SecretKey::new([2; 32])));
+        let hasher = KeyedHasher::new(&DerivedKeys::of(&MasterKey::new(SecretKey::new([1; 32]))));
+        let other = KeyedHasher::new(&DerivedKeys::of(&MasterKey::new(SecretKey::new([2; 32]))));
         let hash = hasher.hash(Purpose::RecoveryCode, b"ab", b"c");
         assert_eq!(hash, hasher.hash(Purpose::RecoveryCode, b"ab", b"c"));
         for different in [

@@ -5,9 +5,10 @@
 //!   make the service spend more memory, threads or time on hashing than it was given ([`PasswordPool`]).
 //! - What is sealed can be opened only with the right key and only in the place it was sealed for ([`MasterKey`],
 //!   [`DataKey`], [`SealContext`]).
+//! - A master key can be changed without any token, code or hash ceasing to be good ([`DerivedKeys`]).
 //! - A refresh token is a pure function of key, session and generation, and nothing in it can be read as true before its
 //!   authenticator was checked ([`refresh_token`]).
-//! - A service account's secret is a function of its id and the master key, so that a lost answer can be given again though
+//! - A service account's secret is a function of its id and one key, so that a lost answer can be given again though
 //!   only a hash of it is stored ([`ServiceSecrets`]).
 //! - No secret shows in `Debug` or in an error, and comparisons of secrets take constant time.
 //!
@@ -16,6 +17,7 @@
 pub mod audit_chain;
 pub mod challenge_seal;
 pub mod clock;
+pub mod derived;
 pub mod entropy;
 pub mod factor_seal;
 pub mod hot_seal;
@@ -34,6 +36,7 @@ mod vault;
 
 pub use challenge_seal::ChallengeSeal;
 pub use clock::{machine_date, monotonic_now};
+pub use derived::{DerivedKey, DerivedKeys};
 pub use entropy::SystemEntropy;
 pub use factor_seal::FactorSeal;
 pub use hot_seal::{Foreign, HotSeal};
@@ -46,7 +49,7 @@ pub use password_pool::{
 pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,
 };
-pub use seal::{DataKey, MasterKey, MasterKeyError, SealContext, SealError};
+pub use seal::{DataKey, KeyId, MasterKey, MasterKeyError, SealContext, SealError};
 pub use service_secret::ServiceSecrets;
 pub use totp::TotpSeed;
 pub use vault::Vault;

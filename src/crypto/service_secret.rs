@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::Uuid;
 use zeroize::Zeroize;
 
-use super::seal::MasterKey;
+use super::{DerivedKey, DerivedKeys};
 use crate::domain::{
     secret::SecretString,
     service_account::{PresentedSecret, SecretHash},
@@ -29,8 +29,8 @@ pub struct ServiceSecrets(hmac::Key);
 
 impl ServiceSecrets {
     /// The maker that goes with `master`: secrets of two master keys have nothing in common.
-    pub fn new(master: &MasterKey) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, master.derive("service account secret v1").expose()))
+    pub fn new(keys: &DerivedKeys) -> Self {
+        Self(keys.hmac(DerivedKey::ServiceSecrets))
     }
 
     /// The secret with this id: the same each time.
@@ -86,10 +86,10 @@ fn id_in(text: &[u8]) -> Option<Uuid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::secret::SecretKey;
+    use crate::{crypto::MasterKey, domain::secret::SecretKey};
 
     fn maker(byte: u8) -> ServiceSecrets {
-        ServiceSecrets::new(&MasterKey::new(SecretKey::new([byte; 32])))
+        ServiceSecrets::new(&DerivedKeys::of(&MasterKey::new(SecretKey::new([byte; 32]))))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use uuid::Uuid;
 
-use super::{DataKey, MasterKey, SealContext};
+use super::{DataKey, DerivedKey, DerivedKeys, MasterKey, SealContext};
 use crate::domain::{audit::PersonalDataVault, id::EventId, secret::Entropy};
 
 /// The vault. Data keys are stored sealed under the master key.
@@ -24,10 +24,9 @@ impl std::fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// A vault under this master key.
-    pub fn new(master: Arc<MasterKey>, entropy: Arc<dyn Entropy>) -> Self {
-        let trail = hmac::Key::new(hmac::HMAC_SHA256, master.derive("audit trail v1").expose());
-        Self { master, trail, entropy }
+    /// A vault under this master key, with the keys derived that stay when it is changed.
+    pub fn new(master: Arc<MasterKey>, keys: &DerivedKeys, entropy: Arc<dyn Entropy>) -> Self {
+        Self { master, trail: keys.hmac(DerivedKey::Trail), entropy }
     }
 
     fn data_key(&self, owner: Uuid, sealed: &[u8]) -> Result<DataKey, String> {
@@ -77,7 +76,8 @@ mod tests {
     #[test]
     fn personal_data_opens_only_for_its_event_and_its_owner() {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let vault = Vault::new(Arc::new(MasterKey::generate(&*entropy)), Arc::clone(&entropy));
+        let master = Arc::new(MasterKey::generate(&*entropy));
+        let vault = Vault::new(Arc::clone(&master), &DerivedKeys::of(&master), Arc::clone(&entropy));
         let event = |n| EventId::new(Timestamp::from_seconds(n), &random(&*entropy));
         let (owner, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let key = vault.new_key(owner);

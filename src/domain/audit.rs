@@ -268,6 +268,13 @@ pub enum Act {
         /// The last one's.
         last: i64,
     },
+    /// What another master key had sealed was sealed under the one in force.
+    MasterKeyChanged {
+        /// The name of the one in force.
+        key: String,
+        /// How many rows there were.
+        rows: u64,
+    },
 }
 
 /// Why a sign-in failed.
@@ -358,6 +365,7 @@ impl Act {
             Self::KeyPublished { .. } => "key.published",
             Self::EventsAdopted { .. } => "audit.adopted",
             Self::EventsPruned { .. } => "audit.pruned",
+            Self::MasterKeyChanged { .. } => "master_key.changed",
         }
     }
 

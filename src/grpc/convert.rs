@@ -8,7 +8,7 @@ use crate::{
         password::Password,
         secret::SecretString,
         session::{DeviceInfo, LAST_USED_GRAIN, Session, SessionPolicy},
-        signing_key::KeyState,
+        signing_key::{KeyLife, KeyState},
         user::{User, UserState},
     },
     pb::v1,
@@ -212,4 +212,29 @@ pub(super) fn verification_key(key: PublishedKey) -> Option<v1::VerificationKey>
         state: state.into(),
         activate_time: Some(timestamp(life.activate_time)),
     })
+}
+
+pub(super) fn signing_key(key: PublishedKey) -> Option<v1::SigningKey> {
+    let PublishedKey { kid, algorithm, state, jwk, life } = key;
+    let KeyLife { publish_time, activate_time, retire_time, remove_time } = life;
+    let state = match state {
+        KeyState::Published => v1::SigningKeyState::Published,
+        KeyState::Active => v1::SigningKeyState::Active,
+        KeyState::Retired => v1::SigningKeyState::Retired,
+        KeyState::Removed => return None,
+    };
+    Some(v1::SigningKey {
+        key_id: kid,
+        algorithm: algorithm.as_str().to_owned(),
+        state: state.into(),
+        jwk: jwk.to_string(),
+        publish_time: Some(timestamp(publish_time)),
+        activate_time: Some(timestamp(activate_time)),
+        retire_time: retire_time.map(timestamp),
+        remove_time: remove_time.map(timestamp),
+    })
+}
+
+pub(super) fn signing_keys(keys: Vec<PublishedKey>) -> Vec<v1::SigningKey> {
+    keys.into_iter().filter_map(signing_key).collect()
 }

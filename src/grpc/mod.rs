@@ -8,7 +8,8 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::{
     pb::v1::{
         account_service_server::AccountServiceServer, audit_service_server::AuditServiceServer,
-        auth_service_server::AuthServiceServer, role_admin_service_server::RoleAdminServiceServer,
+        auth_service_server::AuthServiceServer, key_admin_service_server::KeyAdminServiceServer,
+        role_admin_service_server::RoleAdminServiceServer,
         service_account_admin_service_server::ServiceAccountAdminServiceServer,
         verifier_service_server::VerifierServiceServer,
     },
@@ -24,6 +25,7 @@ mod client_address;
 mod connections;
 mod convert;
 mod imports;
+mod key_admin;
 mod newcomers;
 mod operator;
 mod qr_code;
@@ -70,6 +72,7 @@ fn own_routes(service: Arc<Service>) -> RoutesBuilder {
         .add_service(RoleAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ServiceAccountAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AuditServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(KeyAdminServiceServer::new(handlers.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(VerifierServiceServer::new(handlers).max_decoding_message_size(MAX_MESSAGE));
     routes
 }

@@ -107,13 +107,15 @@ impl Server {
 }
 
 /// What health tells of: the server as a whole, and each service.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 9] = [
     "",
     "vouchsafe.v1.AuthService",
     "vouchsafe.v1.AccountService",
     "vouchsafe.v1.UserAdminService",
     "vouchsafe.v1.RoleAdminService",
     "vouchsafe.v1.ServiceAccountAdminService",
+    "vouchsafe.v1.KeyAdminService",
+    "vouchsafe.v1.AuditService",
     "vouchsafe.v1.VerifierService",
 ];
 

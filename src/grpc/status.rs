@@ -169,6 +169,9 @@ fn refused_status(refused: Refused) -> Status {
         Refused::NoUser => (Code::NotFound, R::UserNotFound, "there is no such user"),
         Refused::NoSession => (Code::NotFound, R::SessionNotFound, "the user has no live session with this id"),
         Refused::NoRole => (Code::NotFound, R::RoleNotFound, "there is no such role"),
+        Refused::NoSigningKey => {
+            (Code::NotFound, R::SigningKeyNotFound, "there is no such signing key, or not any more")
+        }
         Refused::NoServiceAccount => (Code::NotFound, R::ServiceAccountNotFound, "there is no such service account"),
         Refused::RoleExists => (Code::AlreadyExists, R::RoleExists, "there is a role of this name"),
         Refused::RoleInUse => {

@@ -3,21 +3,18 @@
 //! A command that only looks must leave no trace: with settings other than the servers' it would otherwise create an empty
 //! database beside the real one, or publish a key that nobody asked for.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use super::{
-    Ambient, StartError, claim_rules, data_dir, hot_state, location, options, password_rules, policy, pool_config,
+    Ambient, StartError, claim_rules, hot_state, location, master_key, options, password_rules, policy, pool_config,
 };
 use crate::{
-    config::{Backend, MasterKey as MasterKeySetting, Settings},
+    config::{Backend, Settings},
     crypto::{
-        ChallengeSeal, FactorSeal, HotSeal, KeyedHasher, MasterKey, MessageSeal, PasswordPool, PoolConfig,
+        ChallengeSeal, DerivedKeys, FactorSeal, HotSeal, KeyedHasher, MasterKey, MessageSeal, PasswordPool, PoolConfig,
         ServiceSecrets, Vault, machine_date,
     },
-    domain::{
-        audit::Actor,
-        secret::{Entropy, SecretString},
-    },
+    domain::warrant::Authority,
     grpc,
     notify::{self, Notifier},
     service::{
@@ -40,8 +37,9 @@ pub struct OpenStore {
     feed: Arc<Feed>,
     hot: Option<Arc<Hot>>,
     policy: Policy,
-    master: Arc<MasterKey>,
-    ambient: Ambient,
+    pub(super) master: Arc<MasterKey>,
+    derived: DerivedKeys,
+    pub(super) ambient: Ambient,
     metrics: Arc<Metrics>,
 }
 
@@ -63,8 +61,8 @@ impl OpenStore {
     /// # Errors
     /// See [`StartError`]; what is missing is named.
     pub async fn existing(settings: &Settings, ambient: &Ambient) -> Result<Self, StartError> {
-        let master = existing_master_key(settings)?;
-        let opened = Self::connect(settings, ambient, &master, None).await?;
+        let master = master_key::existing(settings)?;
+        let opened = Self::connect(settings, ambient, master, None, false).await?;
         opened.open_keys().await?;
         Ok(opened)
     }
@@ -89,27 +87,31 @@ impl OpenStore {
         ambient: &Ambient,
         state: Option<Arc<dyn HotState>>,
     ) -> Result<Self, StartError> {
-        let master = prepare_data_dir(settings, &*ambient.entropy)?;
+        let master = master_key::prepared(settings, &*ambient.entropy)?;
         if settings.database.migrate_on_start {
             store::migrate(&location(settings)).await?;
         }
-        Self::connect(settings, ambient, &master, state).await
+        Self::connect(settings, ambient, master, state, true).await
     }
 
-    async fn connect(
+    /// Opens what is there with this master key. With `keep`, keys that are derived from it are stored, so that it can be changed
+    /// one day; without, nothing is written.
+    pub(super) async fn connect(
         settings: &Settings,
         ambient: &Ambient,
-        master: &SecretString,
+        master: MasterKey,
         state: Option<Arc<dyn HotState>>,
+        keep: bool,
     ) -> Result<Self, StartError> {
         let claims = claim_rules(settings)?;
-        let master = Arc::new(MasterKey::parse(master.expose())?);
-        let hot = state.map(|state| Arc::new(Hot::new(state, HotSeal::new(&master))));
+        let derived = master_key::derived(settings, &master, ambient, keep).await?;
+        let master = Arc::new(master);
+        let hot = state.map(|state| Arc::new(Hot::new(state, HotSeal::new(&derived))));
         let observer = Arc::new(Observer::new());
         let around = Surroundings {
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),
-            vault: Arc::new(Vault::new(Arc::clone(&master), Arc::clone(&ambient.entropy))),
+            vault: Arc::new(Vault::new(Arc::clone(&master), &derived, Arc::clone(&ambient.entropy))),
             observer: Arc::clone(&observer) as Arc<_>,
             kept_passwords: settings.passwords.history,
         };
@@ -119,7 +121,8 @@ impl OpenStore {
         let feed = Arc::new(Feed::new(Arc::clone(&store), hot.clone(), observer, clock, Arc::clone(&metrics)));
         // First of all, because it sets the clock by the database's.
         feed.catch_up().await?;
-        Ok(Self { store, feed, hot, policy: policy(settings, claims), master, ambient: ambient.clone(), metrics })
+        let policy = policy(settings, claims);
+        Ok(Self { store, feed, hot, policy, master, derived, ambient: ambient.clone(), metrics })
     }
 
     /// Every signing key not yet removed, the oldest first.
@@ -135,7 +138,8 @@ impl OpenStore {
     /// # Errors
     /// See [`StartError`].
     pub async fn rotate_keys(&self) -> Result<(), StartError> {
-        Ok(self.open_keys().await?.rotate_now(&*self.store, &self.policy, Actor::Operator).await?)
+        self.open_keys().await?.rotate_now(&*self.store, &self.policy, Authority::operator()).await?;
+        Ok(())
     }
 
     /// Revokes a signing key and every token it signed, and sees to it that another one signs.
@@ -143,7 +147,7 @@ impl OpenStore {
     /// # Errors
     /// See [`StartError`].
     pub async fn revoke_key(&self, kid: &str) -> Result<RevokeKey, StartError> {
-        Ok(self.open_keys().await?.revoke(&*self.store, &self.policy, kid, Actor::Operator).await?)
+        Ok(self.open_keys().await?.revoke(&*self.store, &self.policy, kid, Authority::operator()).await?)
     }
 
     /// Every message that was given up, the oldest first.
@@ -173,12 +177,12 @@ impl OpenStore {
     /// See [`StartError`].
     pub async fn into_service(self, settings: &Settings) -> Result<Arc<Service>, StartError> {
         let keys = Arc::new(self.open_keys().await?);
-        let Self { store, feed, hot, policy, master, ambient, metrics } = self;
+        let Self { store, feed, hot, policy, master, derived, ambient, metrics } = self;
         let one_at_a_time = PoolConfig { threads: 1, queue: 1, niceness: 0, ..pool_config(settings) };
         let passwords = (PasswordPool::start(one_at_a_time)?, password_rules(settings)?);
         let service =
             // What is to be sent, a server sends.
-            Backstage { store, keys, feed, hot, policy, metrics, master }.into_service(
+            Backstage { store, keys, feed, hot, policy, metrics, master, derived }.into_service(
                 passwords,
                 Notifier::off(),
                 &ambient,
@@ -187,7 +191,7 @@ impl OpenStore {
     }
 
     /// Opens every key, which tells as well whether the master key is the right one.
-    async fn open_keys(&self) -> Result<KeyChain, KeyError> {
+    pub(super) async fn open_keys(&self) -> Result<KeyChain, KeyError> {
         let Ambient { clock, entropy } = self.ambient.clone();
         let observer = Arc::clone(self.feed.observer());
         KeyChain::open(&*self.store, Arc::clone(&self.master), clock, entropy, observer).await
@@ -210,6 +214,7 @@ pub struct Backstage {
     /// What the node will count and measure with.
     pub metrics: Arc<Metrics>,
     pub(super) master: Arc<MasterKey>,
+    derived: DerivedKeys,
 }
 
 impl Backstage {
@@ -222,9 +227,9 @@ impl Backstage {
         let opened = OpenStore::prepared(settings, ambient, hot_state(settings)?).await?;
         opened.store.announce_access_ttl(opened.policy.access_ttl).await?;
         let keys = Arc::new(opened.open_keys().await?);
-        keys.rotate_if_due(&*opened.store, &opened.policy, Actor::System).await?;
-        let OpenStore { store, feed, hot, policy, master, metrics, ambient: _ } = opened;
-        Ok(Self { store, keys, feed, hot, policy, metrics, master })
+        keys.rotate_if_due(&*opened.store, &opened.policy, Authority::system()).await?;
+        let OpenStore { store, feed, hot, policy, master, derived, metrics, ambient: _ } = opened;
+        Ok(Self { store, keys, feed, hot, policy, metrics, master, derived })
     }
 
     /// The use cases on it, with these hashing threads and rules for passwords.
@@ -234,7 +239,7 @@ impl Backstage {
         notifier: Notifier,
         ambient: &Ambient,
     ) -> Result<Service, PolicyError> {
-        let Self { store, keys, feed, hot, policy, metrics, master } = self;
+        let Self { store, keys, feed, hot, policy, metrics, master, derived } = self;
         let Ambient { clock, entropy } = ambient.clone();
         Service::new(Parts {
             store,
@@ -243,8 +248,8 @@ impl Backstage {
             hot,
             passwords,
             rules,
-            secrets: ServiceSecrets::new(&master),
-            hasher: KeyedHasher::new(&master),
+            secrets: ServiceSecrets::new(&derived),
+            hasher: KeyedHasher::new(&derived),
             seal: MessageSeal::new(Arc::clone(&master)),
             factor_seal: FactorSeal::new(Arc::clone(&master)),
             challenges: ChallengeSeal::new(Arc::clone(&master)),
@@ -254,40 +259,5 @@ impl Backstage {
             entropy,
             metrics,
         })
-    }
-}
-
-/// Makes what the embedded default keeps beside its database, if it is not there; the master key. Before the database itself,
-/// which could not be opened without.
-pub(super) fn prepare_data_dir(settings: &Settings, entropy: &dyn Entropy) -> Result<SecretString, StartError> {
-    if let Backend::Sqlite { data_dir, .. } = &settings.database.backend {
-        data_dir::create(data_dir)?;
-    }
-    Ok(match &settings.keys.master_key {
-        MasterKeySetting::Given(key) => key.clone(),
-        MasterKeySetting::Generated { data_dir } => {
-            data_dir::master_key(data_dir, &embedded_database(settings), entropy)?
-        }
-    })
-}
-
-/// The master key of a database that is there.
-fn existing_master_key(settings: &Settings) -> Result<SecretString, StartError> {
-    if let Backend::Sqlite { file, .. } = &settings.database.backend {
-        data_dir::check_database(file)?;
-    }
-    Ok(match &settings.keys.master_key {
-        MasterKeySetting::Given(key) => key.clone(),
-        MasterKeySetting::Generated { data_dir } => {
-            data_dir::existing_master_key(data_dir, &embedded_database(settings))?
-        }
-    })
-}
-
-fn embedded_database(settings: &Settings) -> PathBuf {
-    match &settings.database.backend {
-        Backend::Sqlite { file, .. } => file.clone(),
-        // A key is never generated for one.
-        Backend::Postgres { .. } => PathBuf::new(),
     }
 }

@@ -9,12 +9,14 @@ use std::{
 };
 
 use crate::{
-    crypto::MasterKey,
+    crypto::{KeyId, MasterKey, seal::hex},
     domain::secret::{Entropy, SecretString, random},
 };
 
 /// The name of the generated master key's file.
 const MASTER_KEY_FILE: &str = "master.key";
+/// The name of the one that will take its place.
+const NEXT_KEY_FILE: &str = "master.key.next";
 /// What follows the database's name in the name of its lock file.
 const LOCK_SUFFIX: &str = ".lock";
 
@@ -116,7 +118,11 @@ pub(super) fn check_database(database: &Path) -> Result<(), DataDirError> {
 /// The master key of the directory: read, or generated if there is neither a key nor a database yet.
 pub(super) fn master_key(dir: &Path, database: &Path, entropy: &dyn Entropy) -> Result<SecretString, DataDirError> {
     match existing_master_key(dir, database) {
-        Err(DataDirError::KeyLost { key, .. }) if !database.exists() => generate_key(dir, &key, entropy),
+        Err(DataDirError::KeyLost { key, .. }) if !database.exists() => {
+            let text = generate_key(dir, &key, entropy)?;
+            tracing::info!(path = %key.display(), "master key generated: back it up, without it the database is lost");
+            Ok(text)
+        }
         found => found,
     }
 }
@@ -131,6 +137,51 @@ pub(super) fn existing_master_key(dir: &Path, database: &Path) -> Result<SecretS
         }
         Err(problem) => Err(at(&key)(problem)),
     }
+}
+
+/// The key that is to take the place of the master key, if a change was begun.
+pub(super) fn next_master_key(dir: &Path) -> Result<Option<SecretString>, DataDirError> {
+    let next = dir.join(NEXT_KEY_FILE);
+    match File::open(&next) {
+        Ok(mut file) => read_key(&next, &mut file).map(Some),
+        Err(problem) if problem.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(problem) => Err(at(&next)(problem)),
+    }
+}
+
+/// The same; one is made if there is none. From then on nothing is sealed under it that could not be opened after a crash.
+pub(super) fn make_next_master_key(dir: &Path, entropy: &dyn Entropy) -> Result<SecretString, DataDirError> {
+    match next_master_key(dir)? {
+        Some(next) => Ok(next),
+        None => generate_key(dir, &dir.join(NEXT_KEY_FILE), entropy),
+    }
+}
+
+/// The next key is the present one.
+pub(super) fn copied(dir: &Path) -> DataDirError {
+    DataDirError::BadKey {
+        path: dir.join(NEXT_KEY_FILE),
+        problem: format!("it is a copy of {MASTER_KEY_FILE}: delete it, and run the command again"),
+    }
+}
+
+/// Puts the next key in the place of the master key, in one step, and keeps the master key of before under its own name, which
+/// is returned. After a crash it is either done or still to be done.
+pub(super) fn replace_master_key(dir: &Path, previous: KeyId) -> Result<PathBuf, DataDirError> {
+    let (key, kept) = (dir.join(MASTER_KEY_FILE), dir.join(format!("{MASTER_KEY_FILE}.{}", hex(previous))));
+    match fs::hard_link(&key, &kept) {
+        Err(problem) if problem.kind() != io::ErrorKind::AlreadyExists => return Err(at(&kept)(problem)),
+        // There since a replacement that went no further.
+        _ => {}
+    }
+    let replace = || -> io::Result<()> {
+        // The copy is on the disk before the name is taken away.
+        File::open(dir)?.sync_all()?;
+        fs::rename(dir.join(NEXT_KEY_FILE), &key)?;
+        File::open(dir)?.sync_all()
+    };
+    replace().map_err(at(&key))?;
+    Ok(kept)
 }
 
 fn read_key(path: &Path, file: &mut File) -> Result<SecretString, DataDirError> {
@@ -160,10 +211,7 @@ fn generate_key(dir: &Path, path: &Path, entropy: &dyn Entropy) -> Result<Secret
     let result = finish();
     let _ = fs::remove_file(&draft);
     match result {
-        Ok(()) => {
-            tracing::info!(path = %path.display(), "master key generated: back it up, without it the database is lost");
-            Ok(text)
-        }
+        Ok(()) => Ok(text),
         Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => {
             let mut file = File::open(path).map_err(at(path))?;
             read_key(path, &mut file)
@@ -241,6 +289,29 @@ mod tests {
         assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap(), made);
         fs::set_permissions(dir.path().join(MASTER_KEY_FILE), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(master_key(dir.path(), &database, &SystemEntropy), Err(DataDirError::BadKey { .. })));
+    }
+
+    #[test]
+    fn the_next_key_takes_over_in_one_step_and_the_one_before_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("vouchsafe.db");
+        let old = master_key(dir.path(), &database, &SystemEntropy).unwrap();
+        assert_eq!(next_master_key(dir.path()).unwrap(), None);
+        let next = make_next_master_key(dir.path(), &SystemEntropy).unwrap();
+        assert_ne!(next, old);
+        assert_eq!(make_next_master_key(dir.path(), &SystemEntropy).unwrap(), next, "it is made once");
+        assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap(), old, "it does not count yet");
+        let id = MasterKey::parse(old.expose()).unwrap().id();
+        // Broken off after its first half.
+        fs::hard_link(dir.path().join(MASTER_KEY_FILE), dir.path().join(format!("{MASTER_KEY_FILE}.{}", hex(id))))
+            .unwrap();
+        let kept = replace_master_key(dir.path(), id).unwrap();
+        assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap(), next);
+        assert_eq!(fs::read_to_string(&kept).unwrap().trim(), old.expose());
+        assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(next_master_key(dir.path()).unwrap(), None);
+        assert!(replace_master_key(dir.path(), id).is_err(), "there is no next one");
+        assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap(), next, "nothing is lost by it");
     }
 
     #[test]

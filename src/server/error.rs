@@ -21,6 +21,9 @@ pub enum StartError {
     /// The master key.
     #[error("keys.master_key is not usable: {0}")]
     MasterKey(#[from] MasterKeyError),
+    /// The one beside it.
+    #[error("keys.previous_master_key is not usable: {0}")]
+    PreviousMasterKey(MasterKeyError),
     /// The database.
     #[error("{}", database_advice(.0))]
     Store(#[from] StoreError),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
-    crypto::{MasterKey, PasswordPool, PoolConfig},
+    crypto::{PasswordPool, PoolConfig},
     domain::{secret::Entropy, time::Clock},
     grpc::{CallLayer, CallPolicy, Limits, Server},
     http,
@@ -26,8 +26,9 @@ mod clock;
 mod data_dir;
 mod error;
 mod from_settings;
+mod master_key;
+mod reseal;
 
-use backstage::prepare_data_dir;
 pub use backstage::{Backstage, DeadLetter, OpenStore};
 pub use claims_file::{ClaimsProblems, claim_rules};
 pub use clock::DatabaseClock;
@@ -35,6 +36,7 @@ pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;
 use from_settings::{cheap_passwords, hidden_codes, hot_state, location, logged_codes, options, policy, pool_config};
 pub use from_settings::{encryption, password_rules};
+pub use reseal::{MasterKeyChange, Sealed};
 
 /// Where the time and the random bytes of a node come from.
 #[derive(Clone)]
@@ -75,17 +77,17 @@ pub struct Node {
 /// # Errors
 /// See [`StartError`].
 pub async fn migrate(settings: &Settings, ambient: &Ambient) -> Result<(), StartError> {
-    prepare_data_dir(settings, &*ambient.entropy)?;
+    master_key::prepared(settings, &*ambient.entropy)?;
     Ok(store::migrate(&location(settings)).await?)
 }
 
-/// Whether a master key that the settings give is one.
+/// Whether a master key that the settings give is one, and the one beside it another one.
 ///
 /// # Errors
-/// [`StartError::MasterKey`].
+/// [`StartError::MasterKey`], [`StartError::PreviousMasterKey`].
 pub fn check_master_key(settings: &Settings) -> Result<(), StartError> {
     match &settings.keys.master_key {
-        MasterKeySetting::Given(key) => Ok(MasterKey::parse(key.expose()).map(|_| ())?),
+        MasterKeySetting::Given(key) => master_key::given(settings, key).map(|_| ()),
         MasterKeySetting::Generated { .. } => Ok(()),
     }
 }

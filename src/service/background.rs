@@ -13,7 +13,7 @@ use super::{
     users::REQUEST_RETENTION,
 };
 use crate::{
-    domain::{audit::Actor, time::Timestamp},
+    domain::{time::Timestamp, warrant::Authority},
     store::StoreError,
 };
 
@@ -178,7 +178,7 @@ impl Service {
             }
             let followed = async {
                 self.keys.reload(&*self.store).await?;
-                self.keys.rotate_if_due(&*self.store, &self.policy, Actor::System).await
+                self.keys.rotate_if_due(&*self.store, &self.policy, Authority::system()).await
             };
             if let Err(error) = followed.await {
                 tracing::warn!(%error, "keys not reloaded, those in use stay");

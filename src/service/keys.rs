@@ -18,12 +18,12 @@ use super::{Observer, Policy, ServiceError};
 use crate::{
     crypto::{MasterKey, ParsedRefreshToken, RefreshClaims, refresh_token::mint},
     domain::{
-        audit::Actor,
         id::SessionId,
         refresh::Family,
         secret::{Entropy, SecretString, random},
         signing_key::{Algorithm, KeyLife, KeyState},
         time::{Clock, Timestamp},
+        warrant::Authority,
     },
     jose::{KeySet, SigningKeyPair},
     store::{
@@ -134,7 +134,7 @@ impl KeyChain {
     ///
     /// # Errors
     /// See [`KeyError`].
-    pub async fn rotate_if_due(&self, store: &dyn Store, policy: &Policy, actor: Actor) -> Result<(), KeyError> {
+    pub async fn rotate_if_due(&self, store: &dyn Store, policy: &Policy, by: Authority) -> Result<(), KeyError> {
         let now = self.clock.now();
         let keys = self.keys.load_full();
         let serves = |k: &SigningKey| {
@@ -144,15 +144,19 @@ impl KeyChain {
         let signing =
             policy.rotation.is_due(keys.signing.iter().map(|k| &k.life), now) || !keys.signing.iter().any(serves);
         let refresh = policy.rotation.is_due(keys.refresh.values().map(|k| &k.life), now);
-        self.publish(store, policy, Rotate::IfDue, actor, signing, refresh).await
+        let new = if signing { Some(self.new_signing_key(policy.algorithm).await?) } else { None };
+        self.publish(store, policy, Rotate::IfDue, by, new, refresh).await
     }
 
-    /// Publishes successors of every key now.
+    /// Publishes successors of every key now: the `kid` of the one that will sign.
     ///
     /// # Errors
     /// See [`KeyError`].
-    pub async fn rotate_now(&self, store: &dyn Store, policy: &Policy, actor: Actor) -> Result<(), KeyError> {
-        self.publish(store, policy, Rotate::Now, actor, true, true).await
+    pub async fn rotate_now(&self, store: &dyn Store, policy: &Policy, by: Authority) -> Result<String, KeyError> {
+        let new = self.new_signing_key(policy.algorithm).await?;
+        let kid = new.kid.clone();
+        self.publish(store, policy, Rotate::Now, by, Some(new), true).await?;
+        Ok(kid)
     }
 
     /// Revokes a key that has fallen into wrong hands: every token it signed is refused from now on, and another key signs.
@@ -164,14 +168,14 @@ impl KeyChain {
         store: &dyn Store,
         policy: &Policy,
         kid: &str,
-        actor: Actor,
+        by: Authority,
     ) -> Result<RevokeKey, KeyError> {
         let Some(revoked) = self.published().into_iter().find(|key| key.kid == kid) else {
             return Ok(RevokeKey::Unknown);
         };
         // Of the same algorithm: a change of that has its own time.
         let successor = self.new_signing_key(revoked.algorithm).await?;
-        let outcome = store.revoke_signing_key(kid.to_owned(), successor, policy.rotation, actor).await?;
+        let outcome = store.revoke_signing_key(kid.to_owned(), successor, policy.rotation, by).await?;
         self.reload(store).await?;
         Ok(outcome)
     }
@@ -181,13 +185,13 @@ impl KeyChain {
         store: &dyn Store,
         policy: &Policy,
         rotate: Rotate,
-        actor: Actor,
-        signing: bool,
+        by: Authority,
+        signing: Option<NewSigningKey>,
         refresh: bool,
     ) -> Result<(), KeyError> {
-        if signing {
-            let new = self.new_signing_key(policy.algorithm).await?;
-            store.rotate_signing_key(new, policy.rotation, rotate, actor).await?;
+        let changed = signing.is_some() || refresh;
+        if let Some(new) = signing {
+            store.rotate_signing_key(new, policy.rotation, rotate, by.clone()).await?;
         }
         if refresh {
             let (master, entropy) = (Arc::clone(&self.master), Arc::clone(&self.entropy));
@@ -195,9 +199,9 @@ impl KeyChain {
                 let key: [u8; 32] = random(&*entropy);
                 master.seal(refresh_key_context(&id.to_be_bytes()), &key, &*entropy)
             };
-            store.rotate_refresh_key(Arc::new(seal), policy.rotation, rotate, actor).await?;
+            store.rotate_refresh_key(Arc::new(seal), policy.rotation, rotate, by).await?;
         }
-        if signing || refresh { self.reload(store).await } else { Ok(()) }
+        if changed { self.reload(store).await } else { Ok(()) }
     }
 
     /// Makes a key where no call waits for it: an RSA key takes a second. One at a time, also if whoever asked goes away.

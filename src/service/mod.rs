@@ -59,6 +59,7 @@ mod roles;
 mod service_accounts;
 mod service_tokens;
 mod sessions;
+mod signing_keys;
 mod throttle;
 mod tokens;
 mod update_account;

@@ -46,6 +46,9 @@ pub enum Refused {
     /// There is no such role.
     #[error("no such role")]
     NoRole,
+    /// There is no such signing key, or not any more.
+    #[error("no such signing key")]
+    NoSigningKey,
     /// There is no such service account.
     #[error("no such service account")]
     NoServiceAccount,

@@ -15,7 +15,9 @@ mod held;
 mod link;
 pub mod port;
 mod postgres;
+mod secrets;
 mod sqlite;
 
 pub use connect::{Location, Options, SCHEMA_VERSION, Surroundings, check_schema, migrate, open};
 pub use error::{Refused, StoreError};
+pub use secrets::{StoredSecrets, keep_secrets, stored_secrets};

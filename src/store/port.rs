@@ -10,7 +10,7 @@ use crate::crypto::KeyedHash;
 pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
     audience::Scope,
-    audit::{Actor, AuditEvent, Origin},
+    audit::{AuditEvent, Origin},
     id::{SessionId, Subject, TokenId, UserId},
     refresh::Family,
     revocation::FeedEntry,
@@ -19,6 +19,7 @@ use crate::domain::{
     signing_key::{Algorithm, KeyLife, RotationPolicy},
     time::Timestamp,
     user::{Credentials, Identifier, PhcString, User},
+    warrant::Authority,
 };
 
 mod audit;
@@ -29,6 +30,7 @@ mod outbox;
 mod people;
 mod refresh;
 mod roles;
+mod seals;
 mod service_accounts;
 mod throttle;
 mod users;
@@ -50,6 +52,7 @@ pub use self::people::{
 };
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
 pub use self::roles::{NewRole, RoleStore};
+pub use self::seals::{Reseal, ResealedBatch, RowKey, SealBatch, SealStore, SealedColumn};
 pub use self::service_accounts::{
     KnownService, NewSecret, NewServiceAccount, ServiceAccountChange, ServiceAccountStore,
 };
@@ -70,6 +73,7 @@ pub trait Store:
     + SessionStore
     + ChallengeStore
     + KeyStore
+    + SealStore
     + FeedStore
     + AuditStore
     + TrailStore
@@ -92,6 +96,7 @@ impl<S> Store for S where
         + SessionStore
         + ChallengeStore
         + KeyStore
+        + SealStore
         + FeedStore
         + AuditStore
         + TrailStore
@@ -360,7 +365,7 @@ pub enum RevokeKey {
     Unknown,
 }
 
-/// The keys of the service.
+/// The keys of the service. A change asks in its own transaction whether whoever wants it may.
 #[async_trait]
 pub trait KeyStore: Send + Sync + 'static {
     /// Every signing key not yet purged.
@@ -379,7 +384,7 @@ pub trait KeyStore: Send + Sync + 'static {
         new: NewSigningKey,
         policy: RotationPolicy,
         rotate: Rotate,
-        actor: Actor,
+        by: Authority,
     ) -> Result<bool, StoreError>;
 
     /// The same for a refresh key: `seal` turns its number into the sealed key. Refresh keys are never removed: how long a
@@ -389,7 +394,7 @@ pub trait KeyStore: Send + Sync + 'static {
         seal: Arc<dyn Fn(i64) -> Vec<u8> + Send + Sync>,
         policy: RotationPolicy,
         rotate: Rotate,
-        actor: Actor,
+        by: Authority,
     ) -> Result<bool, StoreError>;
 
     /// Revokes a signing key for good: the key is forgotten but for its `kid`, and its tokens are refused from now on. Where it leaves a gap,
@@ -399,7 +404,7 @@ pub trait KeyStore: Send + Sync + 'static {
         kid: String,
         successor: NewSigningKey,
         policy: RotationPolicy,
-        actor: Actor,
+        by: Authority,
     ) -> Result<RevokeKey, StoreError>;
 
     /// Deletes keys whose last token has expired. How many.

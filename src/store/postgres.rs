@@ -45,6 +45,11 @@ pub(super) const FREE_LANE: &str =
 /// How many lanes the audit trail has, numbered from 0.
 pub(super) const LANES: i64 = 64;
 
+/// Bytes as SQL spells them, from their hexadecimal digits.
+pub(super) fn bytes_literal(hex: &str) -> String {
+    format!("decode('{hex}', 'hex')")
+}
+
 /// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
 pub(super) const NAME: &str = "postgresql";
 

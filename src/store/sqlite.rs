@@ -36,6 +36,11 @@ pub(super) const FREE_LANE: &str = "SELECT id, position, hash, mac FROM audit_la
 /// How many lanes the audit trail has, numbered from 0.
 pub(super) const LANES: i64 = 1;
 
+/// Bytes as SQL spells them, from their hexadecimal digits.
+pub(super) fn bytes_literal(hex: &str) -> String {
+    format!("x'{hex}'")
+}
+
 /// The word in logs and traces: `db.system.name` of the OpenTelemetry conventions.
 pub(super) const NAME: &str = "sqlite";
 

@@ -22,6 +22,7 @@ use crate::config::Settings;
 mod audit;
 mod import;
 mod import_rows;
+pub(super) mod keys;
 mod link;
 mod roles;
 mod service_accounts;

@@ -260,7 +260,7 @@ fn secrets_are_shown_nowhere() {
     let settings = Given::sets(&[POSTGRES, ISSUER, MASTER_KEY]).load().unwrap();
     let dump = settings.redacted_dump();
     assert!(dump.contains("url = \"postgresql://app:[redacted]@db.example/vouchsafe?sslmode=verify-full\""), "{dump}");
-    assert!(dump.contains("master_key = \"[redacted]\""), "{dump}");
+    assert!(dump.contains("\nmaster_key = \"[redacted]\""), "{dump}");
     assert!(!format!("{settings:?}{dump}").contains("S3cret"));
     for toml in ["[database]\nurl = [\"S3cret\"]", "[keys]\nmaster_key = [\"S3cret\"]", "[database]\nurl = \"S3cret\""]
     {
@@ -269,6 +269,17 @@ fn secrets_are_shown_nowhere() {
         assert_one(&problems, &["the value given will not do"]);
         assert!(!problems[0].contains("S3cret"));
     }
+}
+
+#[test]
+fn a_second_master_key_stands_beside_one_that_is_given() {
+    let previous = "keys.previous_master_key=S3cretToo";
+    assert_one(&Given::sets(&[previous]).problems(), &["Set keys.master_key as well", "rotate-master", "(--set)"]);
+    let settings = Given::sets(&[MASTER_KEY, previous]).load().unwrap();
+    assert_eq!(settings.keys.previous_master_key.as_ref().unwrap().expose(), "S3cretToo");
+    let dump = settings.redacted_dump();
+    assert!(dump.contains("previous_master_key = \"[redacted]\""), "{dump}");
+    assert!(!format!("{settings:?}{dump}").contains("S3cret"));
 }
 
 #[test]

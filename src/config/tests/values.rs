@@ -54,6 +54,7 @@ const EXAMPLES: &[(&str, &str, &[&str])] = &[
     ("sessions.at_limit", "refuse", &[]),
     ("login.codes", "email,sms", &[]),
     ("keys.master_key", "c2VjcmV0", &[]),
+    ("keys.previous_master_key", "b2xk", &["keys.master_key=c2VjcmV0"]),
     ("keys.rotation_period", "30d", &[]),
     ("keys.publish_lead", "2h", &[]),
     ("registration.mode", "closed", &[]),
@@ -135,7 +136,11 @@ fn what_is_documented_is_what_is_accepted_and_what_has_an_effect() {
         let by_set = Given { sets, ..Given::default() }.load().unwrap();
 
         assert_ne!(shown(&by_set, key), shown(&defaults, key), "{key} has no effect");
-        let expected = if ["keys.master_key", "notify.webhook_secret"].contains(key) { "[redacted]" } else { value };
+        let expected = if ["keys.master_key", "keys.previous_master_key", "notify.webhook_secret"].contains(key) {
+            "[redacted]"
+        } else {
+            value
+        };
         assert_eq!(shown(&by_set, key).as_deref(), Some(expected), "{key}");
         assert_eq!(by_env, by_set, "{key}");
         assert_eq!(by_file, by_set, "{key}");

@@ -8,7 +8,7 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-use super::{SealContext, SealError, Sealer};
+use super::{KeyId, SealContext, SealError, Sealer, key_of};
 use crate::{
     crypto::hkdf::subkey,
     domain::secret::{Entropy, SecretKey, SecretString, random},
@@ -26,19 +26,37 @@ pub enum MasterKeyError {
     /// Every byte is the same, as in an example somebody forgot to replace.
     #[error("the master key is a placeholder, all its bytes are the same: make one with `openssl rand -base64 32`")]
     Placeholder,
+    /// The second of two keys is the first one.
+    #[error("the other master key is the same one: two different keys are needed to go from one to the other")]
+    Same,
 }
 
 /// The key under which everything secret in the database is sealed, directly or through a [`DataKey`].
+///
+/// While it is being changed there is another one beside it: what either sealed is opened, and what is sealed from now on is
+/// sealed under this one.
 pub struct MasterKey {
     secret: SecretKey<32>,
     sealer: Sealer,
+    other: Option<Box<MasterKey>>,
 }
 
 impl MasterKey {
     /// Takes charge of `secret`, which must be random.
     pub fn new(secret: SecretKey<32>) -> Self {
         let sealer = Sealer::new(&secret, "master key v1");
-        Self { secret, sealer }
+        Self { secret, sealer, other: None }
+    }
+
+    /// With another key beside it, whose seals are opened too.
+    ///
+    /// # Errors
+    /// [`MasterKeyError::Same`]: the two could not be told apart.
+    pub fn beside(self, other: Self) -> Result<Self, MasterKeyError> {
+        if self.id() == other.id() {
+            return Err(MasterKeyError::Same);
+        }
+        Ok(Self { other: Some(Box::new(other)), ..self })
     }
 
     /// A new key.
@@ -63,8 +81,18 @@ impl MasterKey {
     }
 
     /// Names the key in stored values and in logs. No secret.
-    pub fn id(&self) -> [u8; 4] {
+    pub fn id(&self) -> KeyId {
         self.sealer.id
+    }
+
+    /// The key beside it, if there is one.
+    pub fn other(&self) -> Option<&Self> {
+        self.other.as_deref()
+    }
+
+    /// That of the two which is named so.
+    pub fn named(&self, id: KeyId) -> Option<&Self> {
+        if id == self.id() { Some(self) } else { self.other().filter(|other| other.id() == id) }
     }
 
     /// Encrypts `plaintext` for one place.
@@ -74,7 +102,26 @@ impl MasterKey {
 
     /// Decrypts what [`MasterKey::seal`] made for the same place. The plaintext is wiped when it is dropped.
     pub fn open(&self, context: SealContext<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        self.sealer.open(context, sealed)
+        match self.other() {
+            Some(other) if key_of(sealed) == Some(other.id()) => other.open(context, sealed),
+            _ => self.sealer.open(context, sealed),
+        }
+    }
+
+    /// The same sealed under this key; `None` if it is so already.
+    ///
+    /// # Errors
+    /// If neither this key nor the one beside it sealed it for this place.
+    pub fn reseal(
+        &self,
+        context: SealContext<'_>,
+        sealed: &[u8],
+        entropy: &dyn Entropy,
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        if key_of(sealed) == Some(self.id()) {
+            return Ok(None);
+        }
+        Ok(Some(self.seal(context, &self.open(context, sealed)?, entropy)))
     }
 
     /// A key of its own for one purpose: the same each time, and no help in finding any other.

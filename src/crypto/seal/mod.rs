@@ -2,7 +2,7 @@
 //!
 //! A sealed value is `version ‖ key id ‖ nonce ‖ ciphertext ‖ tag`, 33 bytes more than the plaintext. The version and the
 //! place ([`SealContext`]) are authenticated with it, so a value that somebody copies to another row or column does not
-//! open there. The key id tells which key is needed without trying, so that a master key can be rotated; it is no secret.
+//! open there. The key id tells which key is needed without trying, so that a master key can be changed; it is no secret.
 //!
 //! The nonce is random: one key may seal 2³² values (NIST SP 800-38D §8.3), more than any master or per-user key will.
 
@@ -21,6 +21,8 @@ use crate::domain::secret::{Entropy, SecretKey, random};
 /// The only format so far.
 const VERSION: u8 = 1;
 const KEY_ID_LEN: usize = 4;
+/// What names a key in the values it sealed. No secret.
+pub type KeyId = [u8; KEY_ID_LEN];
 const HEADER_LEN: usize = 1 + KEY_ID_LEN + NONCE_LEN;
 const TAG_LEN: usize = 16;
 
@@ -68,8 +70,17 @@ pub enum SealError {
     Corrupt,
 }
 
-fn hex(id: [u8; 4]) -> String {
+/// A key's name as people read it.
+pub fn hex(id: KeyId) -> String {
     format!("{:08x}", u32::from_be_bytes(id))
+}
+
+/// The key that a sealed value names. `None` if it is none.
+pub fn key_of(sealed: &[u8]) -> Option<KeyId> {
+    match sealed.split_first_chunk::<{ 1 + KEY_ID_LEN }>()? {
+        ([VERSION, id @ ..], _) => Some(*id),
+        _ => None,
+    }
 }
 
 /// Seals and opens with one key. The keys people hold ([`MasterKey`], [`DataKey`]) are built on it.

@@ -76,6 +76,28 @@ fn another_key_is_told_from_damage() {
 }
 
 #[test]
+fn while_the_key_is_changed_both_open_and_only_the_new_one_seals() {
+    let entropy = Counting::default();
+    let old = master(1).seal(PLACE, b"secret", &entropy);
+    let both = || master(2).beside(master(1)).unwrap();
+    assert_eq!(&**both().open(PLACE, &old).unwrap(), b"secret");
+    let new = both().seal(PLACE, b"secret", &entropy);
+    assert_eq!((key_of(&new), key_of(&old)), (Some(master(2).id()), Some(master(1).id())));
+
+    let resealed = both().reseal(PLACE, &old, &entropy).unwrap().expect("it was under the other key");
+    assert_eq!(&**master(2).open(PLACE, &resealed).unwrap(), b"secret");
+    assert!(matches!(master(1).open(PLACE, &resealed), Err(SealError::WrongKey { .. })));
+    assert_eq!(both().reseal(PLACE, &resealed, &entropy), Ok(None), "it is so already");
+    let elsewhere = SealContext { row: b"row 2", ..PLACE };
+    assert_eq!(both().reseal(elsewhere, &old, &entropy), Err(SealError::Corrupt), "nothing is moved to another place");
+    let third = master(3).seal(PLACE, b"secret", &entropy);
+    assert!(matches!(both().reseal(PLACE, &third, &entropy), Err(SealError::WrongKey { .. })));
+    assert_eq!(master(1).beside(master(1)).unwrap_err(), MasterKeyError::Same);
+    assert_eq!([&b""[..], &[1, 2, 3, 4], &[2, 0, 0, 0, 0]].map(key_of), [None; 3]);
+    assert!(both().named(master(1).id()).is_some() && both().named(master(3).id()).is_none());
+}
+
+#[test]
 fn a_data_key_is_kept_under_the_master_key() {
     let (master, entropy) = (master(1), Counting::default());
     let key = DataKey::generate(&entropy);

@@ -25,8 +25,8 @@ pub enum KeyError {
     Store(#[from] StoreError),
     /// The keys were sealed under another master key.
     #[error(
-        "the master key does not open the keys in this database: configure the master key this database was created with \
-         (setting keys.master_key)"
+        "the master key does not open the keys in this database: configure the one that this database was created with or \
+         last changed to (setting keys.master_key; keys.previous_master_key as well while it is being changed)"
     )]
     WrongMasterKey,
     /// A row is damaged.

@@ -194,7 +194,8 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::KeyPublished { .. }
         | Act::LoginFailuresAggregated { .. }
         | Act::EventsAdopted { .. }
-        | Act::EventsPruned { .. } => None,
+        | Act::EventsPruned { .. }
+        | Act::MasterKeyChanged { .. } => None,
     }
 }
 
@@ -230,6 +231,7 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         Act::ServiceAccountSecretRotated { secret } => json!({ "secret": secret }),
         Act::ServiceTokenIssued { token } | Act::TokenRevoked { session: _, token } => json!({ "token": token }),
         Act::KeyPublished { key } | Act::KeyRevoked { key } => json!({ "key": key }),
+        Act::MasterKeyChanged { key, rows } => json!({ "key": key, "rows": rows }),
         Act::Registered
         | Act::EmailVerified
         | Act::EmailChangeRequested

@@ -1,5 +1,5 @@
 //! Signing keys and refresh keys. A rotation is decided and done under the lock of the feed's head row, so that of any
-//! number of nodes only one does it.
+//! number of nodes only one does it; whether whoever wants it may, is asked after the wait for that lock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +13,11 @@ use super::{
 };
 use crate::{
     domain::{
-        audit::{Act, Actor, AuditEvent, Origin},
+        audit::{Act, AuditEvent},
         revocation::Revocation,
         signing_key::{Algorithm, KeyLife, KeyState, RotationPolicy, Succession},
         time::Timestamp,
+        warrant::Authority,
     },
     store::{
         StoreError,
@@ -50,11 +51,12 @@ impl KeyStore for Database {
         new: NewSigningKey,
         policy: RotationPolicy,
         rotate: Rotate,
-        actor: Actor,
+        by: Authority,
     ) -> Result<bool, StoreError> {
-        self.transaction("rotate_signing_key", (new, policy, rotate, actor), |tx, (new, policy, rotate, actor)| {
+        self.transaction("rotate_signing_key", (new, policy, rotate, by), |tx, (new, policy, rotate, by)| {
             Box::pin(async move {
                 let longest_access_ttl = tx.lock_feed_head().await?;
+                tx.authorize(&by.warrant).await?;
                 let now = tx.now();
                 let keys = read_signing_keys(tx.conn()).await?;
                 let due = policy.is_due(keys.iter().map(|k| &k.life), now) || !serves(&keys, new.algorithm, now);
@@ -69,7 +71,7 @@ impl KeyStore for Database {
                     .bind(&new.kid)
                     .execute(tx.conn())
                     .await?;
-                tx.key_published(*actor, new.kid.clone()).await?;
+                tx.key_published(by, new.kid.clone()).await?;
                 Ok(true)
             })
         })
@@ -81,11 +83,12 @@ impl KeyStore for Database {
         seal: Arc<dyn Fn(i64) -> Vec<u8> + Send + Sync>,
         policy: RotationPolicy,
         rotate: Rotate,
-        actor: Actor,
+        by: Authority,
     ) -> Result<bool, StoreError> {
-        self.transaction("rotate_refresh_key", (seal, policy, rotate, actor), |tx, (seal, policy, rotate, actor)| {
+        self.transaction("rotate_refresh_key", (seal, policy, rotate, by), |tx, (seal, policy, rotate, by)| {
             Box::pin(async move {
                 tx.lock_feed_head().await?;
+                tx.authorize(&by.warrant).await?;
                 let now = tx.now();
                 let keys = read_refresh_keys(tx.conn()).await?;
                 if *rotate == Rotate::IfDue && !policy.is_due(keys.iter().map(|k| &k.life), now) {
@@ -107,7 +110,7 @@ impl KeyStore for Database {
                     .bind(id)
                     .execute(tx.conn())
                     .await?;
-                tx.key_published(*actor, format!("refresh-{id}")).await?;
+                tx.key_published(by, format!("refresh-{id}")).await?;
                 Ok(true)
             })
         })
@@ -119,13 +122,11 @@ impl KeyStore for Database {
         kid: String,
         successor: NewSigningKey,
         policy: RotationPolicy,
-        actor: Actor,
+        by: Authority,
     ) -> Result<RevokeKey, StoreError> {
-        self.transaction(
-            "revoke_signing_key",
-            (kid, successor, policy, actor),
-            |tx, (kid, successor, policy, actor)| Box::pin(revoke_signing_key(tx, kid, successor, *policy, *actor)),
-        )
+        self.transaction("revoke_signing_key", (kid, successor, policy, by), |tx, (kid, successor, policy, by)| {
+            Box::pin(revoke_signing_key(tx, kid, successor, *policy, by))
+        })
         .await
     }
 
@@ -147,9 +148,10 @@ async fn revoke_signing_key(
     kid: &str,
     successor: &NewSigningKey,
     policy: RotationPolicy,
-    actor: Actor,
+    by: &Authority,
 ) -> Result<RevokeKey, StoreError> {
     let longest_access_ttl = tx.lock_feed_head().await?;
+    tx.authorize(&by.warrant).await?;
     let now = tx.now();
     let mut others = read_signing_keys(tx.conn()).await?;
     let Some(place) = others.iter().position(|key| key.kid == kid && key.life.state(now) != KeyState::Removed) else {
@@ -165,7 +167,7 @@ async fn revoke_signing_key(
         .await?;
     tx.revoke(Revocation::Key { kid: kid.to_owned() });
     let act = Act::KeyRevoked { key: kid.to_owned() };
-    tx.audit(&AuditEvent { actor, subject: None, act, origin: Origin::default() }).await?;
+    tx.audit_keys(by, act).await?;
 
     let lives: Vec<_> = others.iter().map(|key| key.life).collect();
     let takeover = match Succession::after_revocation(&lives, now, policy.lead) {
@@ -181,7 +183,7 @@ async fn revoke_signing_key(
         Succession::Until(takeover) => Some(takeover),
         Succession::New(life) => {
             tx.insert_signing_key(successor, &life).await?;
-            tx.audit_key_published(actor, successor.kid.clone()).await?;
+            tx.audit_keys(by, Act::KeyPublished { key: successor.kid.clone() }).await?;
             Some(life.activate_time)
         }
     };
@@ -230,14 +232,13 @@ impl Tx {
         Ok(())
     }
 
-    async fn key_published(&mut self, actor: Actor, key: String) -> Result<(), StoreError> {
+    async fn key_published(&mut self, by: &Authority, key: String) -> Result<(), StoreError> {
         self.revoke(Revocation::KeySetChanged);
-        self.audit_key_published(actor, key).await
+        self.audit_keys(by, Act::KeyPublished { key }).await
     }
 
-    async fn audit_key_published(&mut self, actor: Actor, key: String) -> Result<(), StoreError> {
-        let event = AuditEvent { actor, subject: None, act: Act::KeyPublished { key }, origin: Origin::default() };
-        self.audit(&event).await
+    async fn audit_keys(&mut self, Authority { warrant, origin }: &Authority, act: Act) -> Result<(), StoreError> {
+        self.audit(&AuditEvent { actor: warrant.actor, subject: None, act, origin: origin.clone() }).await
     }
 }
 

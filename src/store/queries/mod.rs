@@ -39,6 +39,7 @@ mod refresh;
 mod registrations;
 mod roles;
 mod rows;
+mod seals;
 mod service_accounts;
 mod service_tokens;
 mod sessions;

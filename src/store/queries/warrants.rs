@@ -44,10 +44,10 @@ impl Tx {
     /// What the bearer of the warrant may do at this moment, if it is enough.
     pub(super) async fn authorize(&mut self, warrant: &Warrant) -> Result<Permissions, StoreError> {
         let held = match warrant.actor {
-            Actor::Operator => Permissions::all(),
+            Actor::Operator | Actor::System => Permissions::all(),
             Actor::User(id) => self.held_by(id.into()).await?,
             Actor::Service(id) => self.held_by(id.into()).await?,
-            Actor::Anonymous | Actor::System => Permissions::default(),
+            Actor::Anonymous => Permissions::default(),
         };
         warrant.draw_on(&held).ok_or_else(|| Refused::NotPermitted.into())
     }

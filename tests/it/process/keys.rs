@@ -21,7 +21,38 @@ on_both_databases!(
     a_new_key_waits_until_it_is_known,
     a_revoked_key_is_refused_by_the_running_server_and_after_its_restart,
     a_revocation_asks_first_and_names_what_there_is,
+    keys_are_managed_through_a_server_as_well,
 );
+
+/// With an access token and without any setting; the trail names its owner.
+async fn keys_are_managed_through_a_server_as_well(backend: Backend) {
+    let place = Place::new(backend).await;
+    let server = place.serve().await;
+    let email = ["admin", "create", "--email", "root@example.com", "--password-stdin"];
+    place.run_with_input(&email, crate::support::PASSWORD).await.ok();
+    let client = Client::of(&server).await;
+    let tokens = client.login("root@example.com").await.unwrap();
+    let token = place.file("token", &tokens.access_token);
+    let url = format!("http://{}", server.grpc);
+    let there = ["--server", url.as_str(), "--token-file", token.as_str()];
+    let run = async |command: &[&str]| place.run(&[command, &there].concat()).await;
+    let listed: Vec<Value> = serde_json::from_str(&run(&["keys", "list", "--output", "json"]).await.ok()).unwrap();
+    assert_eq!(Value::from(listed.clone()), Value::from(self::listed(&place).await), "as on the store");
+    let rotated = run(&["keys", "rotate"]).await.ok();
+    assert!(rotated.lines().count() == 2 && rotated.contains("published"), "{rotated}");
+    let said = run(&["keys", "revoke", "nonsense", "--yes"]).await.refused();
+    assert!(said.contains("(SIGNING_KEY_NOT_FOUND)"), "{said}");
+    let first = listed[0]["kid"].as_str().unwrap();
+    let said = run(&["keys", "revoke", first]).await.refused();
+    assert!(said.contains("--yes"), "{said}");
+    let left = run(&["keys", "revoke", first, "--yes"]).await.ok();
+    assert!(!left.contains(first) && left.contains("active"), "{left}");
+    assert_eq!(client.inactive(&tokens.access_token).await, InactiveReason::Revoked);
+    let by_user = "SELECT count(*) FROM audit_events WHERE act IN ('key.published', 'key.revoked') AND actor = 'user'";
+    assert_eq!(place.database.integer(by_user).await, 3);
+    server.stop().await;
+    place.remove().await;
+}
 
 async fn listed(place: &Place) -> Vec<Value> {
     let json = place.run(&["keys", "list", "--output", "json"]).await.ok();

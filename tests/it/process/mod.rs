@@ -28,6 +28,7 @@ mod http;
 mod journey;
 mod keys;
 mod log;
+mod master_key;
 mod peers;
 mod pgbouncer;
 mod pool_exhausted;

@@ -15,15 +15,15 @@ use super::{client::Client, harness::Place};
 use crate::support::{Backend, reason};
 
 const RESTARTS: usize = 20;
-const WORKERS: usize = 4;
+pub(super) const WORKERS: usize = 4;
 /// The other node, this one after its restart, and once more for each, should an address have changed meanwhile.
 const TRIES: usize = 4;
 
 /// What the workers share.
-struct Cluster {
-    nodes: watch::Sender<[SocketAddr; 2]>,
-    calls: watch::Sender<u64>,
-    over: AtomicBool,
+pub(super) struct Cluster {
+    pub(super) nodes: watch::Sender<[SocketAddr; 2]>,
+    pub(super) calls: watch::Sender<u64>,
+    pub(super) over: AtomicBool,
 }
 
 /// A client of both nodes, connected to one.
@@ -94,7 +94,7 @@ async fn a_rolling_restart_fails_no_call() {
 }
 
 /// Refreshes and verifies until it is over. How often it had to try again.
-async fn work(cluster: &Cluster, number: usize) -> usize {
+pub(super) async fn work(cluster: &Cluster, number: usize) -> usize {
     let mut caller = Caller { cluster, node: number % 2, client: None, retries: 0 };
     let email = format!("user{number}@example.com");
     let registered = caller.call(async |client| match client.register(&email).await {

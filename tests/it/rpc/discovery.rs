@@ -21,11 +21,12 @@ on_both_databases!(
     health_says_serving_and_while_draining_not_serving,
 );
 
-const OURS: [&str; 4] = [
+const OURS: [&str; 5] = [
     "vouchsafe.v1.AuthService",
     "vouchsafe.v1.AccountService",
     "vouchsafe.v1.VerifierService",
     "vouchsafe.v1.ServiceAccountAdminService",
+    "vouchsafe.v1.KeyAdminService",
 ];
 
 /// The answers of one version of reflection, as (services listed, files found by symbol, symbols not found).

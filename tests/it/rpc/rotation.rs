@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use vouchsafe::{
     crypto::SystemEntropy,
     domain::{
-        audit::Actor,
         refresh::CLOCK_SKEW,
         time::{Clock as _, Timestamp},
+        warrant::Authority,
     },
     jose::{KeySet, jws::Unverified},
     pb::v1::{self, InactiveReason, VerificationKeyState},
@@ -101,7 +101,7 @@ async fn no_valid_token_is_refused_while_keys_change(backend: Backend) {
         world
             .scheduler
             .keys
-            .rotate_if_due(&*world.scheduler.store, &world.scheduler.policy, Actor::System)
+            .rotate_if_due(&*world.scheduler.store, &world.scheduler.policy, Authority::system())
             .await
             .unwrap();
         world.settle().await;
@@ -163,7 +163,7 @@ async fn refresh_tokens_outlive_the_key_that_made_them(backend: Backend) {
         world
             .scheduler
             .keys
-            .rotate_now(&*world.scheduler.store, &world.scheduler.policy, Actor::Operator)
+            .rotate_now(&*world.scheduler.store, &world.scheduler.policy, Authority::operator())
             .await
             .unwrap();
         world.settle().await;

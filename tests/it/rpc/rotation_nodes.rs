@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 use vouchsafe::{
     crypto::{SystemEntropy, machine_date},
-    domain::audit::Actor,
+    domain::warrant::Authority,
     jose::jws::Unverified,
     pb::v1::{self, InactiveReason},
     server::{Ambient, Backstage, DatabaseClock},
@@ -44,12 +44,12 @@ impl World {
 
     async fn rotate(&self) {
         let Backstage { store, keys, policy, .. } = &self.operator;
-        keys.rotate_now(&**store, policy, Actor::Operator).await.unwrap();
+        keys.rotate_now(&**store, policy, Authority::operator()).await.unwrap();
     }
 
     async fn revoke(&self, kid: &str) -> RevokeKey {
         let Backstage { store, keys, policy, .. } = &self.operator;
-        keys.revoke(&**store, policy, kid, Actor::Operator).await.unwrap()
+        keys.revoke(&**store, policy, kid, Authority::operator()).await.unwrap()
     }
 
     async fn remove(self) {

@@ -4,10 +4,11 @@ use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use vouchsafe::{
     domain::{
-        audit::{Act, Actor, AuditEvent},
+        audit::{Act, AuditEvent},
         session::EndReason,
         time::Clock as _,
         user::{Identifier, PhcString},
+        warrant::Authority,
     },
     store::{
         StoreError,
@@ -70,8 +71,11 @@ async fn some_verb(w: Arc<World>, i: usize) {
             }
         }
         5 => {
-            give_up(w.store.rotate_signing_key(key(&format!("k{i}")), keys::POLICY, Rotate::Now, Actor::System), polls)
-                .await;
+            give_up(
+                w.store.rotate_signing_key(key(&format!("k{i}")), keys::POLICY, Rotate::Now, Authority::system()),
+                polls,
+            )
+            .await;
         }
         6 => {
             if let Some(&spared) = w.live(ada).await.first() {

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use vouchsafe::{
     domain::{
-        audit::Actor,
         id::{SessionId, TokenId},
         revocation::Revocation,
         session::EndReason,
         time::Clock as _,
+        warrant::Authority,
     },
     store::port::{NewSigningKey, Rotate, TokenRevocation},
 };
@@ -155,7 +155,7 @@ pub(super) async fn a_longer_life_of_tokens_prolongs_the_life_of_retired_keys(w:
     w.store.announce_access_ttl(5 * MINUTE).await.unwrap();
     for kid in ["a", "b"] {
         let new: NewSigningKey = key(kid);
-        assert!(w.store.rotate_signing_key(new, ROTATION, Rotate::Now, Actor::System).await.unwrap());
+        assert!(w.store.rotate_signing_key(new, ROTATION, Rotate::Now, Authority::system()).await.unwrap());
     }
     let removal = async || {
         let retired = w.store.signing_keys().await.unwrap().into_iter().find(|k| k.kid == "a").unwrap().life;

@@ -7,10 +7,10 @@ use std::{
 
 use vouchsafe::{
     domain::{
-        audit::Actor,
         revocation::Revocation,
         signing_key::{Algorithm, KeyLife, KeyState, RotationPolicy},
         time::Clock as _,
+        warrant::Authority,
     },
     store::port::{NewSigningKey, RevokeKey, Rotate, Store},
 };
@@ -35,7 +35,7 @@ pub(super) fn key(kid: &str) -> NewSigningKey {
 }
 
 async fn rotate(w: &World, kid: &str, rotate: Rotate) -> bool {
-    w.store.rotate_signing_key(key(kid), POLICY, rotate, Actor::System).await.unwrap()
+    w.store.rotate_signing_key(key(kid), POLICY, rotate, Authority::system()).await.unwrap()
 }
 
 async fn life(w: &World, kid: &str) -> KeyLife {
@@ -97,9 +97,9 @@ pub(super) async fn a_rotation_by_order_does_not_wait_until_it_is_due(w: Arc<Wor
 pub(super) async fn a_change_of_algorithm_is_due_at_once(w: Arc<World>) {
     rotate(&w, "a", Rotate::IfDue).await;
     let new = || NewSigningKey { algorithm: Algorithm::EdDsa, ..key("b") };
-    assert!(w.store.rotate_signing_key(new(), POLICY, Rotate::IfDue, Actor::System).await.unwrap());
+    assert!(w.store.rotate_signing_key(new(), POLICY, Rotate::IfDue, Authority::system()).await.unwrap());
     assert!(
-        !w.store.rotate_signing_key(new(), POLICY, Rotate::IfDue, Actor::System).await.unwrap(),
+        !w.store.rotate_signing_key(new(), POLICY, Rotate::IfDue, Authority::system()).await.unwrap(),
         "and is done once"
     );
     let keys = w.store.signing_keys().await.unwrap();
@@ -111,7 +111,7 @@ pub(super) async fn a_change_of_algorithm_is_due_at_once(w: Arc<World>) {
 async fn rotations_of(w: &Arc<World>, nodes: &[Arc<dyn Store>; 2], round: &str) -> usize {
     let outcomes = at_once(20, |i| {
         let (node, new) = (Arc::clone(&nodes[i % 2]), key(&format!("{round}-{i}")));
-        async move { node.rotate_signing_key(new, POLICY, Rotate::IfDue, Actor::System).await.unwrap() }
+        async move { node.rotate_signing_key(new, POLICY, Rotate::IfDue, Authority::system()).await.unwrap() }
     })
     .await;
     assert_eq!(w.observer.entries().len(), w.store.signing_keys().await.unwrap().len());
@@ -144,7 +144,7 @@ pub(super) async fn a_key_is_deleted_when_its_last_token_has_expired(w: Arc<Worl
 }
 
 async fn revoke(w: &World, kid: &str, successor: &str) -> RevokeKey {
-    w.store.revoke_signing_key(kid.into(), key(successor), POLICY, Actor::Operator).await.unwrap()
+    w.store.revoke_signing_key(kid.into(), key(successor), POLICY, Authority::operator()).await.unwrap()
 }
 
 /// Which keys there are, and where each stands.
@@ -264,7 +264,7 @@ fn seal(id: i64) -> Vec<u8> {
 }
 
 async fn rotate_refresh(node: &dyn Store, rotate: Rotate) -> bool {
-    node.rotate_refresh_key(Arc::new(seal), POLICY, rotate, Actor::System).await.unwrap()
+    node.rotate_refresh_key(Arc::new(seal), POLICY, rotate, Authority::system()).await.unwrap()
 }
 
 pub(super) async fn refresh_keys_are_numbered_and_sealed_for_their_number(w: Arc<World>) {
@@ -310,7 +310,9 @@ pub(super) async fn twenty_orders_at_once_are_twenty_refresh_keys_with_consecuti
                 given.lock().unwrap().push(id);
                 seal(id)
             };
-            assert!(w.store.rotate_refresh_key(Arc::new(seal), POLICY, Rotate::Now, Actor::System).await.unwrap());
+            assert!(
+                w.store.rotate_refresh_key(Arc::new(seal), POLICY, Rotate::Now, Authority::system()).await.unwrap()
+            );
         }
     })
     .await;

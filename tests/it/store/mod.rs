@@ -18,6 +18,7 @@ mod refresh;
 mod refresh_races;
 mod roles;
 mod schema;
+mod seals;
 mod service_accounts;
 mod sessions;
 mod throttle;
@@ -235,6 +236,14 @@ suite! {
         migrating_again_changes_nothing
         nodes_that_migrate_at_once_do_it_once
         a_database_that_is_not_there_is_unavailable
+    }
+    seals {
+        every_column_that_may_be_sealed_is_known
+        every_place_that_is_sealed_for_is_known
+        rows_are_sealed_anew_batch_by_batch
+        of_walks_at_once_each_row_is_sealed_anew_by_one
+        a_row_that_was_changed_meanwhile_stays_as_it_is
+        each_column_is_sealed_anew_for_its_own_rows
     }
     service_accounts {
         a_service_account_is_found_again_as_it_was_created

@@ -6,7 +6,7 @@ use tonic::{IntoRequest, Status};
 use totp_rs::{Algorithm, Builder};
 use uuid::Uuid;
 use vouchsafe::{
-    crypto::{FactorSeal, KeyedHasher, MasterKey, SystemEntropy, TotpSeed, recovery_code},
+    crypto::{DerivedKeys, FactorSeal, KeyedHasher, MasterKey, SystemEntropy, TotpSeed, recovery_code},
     domain::{id::UserId, time::Timestamp},
     pb::v1::{
         self, complete_challenge_request::Response, complete_challenge_response::Outcome as Completed,
@@ -60,7 +60,7 @@ impl TestNode {
             self.database.bytes(&super::hex(&sealed))
         );
         assert_eq!(self.database.execute(&sql).await, 1);
-        let hasher = KeyedHasher::new(&master);
+        let hasher = KeyedHasher::new(&DerivedKeys::of(&master));
         for code in recovery_codes {
             let hash = recovery_code::hash(&hasher, UserId::from_uuid(user.id.parse().unwrap()), code);
             let hash = self.database.bytes(&super::hex(&hash));

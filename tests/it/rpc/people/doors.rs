@@ -69,7 +69,7 @@ async fn give_phone(node: &TestNode, token: &str, number: &str) {
 
 async fn a_suspended_account_gets_in_by_no_door(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = TestNode::signin_builder(backend, &clock).await.start().await;
+    let node = builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     let root = administrator(&node).await;
     let (ada, bob) = (node.register_verified(ADA).await, node.register_verified(BOB).await);
@@ -140,7 +140,7 @@ async fn a_suspended_account_gets_in_by_no_door(backend: Backend) {
 
 async fn a_locked_account_opens_to_its_owner_alone(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.account_failures=5");
+    let node = builder(backend, &clock).await.set("throttle.account_failures=5");
     let node = node.set("grpc.trusted_proxies=127.0.0.0/8").start().await;
     outbox_keep(&node.database).await;
     let request = v1::RegisterRequest {
@@ -203,7 +203,7 @@ async fn a_locked_account_opens_to_its_owner_alone(backend: Backend) {
 
 async fn a_reset_unlocks_no_second_factor(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = TestNode::signin_builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
+    let node = builder(backend, &clock).await.set("throttle.account_failures=5").start().await;
     outbox_keep(&node.database).await;
     let bob = node.register_verified(BOB).await;
     let seed = node.signin_give_totp(&bob, &["AAAA-AAAA-AAAA-AAAA"]).await;
@@ -234,7 +234,7 @@ async fn a_reset_unlocks_no_second_factor(backend: Backend) {
 
 async fn a_handle_of_a_challenge_is_no_token_at_any_door(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = TestNode::signin_builder(backend, &clock).await.start().await;
+    let node = builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     let root = administrator(&node).await;
     let (service, _) = create(&node, &root, &[]).await;
@@ -292,7 +292,7 @@ async fn a_handle_of_a_challenge_is_no_token_at_any_door(backend: Backend) {
 
 async fn a_code_of_one_purpose_is_none_of_another(backend: Backend) {
     let clock = Arc::new(ManualClock::new());
-    let node = TestNode::signin_builder(backend, &clock).await.start().await;
+    let node = builder(backend, &clock).await.start().await;
     outbox_keep(&node.database).await;
     node.register(ADA).await;
     let verify = node.code_to(ADA).await;

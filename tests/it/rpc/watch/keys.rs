@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use vouchsafe::{
     crypto::{SystemEntropy, machine_date},
-    domain::audit::Actor,
+    domain::warrant::Authority,
     jose::jws::Unverified,
     pb::v1::{self, InactiveReason},
     server::{Ambient, Backstage, DatabaseClock},
@@ -34,7 +34,7 @@ async fn operator(node: &TestNode) -> (Backstage, TempDir) {
 
 async fn revoke(operator: &Backstage, kid: &str) {
     let Backstage { store, keys, policy, .. } = operator;
-    assert_eq!(keys.revoke(&**store, policy, kid, Actor::Operator).await.unwrap(), RevokeKey::Revoked);
+    assert_eq!(keys.revoke(&**store, policy, kid, Authority::operator()).await.unwrap(), RevokeKey::Revoked);
 }
 
 fn kid(token: &str) -> String {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vouchsafe::{
     crypto::{SystemEntropy, machine_date},
-    domain::audit::Actor,
+    domain::warrant::Authority,
     pb::v1::{self, user_admin_service_client::UserAdminServiceClient},
     server::{Ambient, Backstage, DatabaseClock},
 };
@@ -75,7 +75,7 @@ async fn one_of_each(node: &TestNode, operator: &Backstage, root: &str, round: u
     keys.reload(&**store).await.unwrap();
     let newest = "SELECT kid FROM signing_keys ORDER BY activate_time DESC LIMIT 1";
     acts.key = node.database.texts(newest).await.swap_remove(0);
-    keys.revoke(&**store, policy, &acts.key, Actor::Operator).await.unwrap();
+    keys.revoke(&**store, policy, &acts.key, Authority::operator()).await.unwrap();
     acts
 }
 

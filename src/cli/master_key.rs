@@ -1,0 +1,77 @@
+//! `vouchsafe keys rotate-master`: a change of the master key.
+
+use std::{io::Write as _, process::ExitCode};
+
+use super::{Failure, ambient, print};
+use crate::{
+    config::{MasterKey, Settings},
+    server::{MasterKeyChange, Sealed},
+};
+
+/// How many rows that cannot be opened are named.
+const NAMED: usize = 20;
+
+pub(super) async fn rotate(settings: Settings, check: bool) -> Result<ExitCode, Failure> {
+    if check {
+        return look(&settings).await;
+    }
+    let change = MasterKeyChange::begin(&settings, &ambient()).await?;
+    let (key, other) = change.keys();
+    let is_given = matches!(settings.keys.master_key, MasterKey::Given(_));
+    let told = |column, rows| {
+        // Nothing is lost by it if standard error is closed.
+        let _ = writeln!(std::io::stderr(), "vouchsafe: {column}: {rows} sealed under {key}");
+    };
+    let (found, kept) = change.finish(told).await?;
+    complain(&found);
+    let total = match found.other.values().sum::<u64>() {
+        1 => "1 row".to_owned(),
+        rows => format!("{rows} rows"),
+    };
+    if found.left > 0 {
+        let other = other.as_deref().unwrap_or("another key");
+        return Err(Failure(format!(
+            "{total} sealed under {key}, but something goes on sealing under {other}: a server that does not have {key} as \
+             its keys.master_key; see to that, then run this again"
+        )));
+    }
+    print(&match (kept, other) {
+        (Some(kept), _) => format!(
+            "{total} sealed under {key}, which is the master key now: back it up. The one before is kept in {}, for backups \
+             that were made with it; delete it together with them",
+            kept.display()
+        ),
+        (None, Some(other)) => format!(
+            "{total} sealed under {key}, nothing is left under {other}. When every server has {key} as its keys.master_key, \
+             run this once more; if it finds nothing then, keys.previous_master_key can be removed everywhere. Keep {other} for \
+             as long as backups that were made with it"
+        ),
+        (None, None) if is_given => format!(
+            "everything is sealed under {key}, and there is no other key: to change it, set keys.master_key to a new one and \
+             keys.previous_master_key to this one"
+        ),
+        (None, None) => format!("everything is sealed under {key}"),
+    })
+}
+
+async fn look(settings: &Settings) -> Result<ExitCode, Failure> {
+    let change = MasterKeyChange::look(settings, &ambient()).await?;
+    let (key, _) = change.keys();
+    let found = change.count().await;
+    change.close().await;
+    let found = found?;
+    complain(&found);
+    let mut lines = vec![format!("{:<16}  SEALED UNDER ANOTHER KEY THAN {key}", "TABLE")];
+    lines.extend(found.other.iter().map(|(column, rows)| format!("{:<16}  {rows}", column.to_string())));
+    print(&lines.join("\n"))
+}
+
+/// Names what cannot be opened.
+fn complain(found: &Sealed) {
+    for what in found.unreadable.iter().take(NAMED) {
+        let _ = writeln!(std::io::stderr(), "vouchsafe: cannot be opened with either key: {what}");
+    }
+    if found.unreadable.len() > NAMED {
+        let _ = writeln!(std::io::stderr(), "vouchsafe: and {} more", found.unreadable.len() - NAMED);
+    }
+}

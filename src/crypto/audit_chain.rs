@@ -236,7 +236,12 @@ mod tests {
         };
         let hash = event.hash(Place { lane: 3, position: 7 }, &NOTHING);
         let expected = "6ae9a71802ba89afec538b4e42b35d96cc7c47195b71ed018ba24fe52ee676e9";
-        assert_eq!(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), expected);
+        let hex: Vec<u8> = hash
+            .iter()
+            .flat_map(|byte| [byte >> 4, byte & 15])
+            .map(|digit| b"0123456789abcdef"[usize::from(digit)])
+            .collect();
+        assert_eq!(hex, expected.as_bytes());
     }
 
     #[test]

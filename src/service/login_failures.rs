@@ -148,8 +148,8 @@ mod tests {
         Timestamp::from_seconds(1_800_000_000 + second)
     }
 
-    fn user(n: u128) -> Option<Subject> {
-        Some(UserId::from_uuid(Uuid::from_u128(n)).into())
+    fn user(n: u128) -> Subject {
+        UserId::from_uuid(Uuid::from_u128(n)).into()
     }
 
     fn counted(count: u64, first: i64, last: i64) -> Counted {
@@ -159,16 +159,16 @@ mod tests {
     #[test]
     fn so_many_are_events_of_their_own_and_the_others_are_counted() {
         let failures = LoginFailures::default();
-        let own = (0..100).filter(|n| failures.note((user(1), WRONG), at(n / 20))).count();
+        let own = (0..100).filter(|n| failures.note((Some(user(1)), WRONG), at(n / 20))).count();
         assert_eq!(own, usize::try_from(EACH).unwrap());
-        assert!(failures.note((user(2), WRONG), at(4)), "of another account");
-        assert!(failures.note((user(1), LoginFailure::Suspended), at(4)), "for another reason");
+        assert!(failures.note((Some(user(2)), WRONG), at(4)), "of another account");
+        assert!(failures.note((Some(user(1)), LoginFailure::Suspended), at(4)), "for another reason");
         assert!(failures.note((None, WRONG), at(4)), "of nobody");
-        assert_eq!(failures.take(at(9)), [((user(1), WRONG), counted(70, 1, 4))]);
+        assert_eq!(failures.take(at(9)), [((Some(user(1)), WRONG), counted(70, 1, 4))]);
         assert_eq!(failures.take(at(9)), [], "once");
-        assert!(!failures.note((user(1), WRONG), at(9)), "the period goes on");
-        assert!(failures.note((user(1), WRONG), at(10)), "until it is over");
-        assert_eq!(failures.take(at(10)), [((user(1), WRONG), counted(1, 9, 9))], "and nothing is forgotten");
+        assert!(!failures.note((Some(user(1)), WRONG), at(9)), "the period goes on");
+        assert!(failures.note((Some(user(1)), WRONG), at(10)), "until it is over");
+        assert_eq!(failures.take(at(10)), [((Some(user(1)), WRONG), counted(1, 9, 9))], "and nothing is forgotten");
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
     fn however_many_accounts_there_are_memory_is_bounded_and_every_failure_counts() {
         let failures = LoginFailures::default();
         let accounts = 3 * ACCOUNTS;
-        let own = (0..accounts).filter(|n| failures.note((user(*n as u128), WRONG), at(0))).count();
+        let own = (0..accounts).filter(|n| failures.note((Some(user(*n as u128)), WRONG), at(0))).count();
         assert_eq!(own, ACCOUNTS + usize::try_from(EACH).unwrap());
         assert!(failures.0.lock().unwrap().len() <= ACCOUNTS + 1);
         let rest = u64::try_from(accounts - own).unwrap();
@@ -205,7 +205,7 @@ mod tests {
                     _ => {
                         for _ in 0..20 {
                             all += 1;
-                            own += u64::from(failures.note((user(who), WRONG), at(now)));
+                            own += u64::from(failures.note((Some(user(who)), WRONG), at(now)));
                         }
                     }
                 }

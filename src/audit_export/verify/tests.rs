@@ -47,10 +47,10 @@ fn export(first: i64, last: i64) -> Vec<Line> {
     let mut link = ChainLink { place: Place { lane: 0, position: 0 }, hash: NOTHING };
     let (mut lines, mut base) = (Vec::new(), link);
     for position in 1..=last {
-        let line;
-        (line, link) = event(position, link);
+        let written;
+        (written, link) = event(position, link);
         if position >= first {
-            lines.push(Line::Event(Box::new(line)));
+            lines.push(Line::Event(Box::new(written)));
         } else {
             base = link;
         }

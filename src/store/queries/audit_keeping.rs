@@ -148,7 +148,9 @@ impl Tx {
         .fetch_optional(self.conn())
         .await?;
         let Some((position, hash, mac)) = base else { return Ok(Batch::Removed(0)) };
-        let Some(base) = self.vouched_base(Place { lane, position }, hash, mac) else { return Ok(Batch::Damaged) };
+        let Some(base) = self.vouched_base(Place { lane, position }, hash, mac.as_deref()) else {
+            return Ok(Batch::Damaged);
+        };
         let rows: Vec<EventRow> = sqlx::query_as(concat!(
             "SELECT ",
             event_columns!(),
@@ -197,10 +199,10 @@ impl Tx {
     }
 
     /// The base of a lane, unless somebody else wrote it.
-    fn vouched_base(&self, place: Place, hash: Vec<u8>, mac: Option<Vec<u8>>) -> Option<ChainLink> {
+    fn vouched_base(&self, place: Place, hash: Vec<u8>, mac: Option<&[u8]>) -> Option<ChainLink> {
         let hash: ChainHash = hash.try_into().ok()?;
         let new = place.position == 0 && hash == NOTHING;
-        let vouched = mac.as_deref() == Some(&self.around().vault.attest(&base_statement(place, &hash))[..]);
+        let vouched = mac == Some(&self.around().vault.attest(&base_statement(place, &hash))[..]);
         (new || vouched).then_some(ChainLink { place, hash })
     }
 }

@@ -361,18 +361,18 @@ impl Tx {
             .await?;
         }
         for (_, new) in users {
-            self.audit_import(new.user.id, Act::UserImported { import }, warrant, origin);
+            self.audit_import(new.user.id, &Act::UserImported { import }, warrant, origin);
         }
         for role in users.iter().flat_map(|(_, new)| &new.user.roles).collect::<BTreeSet<_>>() {
             for (_, new) in users.iter().filter(|(_, new)| new.user.roles.contains(role)) {
-                self.audit_import(new.user.id, Act::RoleAssigned { role: role.clone() }, warrant, origin);
+                self.audit_import(new.user.id, &Act::RoleAssigned { role: role.clone() }, warrant, origin);
             }
         }
         Ok(())
     }
 
     /// Records an event about a new user. Nothing personal: where the importer was is no user's business.
-    fn audit_import(&mut self, user: UserId, act: Act, warrant: &Warrant, origin: &Origin) {
+    fn audit_import(&mut self, user: UserId, act: &Act, warrant: &Warrant, origin: &Origin) {
         let now = self.now();
         let id = EventId::new(now, &random(&*self.around().entropy));
         let (actor, actor_id) = actor(warrant.actor);
@@ -386,7 +386,7 @@ impl Tx {
             subject_id: Some(*user.as_uuid()),
             session_id: None,
             request_id: origin.request_id.clone(),
-            detail: detail(&act),
+            detail: detail(act),
             personal_sealed: None,
             link: None,
         });

@@ -17,12 +17,14 @@ use crate::{
 };
 
 /// An object of texts as a message.
+#[expect(clippy::unnecessary_wraps, reason = "as it goes into a message")]
 fn texts(members: &[(&str, &str)]) -> Option<Struct> {
     let value = |text: &str| PbValue { kind: Some(Kind::StringValue(text.to_owned())) };
     let fields = members.iter().map(|(name, text)| ((*name).to_owned(), value(text))).collect();
     Some(Struct { fields })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as it goes into a message")]
 fn mask(field: &str) -> Option<FieldMask> {
     Some(FieldMask { paths: vec![field.to_owned()] })
 }

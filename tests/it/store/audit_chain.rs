@@ -139,7 +139,7 @@ pub(super) async fn nobody_without_the_key_writes_a_lane_anew(w: Arc<World>) {
     let lane = w.record(4).await;
     // Somebody takes the last event out, and knows what the head must say then.
     let before = w.store.read_lane(Place { lane, position: 2 }, 1).await.unwrap()[0].event.link.unwrap();
-    let hash = w.database.bytes(&before.hash.iter().map(|b| format!("{b:02x}")).collect::<String>());
+    let hash = w.database.bytes(&crate::support::hex(&before.hash));
     w.tamper(&format!("DELETE FROM audit_events WHERE lane = {lane} AND position = 4")).await;
     w.tamper(&format!("UPDATE audit_lanes SET position = 3, hash = {hash} WHERE id = {lane}")).await;
     assert_eq!(w.faults().await, [(FaultKind::HeadMac, lane, 3)]);
@@ -196,7 +196,7 @@ pub(super) async fn a_checkpoint_finds_what_the_trail_alone_cannot(w: Arc<World>
         assert_eq!(w.store.verify_audit_chain(check(seen)).await.unwrap().faults, []);
     }
     // A database that was set back as a whole is sound in itself.
-    let bytes = |bytes: &[u8]| w.database.bytes(&bytes.iter().map(|b| format!("{b:02x}")).collect::<String>());
+    let bytes = |bytes: &[u8]| w.database.bytes(&crate::support::hex(bytes));
     let (hash, mac) = (bytes(&old.link.hash), bytes(&old.mac.unwrap()));
     w.tamper("DELETE FROM audit_events WHERE position > 3").await;
     w.tamper(&format!("UPDATE audit_lanes SET position = 3, hash = {hash}, mac = {mac} WHERE id = {lane}")).await;
@@ -345,7 +345,7 @@ pub(super) async fn no_trail_is_begun_with_another_key(w: Arc<World>) {
     let (zeros, nonsense) = (w.zeros(), w.database.bytes("00"));
     w.tamper("UPDATE audit_events SET lane = NULL, position = NULL, hash = NULL").await;
     w.tamper(&format!("UPDATE audit_lanes SET position = 0, hash = {zeros}, mac = NULL")).await;
-    let key = w.database.bytes(&w.vault.new_key(*ada.as_uuid()).iter().map(|b| format!("{b:02x}")).collect::<String>());
+    let key = w.database.bytes(&crate::support::hex(&w.vault.new_key(*ada.as_uuid())));
     w.tamper(&format!("UPDATE data_keys SET key_sealed = {nonsense}")).await;
     assert!(w.try_another_node().await.is_err());
     w.tamper(&format!("UPDATE data_keys SET key_sealed = {key}")).await;

@@ -246,9 +246,9 @@ async fn a_change_is_in_the_next_token_and_of_a_user_refuses_those_before(backen
     );
     let same = Arc::ptr_eq(&first, &second);
     if same {
-        drop(second)
+        drop(second);
     } else {
-        Arc::into_inner(second).unwrap().stop().await
+        Arc::into_inner(second).unwrap().stop().await;
     }
     drop(database);
     Arc::into_inner(first).unwrap().remove().await;

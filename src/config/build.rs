@@ -285,7 +285,7 @@ fn keys(r: &mut Reader, backend: Option<Backend>) -> Option<Keys> {
         optional(raw, "32 bytes in base64", |text| Ok(SecretString::new(text.to_owned())))
     });
     if let (Some(Some(_)), Some(MasterKey::Generated { .. })) = (&previous_master_key, &master_key) {
-        let advice = "Set keys.master_key as well: a master key that is generated is changed by `vouchsafe keys rotate-master`, without settings";
+        let advice = "Set keys.master_key as well, or leave keys.previous_master_key out: a master key that is generated is changed by `vouchsafe keys rotate-master`, without settings";
         r.conflict("keys.previous_master_key", advice, "it stands beside a master key that is given");
     }
     let rotation_period =

@@ -161,10 +161,11 @@ mod tests {
             assert_eq!(of(&format!("/vouchsafe.v1.AccountService/{method}")), Some(Access::Account), "{method}");
         }
         assert_eq!(of("/vouchsafe.v1.AuthService/RevokeToken"), Some(Access::Open));
-        for (path, access) in METHODS.iter().filter(|(path, _)| path.contains("AdminService/")) {
+        let is_administration = |path: &str| path.contains("AdminService/") || path.contains("AuditService/");
+        for (path, access) in METHODS.iter().filter(|(path, _)| is_administration(path)) {
             assert!(matches!(access, Access::Permission(_)), "{path}");
         }
-        assert_eq!(METHODS.iter().filter(|(path, _)| !path.contains("AdminService/")).count(), 29);
+        assert_eq!(METHODS.iter().filter(|(path, _)| !is_administration(path)).count(), 29);
         for path in [
             "",
             "/",

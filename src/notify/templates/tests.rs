@@ -166,7 +166,7 @@ fn what_is_no_template_is_refused() {
 #[test]
 fn what_somebody_wrote_is_text_and_nothing_else() {
     let time = Timestamp::from_seconds(0);
-    let wild = "</td><script>alert(1)</script>\r\nBcc: eve@example.com\n\n<img src=x onerror=y>{{ service }}\"'&";
+    let wild = "</td><script>alert(1)</script>\r\nBcc: eve\n\n<img src=x onerror=y>{{ service }}\"'&";
     let notices = [
         ("new_device", Notice::NewDevice { device: wild.into(), ip_address: wild.into(), time }),
         ("leave_email", Notice::LeaveEmail { code: "vev_x".into(), new_email: wild.into() }),
@@ -181,10 +181,10 @@ fn what_somebody_wrote_is_text_and_nothing_else() {
         let message = Message { to, locale: None, notice };
         let variables = Variables::of(&message, "id.example.com", None, time);
         let Wording { subject, text, html } = templates.word(kind, None, false, &variables).unwrap();
-        assert!(!subject.contains(['\r', '\n']) && subject.contains("Bcc: eve@example.com"), "{subject}");
+        assert!(!subject.contains(['\r', '\n']) && subject.contains("Bcc: eve"), "{subject}");
         // In the text it is what it is, in the line where it belongs.
         assert!(!text.lines().any(|line| line.starts_with("Bcc:") || line.starts_with("<img")), "{text}");
-        assert!(text.contains("<script>alert(1)</script> Bcc: eve@example.com"), "{text}");
+        assert!(text.contains("<script>alert(1)</script> Bcc: eve"), "{text}");
         for markup in ["<script", "<img", "\"'", "</td><script"] {
             assert!(!html.contains(markup), "{markup} in {html}");
         }

@@ -213,7 +213,7 @@ mod tests {
         let lines: Vec<_> = shown.lines().collect();
         assert_eq!(lines[1], "description    a\\u{a}b\\u{1b}[2J");
         assert_eq!(lines[2], "permissions    x:y, x:z");
-        assert_eq!((lines[3], lines[4]), ("built_in       no", "create_time    2026-11-22T12:00:00Z"));
-        assert_eq!(lines[5..], ["update_time    -", "etag           -"]);
+        assert_eq!(lines[3..5], ["custom_claims  -", "built_in       no"]);
+        assert_eq!(lines[5..], ["create_time    2026-11-22T12:00:00Z", "update_time    -", "etag           -"]);
     }
 }

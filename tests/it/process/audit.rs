@@ -43,7 +43,7 @@ async fn reset_code(server: &Server) -> String {
 /// A sign-in fails, a password is reset, a role is assigned; who did what, to whom, from where, is read back.
 async fn a_newcomer_reads_back_who_did_what(backend: Backend) {
     const NEW_PASSWORD: &str = "quite another long enough password";
-    let place = Place::new(backend).await;
+    let place = Place::new(backend).await.set("notify.email", "log");
     make_root(&place).await;
     let server = place.serve().await;
     let registration = json!({"email": EMAIL, "password": PASSWORD});

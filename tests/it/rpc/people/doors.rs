@@ -223,12 +223,12 @@ async fn a_reset_unlocks_no_second_factor(backend: Backend) {
         panic!("there is a second factor")
     };
     for challenge in [&by_password, &by_mail.challenge_id] {
-        for answer in [signin_totp(right()), signin_recovery("AAAA-AAAA-AAAA-AAAA")] {
-            let refused = node.signin_answer(challenge, answer).await;
-            assert_eq!(refusal(refused), (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS".into()));
-        }
+        let refused = node.signin_answer(challenge, signin_totp(right())).await;
+        assert_eq!(refusal(refused), (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS".into()));
     }
     assert_eq!(node.database.integer("SELECT COUNT(*) FROM sessions").await, 0);
+    // The way out that is left: nobody guesses 80 bits.
+    node.signin_finish(&by_password, signin_recovery("AAAA-AAAA-AAAA-AAAA")).await.unwrap();
     node.remove().await;
 }
 

@@ -49,7 +49,7 @@ pub enum CustomClaimsError {
 
 /// Claims that are never custom, sorted: what our tokens say, and what RFC 7519, RFC 7800, RFC 8417, RFC 8693, RFC 9068, RFC 9396
 /// and OpenID Connect (Core, Session, Front- and Back-Channel Logout, Identity Assurance) give a meaning to.
-pub const RESERVED: [&str; 57] = [
+pub const RESERVED: [&str; 58] = [
     "_claim_names",
     "_claim_sources",
     "acr",
@@ -96,6 +96,7 @@ pub const RESERVED: [&str; 57] = [
     "roles",
     "s_hash",
     "scope",
+    "scp",
     "sid",
     "sub",
     "sub_id",
@@ -109,9 +110,10 @@ pub const RESERVED: [&str; 57] = [
     "zoneinfo",
 ];
 
-/// Whether a claim has a meaning of its own.
+/// Whether a claim has a meaning of its own, in whatever case: there are readers of JSON to whom `SUB` is `sub`, and the later one
+/// counts. Some libraries take `scp` for `scope`.
 pub fn is_reserved(claim: &str) -> bool {
-    RESERVED.binary_search(&claim).is_ok()
+    RESERVED.binary_search(&claim.to_ascii_lowercase().as_str()).is_ok()
 }
 
 impl CustomClaims {
@@ -201,7 +203,9 @@ impl CustomClaims {
 /// Why not.
 pub fn check_name(name: &str) -> Result<(), CustomClaimsError> {
     let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
-    if !(1..=CustomClaims::MAX_NAME).contains(&name.len()) || !name.bytes().all(plain) {
+    // To a careless reader in JavaScript it is no member, but what all members are looked up in.
+    let harmless = name != "__proto__";
+    if !harmless || !(1..=CustomClaims::MAX_NAME).contains(&name.len()) || !name.bytes().all(plain) {
         // The beginning tells which it is: it may be as long as the message.
         return Err(CustomClaimsError::Name(name.chars().take(64).collect()));
     }
@@ -295,10 +299,10 @@ mod tests {
     #[test]
     fn what_is_registered_is_found() {
         assert!(RESERVED.is_sorted());
-        for name in ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "epoch", "cnf", "zoneinfo", "_claim_names"] {
+        for name in ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "epoch", "cnf", "zoneinfo", "_claim_names", "SUB", "Roles", "eXp", "scp"] {
             assert_eq!(claims(json!({ name: 1 })), Err(CustomClaimsError::Reserved(name.to_owned())), "{name}");
         }
-        for name in ["tenant", "ISS", "iss2", "https://example.com/roles", "x.y-z_1"] {
+        for name in ["tenant", "iss2", "https://example.com/roles", "x.y-z_1"] {
             assert!(claims(json!({ name: 1 })).is_ok(), "{name}");
         }
         for name in ["", "a b", "ä", "a\"", "a\\b", "a\n", &"a".repeat(129)] {

@@ -142,10 +142,14 @@ pub fn encryption(settings: &Settings) -> Result<Encryption, StartError> {
     let tokens = &settings.tokens;
     let Some(path) = &tokens.encryption_keys else { return Ok(Encryption::default()) };
     let refuse = |problem: String| StartError::Encryption { path: path.clone(), problem };
-    let (text, open) = read_key_file(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let (text, access) = read_key_file(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
     let parsed = Encryption::parse(&text, &tokens.audiences, &tokens.default_audience);
     let encryption = parsed.map_err(|problems| refuse(problems.to_string()))?;
-    if open && encryption.holds_secret() {
+    if access.writes {
+        let advice = format!("chmod o= {}", path.display());
+        return Err(refuse(format!("every user of this machine can change it: `{advice}`")));
+    }
+    if access.reads && encryption.holds_secret() {
         let advice = format!("chmod o= {}", path.display());
         return Err(refuse(format!("holds a secret, and every user of this machine can read it: `{advice}`")));
     }

@@ -15,7 +15,8 @@ use crate::{
         secret::SecretString,
         time::Timestamp,
     },
-    jose::{DecryptionKeys, JweKey, json::parse_value, jwe::encrypt},
+    jose::{DecryptionKeys, JweKey, json::parse_value, jwe::{EncryptError, encrypt}},
+    store::Refused,
     verifier::{EncryptedAudiences, Wrapping, claims},
 };
 
@@ -60,11 +61,6 @@ impl Encryption {
     /// Whether a token for this audience is encrypted.
     pub fn covers(&self, audience: &Audience) -> bool {
         self.audiences.contains_key(audience)
-    }
-
-    /// Whether there are tokens of ours that cannot be read here.
-    pub fn hides_from_us(&self) -> bool {
-        self.audiences.values().any(|keys| keys.iter().any(|key| !key.can_decrypt()))
     }
 
     /// Whether a secret is among the keys.
@@ -156,7 +152,11 @@ impl Service {
         let signed = self.keys.sign(store, revocations, now, ACCESS_TOKEN_TYPE, &json).await?;
         let Some(key) = self.policy.encryption.key(&claims.audience) else { return Ok(signed) };
         let encrypted = encrypt(signed.expose(), key, &*self.entropy);
-        encrypted.map(SecretString::new).map_err(ServiceError::internal)
+        encrypted.map(SecretString::new).map_err(|error| match error {
+            // Claims that a plain token has room for: what is encrypted grows once more.
+            EncryptError::TooLong => Refused::ClaimsTooLarge.into(),
+            EncryptError::Library => ServiceError::internal(error),
+        })
     }
 }
 
@@ -200,9 +200,9 @@ mod tests {
         assert_eq!(of(&["orders", "billing"]), audiences(&["orders"]));
         assert_eq!(encryption.key(&audiences(&["billing"])).unwrap().kid(), "b");
         assert!(encryption.key(&audiences(&["vouchsafe"])).is_none());
-        assert!(encryption.hides_from_us() && encryption.holds_secret());
+        assert!(encryption.holds_secret());
         let none = Encryption::default();
-        assert!(!none.hides_from_us() && !none.holds_secret() && matches!(none.wrapping(), Wrapping::Signed));
+        assert!(!none.holds_secret() && matches!(none.wrapping(), Wrapping::Signed));
         assert_eq!(none.audience_of_token(&audiences(&["a", "b"])), audiences(&["a", "b"]));
     }
 

@@ -44,8 +44,9 @@ impl Service {
                 let (keys, revocations) = (self.keys.verification_keys(), self.feed.revocations());
                 Ok(verifier.verify(token.expose(), &keys, revocations, self.clock.now()).ok())
             }
-            // It may be one of ours, and good: to say that it is revoked would be a lie.
-            Err(Inactive::Undecryptable) if self.policy.encryption.hides_from_us() => {
+            // It may be one of ours, and good: to say that it is revoked would be a lie. Not only where keys are known to be missing: another
+            // node may have been given a newer one, or encryption have been turned off.
+            Err(Inactive::Undecryptable) => {
                 let text = "is encrypted for a key that this server does not hold: revoke its refresh token, or end its session";
                 Err(FieldViolation::new("token", text).into())
             }

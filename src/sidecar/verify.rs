@@ -114,6 +114,12 @@ impl AuthService for LocalAuth {
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
         let Asked { token, audience, strong } = request.into_inner().try_into()?;
         if strong {
+            // The service, which knows of all audiences, may take one that comes plain.
+            if let Err(Denied::Inactive(reason @ Inactive::NotEncrypted)) =
+                self.verifier.verify_for(&audience, &token, &self.rule).await
+            {
+                return Ok(Response::new(inactive(reason)));
+            }
             return Ok(Response::new(self.forward(token, &audience).await?));
         }
         Ok(Response::new(self.answer(&token, &audience).await?))

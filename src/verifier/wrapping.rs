@@ -128,29 +128,37 @@ pub enum KeyFileError {
 /// # Errors
 /// See [`KeyFileError`].
 pub fn read_decryption_keys(path: &Path) -> Result<DecryptionKeys, KeyFileError> {
-    let (text, open) = read_key_file(path)?;
+    let (text, access) = read_key_file(path)?;
     let keys = DecryptionKeys::from_json(&text)?;
-    if open { Err(KeyFileError::Open) } else { Ok(keys) }
+    if access == Everybody::default() { Ok(keys) } else { Err(KeyFileError::Open) }
 }
 
-/// The text of a file, and whether every user of the machine can read or write it. Blocks.
-pub(crate) fn read_key_file(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
+/// What every user of the machine can do with a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Everybody {
+    pub(crate) reads: bool,
+    pub(crate) writes: bool,
+}
+
+/// The text of a file, and what everybody can do with it. Blocks.
+pub(crate) fn read_key_file(path: &Path) -> io::Result<(Zeroizing<String>, Everybody)> {
     let file = fs::File::open(path)?;
-    let open = is_open(&file)?;
+    let access = everybody(&file)?;
     let mut text = Zeroizing::new(String::new());
     if file.take(MAX_FILE).read_to_string(&mut text)? as u64 == MAX_FILE {
         return Err(io::Error::other("is larger than any file of keys"));
     }
-    Ok((text, open))
+    Ok((text, access))
 }
 
 #[cfg(unix)]
-fn is_open(file: &fs::File) -> io::Result<bool> {
+fn everybody(file: &fs::File) -> io::Result<Everybody> {
     use std::os::unix::fs::PermissionsExt as _;
-    Ok(file.metadata()?.permissions().mode() & 0o007 != 0)
+    let mode = file.metadata()?.permissions().mode();
+    Ok(Everybody { reads: mode & 0o005 != 0, writes: mode & 0o002 != 0 })
 }
 
 #[cfg(not(unix))]
-fn is_open(_: &fs::File) -> io::Result<bool> {
-    Ok(false)
+fn everybody(_: &fs::File) -> io::Result<Everybody> {
+    Ok(Everybody::default())
 }

@@ -1,8 +1,7 @@
 -- What tokens say besides, an audit trail that shows whether it was tampered with, keys that outlive the master key.
 
--- Claims that an administrator gives: a JSON object, or NULL for none.
-ALTER TABLE users ADD COLUMN custom_claims JSONB;
-ALTER TABLE roles ADD COLUMN custom_claims JSONB;
+-- The indexes on the audit trail take as long as it is.
+SET LOCAL statement_timeout = 0;
 
 -- The place of an event in the trail. NULL for events of versions that knew of none, until they are taken in.
 ALTER TABLE audit_events ADD COLUMN lane BIGINT;
@@ -49,3 +48,8 @@ CREATE INDEX erasures_by_time ON erasures (time, user_id);
 
 -- What was never tried goes first.
 CREATE INDEX outbox_fresh ON outbox ((CASE WHEN attempts = 0 THEN 0 ELSE 1 END), due_time) WHERE dead_time IS NULL;
+
+-- Last, because whoever reads a user waits for it.
+-- Claims that an administrator gives: a JSON object, or NULL for none.
+ALTER TABLE users ADD COLUMN custom_claims JSONB;
+ALTER TABLE roles ADD COLUMN custom_claims JSONB;

@@ -299,7 +299,23 @@ mod tests {
     #[test]
     fn what_is_registered_is_found() {
         assert!(RESERVED.is_sorted());
-        for name in ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "epoch", "cnf", "zoneinfo", "_claim_names", "SUB", "Roles", "eXp", "scp"] {
+        for name in [
+            "iss",
+            "sub",
+            "aud",
+            "exp",
+            "nbf",
+            "iat",
+            "jti",
+            "epoch",
+            "cnf",
+            "zoneinfo",
+            "_claim_names",
+            "SUB",
+            "Roles",
+            "eXp",
+            "scp",
+        ] {
             assert_eq!(claims(json!({ name: 1 })), Err(CustomClaimsError::Reserved(name.to_owned())), "{name}");
         }
         for name in ["tenant", "iss2", "https://example.com/roles", "x.y-z_1"] {

@@ -15,7 +15,11 @@ use crate::{
         secret::SecretString,
         time::Timestamp,
     },
-    jose::{DecryptionKeys, JweKey, json::parse_value, jwe::{EncryptError, encrypt}},
+    jose::{
+        DecryptionKeys, JweKey,
+        json::parse_value,
+        jwe::{EncryptError, encrypt},
+    },
     store::Refused,
     verifier::{EncryptedAudiences, Wrapping, claims},
 };

@@ -25,7 +25,7 @@ const LANDED: [(&str, &str); 10] = [
     ("postgres/0002_administration.sql", "959a59c75b6feac85dea10594c359bd9e109a5950a43e28a19cd5aae0c300122"),
     ("postgres/0003_revoked_keys.sql", "d1201674aeafdda53ece2eab2b8afb873a2249b600d4cc8bb02a01c4b7ca318e"),
     ("postgres/0004_people.sql", "1402624748a85340f28883cefadd529d6af0a98b7d31e09a289b27a0d889d0d8"),
-    ("postgres/0005_trust.sql", "5d71a15444631d9aee5bca65e672d766b3933a12b8747114eb7a53b775c1950e"),
+    ("postgres/0005_trust.sql", "ab24e5d78fb5afd3b6675d089aa908967ced7ed1cb1f752415512c22549cdaf9"),
     ("sqlite/0001_initial.sql", "61a867be88ce33f99db5305fc46a6d57628c0ab8a25abce036e76d886d18cf5c"),
     ("sqlite/0002_administration.sql", "6138a04b0d02116c85fbc99e918b5fc90f5e2c145193675f4c3d82b8af09872f"),
     ("sqlite/0003_revoked_keys.sql", "8214a7fff6fa8cf611814db2de1a92a54715e88a9cf7cb9de54ec50fe01669f1"),

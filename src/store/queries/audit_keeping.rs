@@ -9,7 +9,7 @@ use super::{
     trail::{EventRow, event_columns},
 };
 use crate::{
-    crypto::audit_chain::{ChainHash, NOTHING, Place, base_statement},
+    crypto::audit_chain::{ChainHash, NOTHING, Place, base_statement, head_statement},
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
         id::EventId,
@@ -97,6 +97,9 @@ impl Database {
     }
 }
 
+/// The position, the hash and the MAC of one end of a lane.
+type LaneEndRow = (i64, Vec<u8>, Option<Vec<u8>>);
+
 impl Tx {
     /// Takes in a batch. How many.
     async fn adopt(&mut self) -> Result<u64, StoreError> {
@@ -140,17 +143,11 @@ impl Tx {
 
     /// Removes the events at the beginning of a lane that are of before that moment, at most a batch of them.
     async fn prune(&mut self, lane: i64, before: Timestamp) -> Result<Batch, StoreError> {
-        let base: Option<(i64, Vec<u8>, Option<Vec<u8>>)> = sqlx::query_as(concat!(
-            "SELECT base_position, base_hash, base_mac FROM audit_lanes WHERE id = $1",
-            for_update!()
-        ))
-        .bind(lane)
-        .fetch_optional(self.conn())
-        .await?;
-        let Some((position, hash, mac)) = base else { return Ok(Batch::Removed(0)) };
-        let Some(base) = self.vouched_base(Place { lane, position }, hash, mac.as_deref()) else {
-            return Ok(Batch::Damaged);
-        };
+        let ends = self.lock_ends(lane).await?;
+        let Some(((position, hash, mac), head)) = ends else { return Ok(Batch::Removed(0)) };
+        let base = self.vouched_base(Place { lane, position }, hash, mac.as_deref());
+        // Without a head that is vouched for, whoever can write rows could have theirs removed, and with a base of ours.
+        let (Some(base), Some(head)) = (base, self.vouched_head(lane, head)) else { return Ok(Batch::Damaged) };
         let rows: Vec<EventRow> = sqlx::query_as(concat!(
             "SELECT ",
             event_columns!(),
@@ -165,6 +162,9 @@ impl Tx {
         for row in rows {
             let event = RecordedEvent::try_from(row)?;
             let Some(ChainLink { place, hash }) = event.link.filter(|_| event.time < before) else { break };
+            if place.position > head.place.position || (place.position == head.place.position && hash != head.hash) {
+                return Ok(Batch::Damaged);
+            }
             walk.pass(Step { position: place.position, hash: Some(hash), says: Some(event.chained()) }, &mut faults);
         }
         if !faults.is_empty() {
@@ -196,6 +196,26 @@ impl Tx {
         let first = base.place.position + 1;
         self.audit(&by_itself(Act::EventsPruned { lane, first, last: position })).await?;
         Ok(Batch::Removed(gone.rows_affected()))
+    }
+
+    /// Locks a lane. Its base and its head: each one's position, hash and MAC.
+    async fn lock_ends(&mut self, lane: i64) -> Result<Option<(LaneEndRow, LaneEndRow)>, StoreError> {
+        type Row = (i64, Vec<u8>, Option<Vec<u8>>, i64, Vec<u8>, Option<Vec<u8>>);
+        let row: Option<Row> = sqlx::query_as(concat!(
+            "SELECT base_position, base_hash, base_mac, position, hash, mac FROM audit_lanes WHERE id = $1",
+            for_update!()
+        ))
+        .bind(lane)
+        .fetch_optional(self.conn())
+        .await?;
+        Ok(row.map(|(base, base_hash, base_mac, head, hash, mac)| ((base, base_hash, base_mac), (head, hash, mac))))
+    }
+
+    /// The head of a lane, unless somebody else wrote it.
+    fn vouched_head(&self, lane: i64, (position, hash, mac): LaneEndRow) -> Option<ChainLink> {
+        let (place, hash) = (Place { lane, position }, ChainHash::try_from(hash).ok()?);
+        let vouched = mac.as_deref() == Some(&self.around().vault.attest(&head_statement(place, &hash))[..]);
+        vouched.then_some(ChainLink { place, hash })
     }
 
     /// The base of a lane, unless somebody else wrote it.

@@ -185,6 +185,10 @@ impl Database {
                 let lanes: Vec<Extent> = sqlx::query_as(EXTENTS).fetch_all(&mut *conn).await?;
                 let mut stray = Vec::new();
                 for (lane, base, head, first, last, homeless) in lanes {
+                    if base > head {
+                        // Nothing is ever removed that was never appended.
+                        stray.push((Place { lane, position: base }, None));
+                    }
                     if !homeless && first.is_none_or(|first| first > base) && last.is_none_or(|last| last <= head) {
                         continue;
                     }

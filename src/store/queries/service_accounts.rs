@@ -424,6 +424,10 @@ async fn set_roles(
             .await?;
         audit(tx, warrant, id, Act::RoleUnassigned { role: role.clone() }, origin).await?;
     }
+    if new.iter().all(|role| old.contains(role)) {
+        // Whatever they say, nobody is kept from taking roles away.
+        return Ok(());
+    }
     let (held,): (Json<Vec<HeldRoleRow>>,) =
         sqlx::query_as(concat!("SELECT ", held_by_service!(), " FROM service_accounts a WHERE a.id = $1"))
             .bind(id)

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     domain::{
         audit::{Act, AuditEvent},
+        claim_rules::check_size,
         id::{SessionId, UserId},
         locale::Locale,
         phone::PhoneNumber,
@@ -68,9 +69,14 @@ impl UserAdminStore for Database {
             Box::pin(async move {
                 let (user, _) = tx.user_to_act_on(act).await?;
                 check_revision(&user, *expected)?;
+                let before = tx.said_of(user.id).await?;
                 let fields = tx.write_change(&user, change).await?;
                 if change.changes_claims(&user) {
-                    tx.check_claims_fit(user.id).await?;
+                    let after = tx.said_of(user.id).await?;
+                    // Where it is too much already, nobody is kept from taking away.
+                    if check_size(&after).is_err() && after.bytes() > before.bytes() {
+                        return Err(Refused::ClaimsTooLarge.into());
+                    }
                     tx.refuse_tokens(user.id).await?;
                 }
                 if !fields.is_empty() {

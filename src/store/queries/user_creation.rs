@@ -5,7 +5,7 @@ use super::{
     users::{insert_user, which_is_taken},
 };
 use crate::{
-    domain::{audit::Act, id::UserId, user::User},
+    domain::{audit::Act, claim_rules::check_size, id::UserId, user::User},
     store::{
         Refused, StoreError,
         port::{CreateUser, UserAct, UserAddition},
@@ -47,7 +47,7 @@ impl Tx {
             }
             self.give_role(user.id, role).await?;
         }
-        self.check_claims_fit(user.id).await?;
+        check_size(&self.said_of(user.id).await?).map_err(|_| Refused::ClaimsTooLarge)?;
         self.still_allowed(warrant, &allowed).await?;
         self.create_data_key(*user.id.as_uuid()).await?;
         let act = UserAct { warrant: warrant.clone(), user: user.id, origin: origin.clone() };

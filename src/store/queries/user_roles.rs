@@ -94,7 +94,7 @@ impl Tx {
         if !self.give_role(user.id, role).await? {
             return Ok(user);
         }
-        self.check_claims_fit(user.id).await?;
+        check_size(&self.said_of(user.id).await?).map_err(|_| Refused::ClaimsTooLarge)?;
         self.roles_changed(user.id).await?;
         self.audit_act(act, Act::RoleAssigned { role: role.to_owned() }).await?;
         self.user(user.id).await
@@ -134,9 +134,9 @@ impl Tx {
         Ok(given.rows_affected() == 1)
     }
 
-    /// Refuses if a token would say more than it may by what the user's roles say and what is said of the user. What follows from
-    /// attributes and audiences is the configuration's, and shows when a token is issued.
-    pub(super) async fn check_claims_fit(&mut self, user: UserId) -> Result<(), StoreError> {
+    /// What tokens say by the user's roles and by what is said of the user. What follows from attributes and audiences is the
+    /// configuration's, and shows when a token is issued.
+    pub(super) async fn said_of(&mut self, user: UserId) -> Result<CustomClaims, StoreError> {
         let (Json(held), claims): (Json<Vec<HeldRoleRow>>, Option<Json<CustomClaims>>) =
             sqlx::query_as(concat!("SELECT ", held_by_user!(), ", u.custom_claims FROM users u WHERE u.id = $1"))
                 .bind(user)
@@ -144,7 +144,7 @@ impl Tx {
                 .await?;
         let mut said = held_roles(Json(held)).claims;
         said.add(claims.map(|Json(claims)| claims).unwrap_or_default());
-        check_size(&said).map_err(|_| Refused::ClaimsTooLarge.into())
+        Ok(said)
     }
 
     async fn roles_changed(&mut self, user: UserId) -> Result<(), StoreError> {

@@ -74,7 +74,7 @@ impl Service {
         attempt.decided();
         if outcome != EmailOutcome::Refused {
             // It is done, or, of a name or an address that is taken, will be no other when it is asked again.
-            self.note_success_quietly(Target::Identifier(code.expose())).await;
+            self.note_success_quietly(Target::MailedCode(code)).await;
         }
         match outcome {
             EmailOutcome::Verified | EmailOutcome::Registered | EmailOutcome::Changed => Ok(false),

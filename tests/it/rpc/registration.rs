@@ -47,7 +47,8 @@ async fn a_taken_address_or_user_name_is_told_apart_and_changes_nothing(backend:
     for (email, username, expected) in [
         ("ADA@example.com", "", "EMAIL_TAKEN"),
         ("ada@EXAMPLE.COM", "other", "EMAIL_TAKEN"),
-        ("ada@example.com", "ada", "EMAIL_TAKEN"),
+        // A name is public, and looked at before anything is spent.
+        ("ada@example.com", "ada", "USERNAME_TAKEN"),
         ("grace@example.com", "ADA", "USERNAME_TAKEN"),
     ] {
         let refused = node.auth().await.register(registration(email, username)).await.unwrap_err();

@@ -67,6 +67,11 @@ impl Encryption {
         self.audiences.contains_key(audience)
     }
 
+    /// Whether there are audiences whose tokens are encrypted.
+    pub fn is_on(&self) -> bool {
+        !self.audiences.is_empty()
+    }
+
     /// Whether a secret is among the keys.
     pub fn holds_secret(&self) -> bool {
         self.audiences.values().flatten().any(JweKey::can_decrypt)

@@ -45,8 +45,8 @@ impl Service {
                 Ok(verifier.verify(token.expose(), &keys, revocations, self.clock.now()).ok())
             }
             // It may be one of ours, and good: to say that it is revoked would be a lie. Not only where keys are known to be missing: another
-            // node may have been given a newer one, or encryption have been turned off.
-            Err(Inactive::Undecryptable) => {
+            // node may have been given a newer one.
+            Err(Inactive::Undecryptable) if self.policy.encryption.is_on() => {
                 let text = "is encrypted for a key that this server does not hold: revoke its refresh token, or end its session";
                 Err(FieldViolation::new("token", text).into())
             }

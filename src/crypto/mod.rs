@@ -43,8 +43,8 @@ pub use hot_seal::{Foreign, HotSeal};
 pub use keyed::{KeyedHash, KeyedHasher, Purpose};
 pub use message_seal::MessageSeal;
 pub use password_pool::{
-    ACCEPTED_HASHES, Argon2Params, BadHash, HashError, HashObserver, PasswordPool, PoolConfig, PoolError, QueueStats,
-    Verdict, import_hash,
+    ACCEPTED_HASHES, Argon2Params, BadHash, HashError, HashObserver, PasswordPool, Place, PoolConfig, PoolError,
+    QueueStats, Verdict, import_hash,
 };
 pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,

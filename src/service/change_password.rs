@@ -89,7 +89,7 @@ impl Service {
         self.admit(target, context).await?;
         // Should the task end with the server.
         let attempt = self.dear_undecided(target, context);
-        let verdict = self.verify_password(Some(caller.user), current, found.password_hash, context).await;
+        let verdict = self.verify_password(None, Some(caller.user), current, found.password_hash, context).await;
         attempt.decided();
         if !matches!(verdict, Ok(Verdict::Mismatch)) {
             // Right, or nobody knows. The failures of before stay.

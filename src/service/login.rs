@@ -129,7 +129,7 @@ impl Service {
         context: &RequestContext,
     ) -> Result<(Pending, Checked, Undecided), ServiceError> {
         // In a storm of logins most are sent away. None of them shall cost the database anything.
-        self.passwords.check_room(self.hash_deadline(context))?;
+        let place = self.passwords.keep_place(self.hash_deadline(context))?;
         let credentials = match Identifier::parse(&command.wanted.identifier) {
             Some(identifier) => self.store.find_credentials(identifier).await?,
             None => None,
@@ -140,13 +140,14 @@ impl Service {
         // A refusal is counted by the metrics only: an attacker must not write a row with each guess that was not looked at.
         self.admit_pending(&mut pending, None, context).await?;
         let attempt = self.dear_undecided(pending.target(None), context);
-        let verdict = match self.verify_password(user, command.password.clone(), stored.clone(), context).await {
-            Ok(verdict) => verdict,
-            Err(error) => {
-                attempt.forgive().await;
-                return Err(error);
-            }
-        };
+        let verdict =
+            match self.verify_password(Some(place), user, command.password.clone(), stored.clone(), context).await {
+                Ok(verdict) => verdict,
+                Err(error) => {
+                    attempt.forgive().await;
+                    return Err(error);
+                }
+            };
         let cause = match (&credentials, stored, verdict) {
             (None, ..) => LoginFailure::UnknownIdentifier,
             (Some(found), Some(hash), Verdict::Match { outdated }) => match found.state {

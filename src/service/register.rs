@@ -8,6 +8,7 @@ use super::{
     throttle::{MessageKind, Target},
 };
 use crate::{
+    crypto::Place,
     domain::{
         audit::Act,
         custom_claims::CustomClaims,
@@ -108,7 +109,7 @@ impl Service {
             // Nobody could sign in to it.
             self.needs_mail()?;
         }
-        self.may_be_made(&command, context).await?;
+        let place = self.may_be_made(&command, context).await?;
         let (typed, key) = (command.email.as_typed(), command.email.key());
         let spent = if self.policy.sends_email {
             self.spend_message(MessageKind::Registration, typed, Some(key), context).await
@@ -122,7 +123,8 @@ impl Service {
         };
         let hash = match &command.password {
             Some(password) => {
-                Some(self.passwords.hash(password.clone(), self.random(), self.hash_deadline(context)).await?)
+                let deadline = self.hash_deadline(context);
+                Some(self.passwords.hash_at(place, password.clone(), self.random(), deadline).await?)
             }
             None => None,
         };
@@ -136,14 +138,17 @@ impl Service {
     }
 
     /// Refuses what would come to nothing before a message is spent on it: else whoever tries names, or comes in a storm, uses up what
-    /// the address may be sent. User names are public.
-    async fn may_be_made(&self, command: &RegisterCommand, context: &RequestContext) -> Result<(), ServiceError> {
-        if command.password.is_some() {
-            self.passwords.check_room(self.hash_deadline(context))?;
-        }
+    /// the address may be sent. User names are public. Answers with the place where the password will be hashed.
+    async fn may_be_made(
+        &self,
+        command: &RegisterCommand,
+        context: &RequestContext,
+    ) -> Result<Option<Place>, ServiceError> {
+        let deadline = self.hash_deadline(context);
+        let place = command.password.as_ref().map(|_| self.passwords.keep_place(deadline)).transpose()?;
         match &command.username {
             Some(name) if self.store.is_username_taken(name.clone()).await? => Err(ServiceError::UsernameTaken),
-            Some(_) | None => Ok(()),
+            Some(_) | None => Ok(place),
         }
     }
 

@@ -2,22 +2,23 @@
 
 use super::{RequestContext, Service, ServiceError};
 use crate::{
-    crypto::{HashError, Verdict},
+    crypto::{HashError, Place, Verdict},
     domain::{id::UserId, password::Password, user::PhcString},
 };
 
 impl Service {
-    /// Checks a password. A stored hash that cannot be checked is no use to anybody: the log says whose it is, and the caller
+    /// Checks a password, at a place that was kept for it, if one was. A stored hash that cannot be checked is no use to anybody: the log says whose it is, and the caller
     /// is refused as for a wrong password, at the same cost.
     pub(super) async fn verify_password(
         &self,
+        place: Option<Place>,
         user: Option<UserId>,
         password: Password,
         stored: Option<PhcString>,
         context: &RequestContext,
     ) -> Result<Verdict, ServiceError> {
         let deadline = self.hash_deadline(context);
-        match self.passwords.verify(password.clone(), stored, deadline).await {
+        match self.passwords.verify_at(place, password.clone(), stored, deadline).await {
             Err(HashError::Stored(bad)) => {
                 let user = user.map(|user| user.to_string());
                 tracing::error!(user, "the stored password hash of an account {bad}");

@@ -64,7 +64,9 @@ pub(super) struct Backlog<E> {
     threads: usize,
     limit: usize,
     waiting: VecDeque<E>,
-    /// The cost of all that wait or run.
+    /// Places that are kept for entries to come.
+    kept: usize,
+    /// The cost of all that wait or run, or that a place is kept for.
     pending: u64,
     pace: Pace,
     stats: QueueStats,
@@ -77,6 +79,7 @@ impl<E: Entry> Backlog<E> {
             threads,
             limit,
             waiting: VecDeque::new(),
+            kept: 0,
             pending: 0,
             pace: Pace::default(),
             stats: QueueStats::default(),
@@ -92,8 +95,32 @@ impl<E: Entry> Backlog<E> {
         self.waiting.push_back(entry);
     }
 
+    /// Keeps a place for an entry of this cost, until [`Backlog::give_back`]; otherwise when to come again.
+    pub(super) fn keep(&mut self, cost: u64, deadline: Instant, now: Instant) -> Result<(), Duration> {
+        if let Some(retry_after) = self.refusal(cost, deadline, now) {
+            return Err(retry_after);
+        }
+        self.kept += 1;
+        self.pending += cost;
+        Ok(())
+    }
+
+    /// The place that was kept for this cost is free again.
+    pub(super) fn give_back(&mut self, cost: u64) {
+        self.kept -= 1;
+        self.pending -= cost;
+    }
+
+    /// Queues an entry at the place that was kept for `kept`. It is not sent away any more: whoever came later and keeps a place too
+    /// must not push it out, and what was done meanwhile must not have been done for nothing.
+    pub(super) fn admit_kept(&mut self, entry: E, kept: u64) {
+        self.give_back(kept);
+        self.pending += entry.cost();
+        self.waiting.push_back(entry);
+    }
+
     /// When to come again, if an entry like this would be sent away now. Counts it as sent away.
-    pub(super) fn refusal(&mut self, cost: u64, deadline: Instant, now: Instant) -> Option<Duration> {
+    fn refusal(&mut self, cost: u64, deadline: Instant, now: Instant) -> Option<Duration> {
         if !self.has_room_for(cost, deadline, now) {
             // Whoever has given up must not take the place of somebody who still waits.
             self.drop_abandoned();
@@ -107,7 +134,7 @@ impl<E: Entry> Backlog<E> {
 
     fn has_room_for(&self, cost: u64, deadline: Instant, now: Instant) -> bool {
         let patience = deadline.saturating_duration_since(now);
-        let ahead = self.stats.running + self.waiting.len();
+        let ahead = self.stats.running + self.waiting.len() + self.kept;
         if patience.is_zero() {
             false
         } else if ahead < self.threads {

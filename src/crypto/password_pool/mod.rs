@@ -153,6 +153,21 @@ impl HashObserver for Unobserved {
     fn hashed(&self, _took: Duration) {}
 }
 
+/// A place in the queue, see [`PasswordPool::keep_place`].
+pub struct Place {
+    queue: Arc<Queue<Job>>,
+    /// What it is kept for, unless it is taken.
+    cost: Option<u64>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(cost) = self.cost.take() {
+            self.queue.give_back(cost);
+        }
+    }
+}
+
 /// The hashing threads and the queue in front of them. Dropping it ends them, see [`PasswordPool::shutdown`].
 pub struct PasswordPool {
     queue: Arc<Queue<Job>>,
@@ -197,7 +212,18 @@ impl PasswordPool {
 
     /// Hashes a new password with today's parameters. `salt` must be fresh random bytes.
     pub async fn hash(&self, password: Password, salt: [u8; 16], deadline: Instant) -> Result<PhcString, HashError> {
-        let output = self.compute(password, salt.to_vec(), Recipe::Argon2(self.today), deadline).await?;
+        self.hash_at(None, password, salt, deadline).await
+    }
+
+    /// The same at a place that was kept, if one was.
+    pub async fn hash_at(
+        &self,
+        place: Option<Place>,
+        password: Password,
+        salt: [u8; 16],
+        deadline: Instant,
+    ) -> Result<PhcString, HashError> {
+        let output = self.compute(place, password, salt.to_vec(), Recipe::Argon2(self.today), deadline).await?;
         Ok(self.today.to_phc(&salt, &output))
     }
 
@@ -212,11 +238,22 @@ impl PasswordPool {
         stored: Option<PhcString>,
         deadline: Instant,
     ) -> Result<Verdict, HashError> {
+        self.verify_at(None, password, stored, deadline).await
+    }
+
+    /// The same at a place that was kept, if one was.
+    pub async fn verify_at(
+        &self,
+        mut place: Option<Place>,
+        password: Password,
+        stored: Option<PhcString>,
+        deadline: Instant,
+    ) -> Result<Verdict, HashError> {
         let StoredHash { recipe, salt, output: expected } = StoredHash::parse(stored.as_ref().unwrap_or(&self.nobody))?;
         let as_typed = password.as_typed().map(|typed| (typed, true));
         let forms = [(password, recipe != Recipe::Argon2(self.today))].into_iter().chain(as_typed);
         for (form, outdated) in forms {
-            let output = self.compute(form, salt.clone(), recipe, deadline).await?;
+            let output = self.compute(place.take(), form, salt.clone(), recipe, deadline).await?;
             // No password hashes to what is checked for nobody, but that shall not be what keeps an attacker out.
             if bool::from(output.ct_eq(expected.as_slice())) && stored.is_some() {
                 return Ok(Verdict::Match { outdated });
@@ -225,15 +262,17 @@ impl PasswordPool {
         Ok(Verdict::Mismatch)
     }
 
-    /// Refuses now what would be refused anyway, before anything else is done for it.
+    /// Keeps a place in the queue for whoever has other things to do first: a storm then costs those things only for as many as
+    /// can be hashed. Dropping it gives it back.
     ///
     /// # Errors
     /// [`HashError::Overloaded`] if a hash with today's parameters that is asked for now would not be begun or not be done by
     /// its deadline.
-    pub fn check_room(&self, deadline: Instant) -> Result<(), HashError> {
-        match self.queue.refusal(self.today.cost(), deadline) {
-            Some(retry_after) => Err(HashError::Overloaded { retry_after }),
-            None => Ok(()),
+    pub fn keep_place(&self, deadline: Instant) -> Result<Place, HashError> {
+        let cost = self.today.cost();
+        match self.queue.keep(cost, deadline) {
+            Ok(()) => Ok(Place { queue: Arc::clone(&self.queue), cost: Some(cost) }),
+            Err(retry_after) => Err(HashError::Overloaded { retry_after }),
         }
     }
 
@@ -255,13 +294,14 @@ impl PasswordPool {
 
     async fn compute(
         &self,
+        place: Option<Place>,
         password: Password,
         salt: Vec<u8>,
         recipe: Recipe,
         deadline: Instant,
     ) -> Result<Output, HashError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.put(Job {
+        let job = Job {
             password,
             salt,
             recipe,
@@ -270,7 +310,11 @@ impl PasswordPool {
             trail: Trail::begin(),
             #[cfg(test)]
             probe: None,
-        });
+        };
+        match place.and_then(|mut place| place.cost.take()) {
+            Some(kept) => self.queue.put_kept(job, kept),
+            None => self.queue.put(job),
+        }
         self.wait(answered, deadline).await
     }
 

@@ -39,9 +39,26 @@ impl<E: Entry> Queue<E> {
         }
     }
 
-    /// When to come again, if an entry like this would be sent away now.
-    pub(super) fn refusal(&self, cost: u64, deadline: Instant) -> Option<Duration> {
-        self.lock().backlog.refusal(cost, deadline, monotonic_now())
+    /// Keeps a place for an entry of this cost; otherwise when to come again.
+    pub(super) fn keep(&self, cost: u64, deadline: Instant) -> Result<(), Duration> {
+        self.lock().backlog.keep(cost, deadline, monotonic_now())
+    }
+
+    /// Gives a place back that was kept for this cost.
+    pub(super) fn give_back(&self, cost: u64) {
+        self.lock().backlog.give_back(cost);
+    }
+
+    /// Queues an entry at the place that was kept for `kept`. After [`Queue::close`] the entry is dropped.
+    pub(super) fn put_kept(&self, entry: E, kept: u64) {
+        let mut shared = self.lock();
+        if shared.closed {
+            shared.backlog.give_back(kept);
+        } else {
+            shared.backlog.admit_kept(entry, kept);
+            drop(shared);
+            self.ready.notify_one();
+        }
     }
 
     /// The next entry, waited for; `None` after [`Queue::close`].

@@ -259,18 +259,43 @@ async fn a_full_queue_sheds_at_once() {
     let (release, held) = pool.hold();
     let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(pool.verify(password("password"), None, later()))).collect();
     for call in &mut waiting {
-        assert_eq!(pool.check_room(later()), Ok(()));
+        assert!(pool.keep_place(later()).is_ok(), "and given back at once");
         assert!(poll!(call).is_pending());
     }
     let shed = pool.verify(password("password"), None, later()).await;
     assert!(matches!(shed, Err(HashError::Overloaded { retry_after }) if retry_after >= Duration::from_secs(1)));
     assert_eq!((pool.queue_stats().queued, pool.queue_stats().shed), (2, 1));
-    assert_eq!(pool.check_room(later()), shed.map(|_| ()), "whoever asks first is told the same");
+    assert_eq!(pool.keep_place(later()).err(), shed.err(), "whoever asks first is told the same");
     assert_eq!((pool.queue_stats().queued, pool.queue_stats().shed), (2, 2));
 
     drop(release);
     assert!(held.await.is_ok());
     assert!(join_all(waiting).await.iter().all(|verdict| *verdict == Ok(Verdict::Mismatch)));
+}
+
+#[tokio::test]
+async fn whoever_keeps_a_place_is_not_sent_away_and_nobody_else_gets_it() {
+    let pool = pool(1, 2);
+    let (release, held) = pool.hold();
+    let [first, second] = [(); 2].map(|()| pool.keep_place(later()).unwrap());
+    assert!(pool.keep_place(later()).is_err(), "there is room for two");
+    let shed = pool.verify(password("password"), None, later()).await;
+    assert!(matches!(shed, Err(HashError::Overloaded { .. })), "{shed:?}");
+
+    let mut verified = Box::pin(pool.verify_at(Some(first), password("password"), None, later()));
+    assert!(poll!(&mut verified).is_pending(), "its place was kept");
+    assert!(pool.keep_place(later()).is_err(), "taken is not free");
+    drop(second);
+    let mut another = Box::pin(pool.verify(password("password"), None, later()));
+    assert!(poll!(&mut another).is_pending(), "what was given back is free");
+
+    drop(release);
+    assert!(held.await.is_ok());
+    assert_eq!((verified.await, another.await), (Ok(Verdict::Mismatch), Ok(Verdict::Mismatch)));
+    assert_eq!(pool.queue_stats().queued, 0);
+    let stopped = pool.keep_place(later()).unwrap();
+    pool.shutdown();
+    assert_eq!(pool.verify_at(Some(stopped), password("password"), None, later()).await, Err(HashError::Stopped));
 }
 
 #[tokio::test]

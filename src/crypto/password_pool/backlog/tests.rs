@@ -155,3 +155,19 @@ fn the_books_balance() {
     assert_eq!((stats.queued, stats.running), (0, 0));
     assert_eq!(stats.hashed + stats.skipped, 41);
 }
+
+#[test]
+fn a_place_that_was_kept_is_good_whoever_came_later() {
+    let now = monotonic_now();
+    let mut backlog = practised(1, 100, now);
+    backlog.keep(COST, now + SECOND, now).unwrap();
+    assert_eq!(backlog.keep(COST, now + SECOND, now), Err(SECOND), "the kept one counts as work ahead");
+    backlog.keep(COST, now + 2 * SECOND, now).unwrap();
+    let entry = Fake::new(2 * COST, now + SECOND);
+    backlog.admit_kept(entry.clone(), COST);
+    assert_eq!(entry.sent_away.get(), None, "though with the other one it may come too late");
+    assert_eq!(backlog.retry_after(), 3 * SECOND, "it counts as what it is");
+    backlog.give_back(COST);
+    assert_eq!(backlog.retry_after(), 2 * SECOND);
+    assert!(backlog.next(now).is_some());
+}

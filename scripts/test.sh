@@ -97,9 +97,11 @@ lint() {
     step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --lib --no-deps --locked
 }
 
-# All the tests, even after a failure; libtest's report goes to the log too, which the summary counts.
+# All the tests, even after a failure; libtest's report goes to the log too, which the summary counts. Most of them wait for a
+# server or a clock rather than for a processor, so there are more at a time than processors.
 tests() {
     log=target/test.log
+    export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) * 2))}"
     say "tests"
     begun=$(date +%s)
     tests_status=0

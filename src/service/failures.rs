@@ -248,7 +248,9 @@ mod tests {
     fn what_failed_at_one_moment_is_all_told() {
         let failures = Failures::default();
         let under_way: Vec<bool> = (0..50).map(|_| failures.is_event(&of(1), at(0))).collect();
-        under_way.iter().for_each(|is_event| failures.note(of(1), *is_event, at(0)));
+        for is_event in &under_way {
+            failures.note(of(1), *is_event, at(0));
+        }
         assert!(under_way.iter().all(|is_event| *is_event));
         assert!(!failures.fail(of(1), at(0)));
         assert_eq!(failures.take(at(0)), [(of(1), counted(1, 0, 0))]);

@@ -65,6 +65,9 @@ const THAT_LANE: &str =
 /// A lane under lock: its id, position, hash, MAC, and the last place behind it that is taken.
 type HeadRow = (i64, i64, Vec<u8>, Option<Vec<u8>>, Option<i64>);
 
+/// The same without what is taken.
+type BareRow = (i64, i64, Vec<u8>, Option<Vec<u8>>);
+
 /// The end of a lane under lock.
 pub(super) struct Head {
     link: ChainLink,
@@ -284,7 +287,7 @@ impl Database {
 
 impl Tx {
     async fn begin_trail(&mut self) -> Result<(), StoreError> {
-        let lanes: Vec<(i64, i64, Vec<u8>, Option<Vec<u8>>)> =
+        let lanes: Vec<BareRow> =
             sqlx::query_as(concat!("SELECT id, position, hash, mac FROM audit_lanes ORDER BY id", for_update!()))
                 .fetch_all(self.conn())
                 .await?;
@@ -293,7 +296,7 @@ impl Tx {
         )
         .fetch_one(self.conn())
         .await?;
-        let untouched = |(_, position, hash, mac): &(_, i64, Vec<u8>, Option<Vec<u8>>)| *position == 0 && *hash == NOTHING && mac.is_none();
+        let untouched = |(_, position, hash, mac): &BareRow| *position == 0 && *hash == NOTHING && mac.is_none();
         if placed > 0 || !lanes.iter().all(untouched) {
             tracing::error!("a lane of the audit trail has no MAC, and the trail is not new: verify the trail");
             return Ok(());

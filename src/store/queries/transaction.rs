@@ -61,8 +61,8 @@ pub(super) struct Tx {
     pub(super) events: Vec<RecordedEvent>,
     /// What somebody tried in vain, and whether it is among the events or only to be counted.
     failures: Vec<(Failure, bool)>,
-    /// Whether events were appended.
-    recorded: bool,
+    /// How many events were appended.
+    recorded: usize,
     abandoned: bool,
     enqueued: bool,
     around: Arc<Surroundings>,
@@ -129,7 +129,7 @@ impl Tx {
             return Ok((value, Vec::new()));
         }
         let entries = self.append_feed().await?;
-        self.recorded = !self.events.is_empty();
+        self.recorded = self.events.len();
         self.append_events().await?;
         Ok((value, entries))
     }
@@ -239,7 +239,7 @@ impl Database {
             revocations: Vec::new(),
             events: Vec::new(),
             failures: Vec::new(),
-            recorded: false,
+            recorded: 0,
             abandoned: false,
             enqueued: false,
             around: Arc::clone(&self.around),
@@ -277,7 +277,7 @@ impl Database {
         for (failure, is_event) in failures {
             self.around.observer.failed(failure, is_event, self.around.clock.now());
         }
-        if recorded {
+        if recorded > 0 {
             self.around.observer.recorded();
         }
         Ok(value)

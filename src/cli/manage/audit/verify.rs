@@ -163,8 +163,7 @@ fn told(found: &Findings, intact: bool) -> String {
     if !found.not_compared.is_empty() {
         let lanes: Vec<_> = found.not_compared.iter().map(|place| place.lane.to_string()).collect();
         said.push(format!(
-            "the checkpoint is older than events are kept: what it names could not be compared in {} lanes ({})",
-            lanes.len(),
+            "not compared, because the checkpoint is older than events are kept: what it names of lanes {}",
             lanes.join(", ")
         ));
     }

@@ -19,7 +19,7 @@ on_both_databases!(
 );
 
 mod at_once {
-    use super::{on_forms, a_row_that_comes_between_keeps_nobody_from_signing_in};
+    use super::{a_row_that_comes_between_keeps_nobody_from_signing_in, on_forms};
     on_forms!([postgres Postgres] [a_row_that_comes_between_keeps_nobody_from_signing_in]);
 }
 

@@ -31,7 +31,12 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) async fn begin(channel: Channel, token: &str, cursor: &str, from_beginning: bool) -> Result<Self, Status> {
+    pub(super) async fn begin(
+        channel: Channel,
+        token: &str,
+        cursor: &str,
+        from_beginning: bool,
+    ) -> Result<Self, Status> {
         let request = v1::WatchAuditEventsRequest { cursor: cursor.to_owned(), from_beginning };
         let mut client = AuditServiceClient::new(channel);
         let answer = timeout(BOUND, client.watch_audit_events(bearer(token, request))).await.unwrap()?;

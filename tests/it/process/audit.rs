@@ -230,11 +230,11 @@ async fn check_old(trail: &Trail, written: &str) {
     let first = lines.remove(at(&lines, 1).unwrap());
     let second = lines.remove(at(&lines, 2).unwrap());
     let base = json!({ "lane": lane, "position": 2, "hash": second["hash"], "mac": null });
-    let lanes = lines[0]["lanes"].as_array_mut().unwrap();
-    *lanes.iter_mut().find(|of| of["lane"] == lane).unwrap() = base;
+    let bases = lines[0]["lanes"].as_array_mut().unwrap();
+    *bases.iter_mut().find(|of| of["lane"] == lane).unwrap() = base;
     let events = lines.len() - 2;
     lines.last_mut().unwrap()["events"] = json!(events);
-    let content: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let content = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n";
     let file = trail.place.file("later.jsonl", content);
     let seen = json!({ "lane": lane, "position": 1, "hash": first["hash"], "mac": null });
     let form = "vouchsafe audit checkpoint v1";

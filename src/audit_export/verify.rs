@@ -33,6 +33,7 @@ struct Check<'a> {
     checkpoint: &'a [ChainLink],
     mac: Mac<'a>,
     faults: Faults,
+    not_compared: Vec<ChainLink>,
     events: u64,
 }
 
@@ -47,7 +48,8 @@ pub fn verify_export(
     mac: Mac<'_>,
     faults: usize,
 ) -> Result<ChainReport, ExportError> {
-    let mut check = Check { lanes: BTreeMap::new(), checkpoint, mac, faults: Faults::up_to(faults), events: 0 };
+    let faults = Faults::up_to(faults);
+    let mut check = Check { lanes: BTreeMap::new(), checkpoint, mac, faults, not_compared: Vec::new(), events: 0 };
     let (mut begun, mut end, mut number) = (false, None, 0);
     for line in lines.lines() {
         number += 1;
@@ -87,7 +89,8 @@ impl Check<'_> {
                 self.faults.push(FaultKind::BaseMac, place, None);
             }
             let walk = Walk::behind(link);
-            walk.compare(self.checkpoint, &mut self.faults);
+            self.not_compared.extend(walk.removed(0, self.checkpoint));
+            walk.compare(place.position.saturating_sub(1), self.checkpoint, &mut self.faults);
             if self.lanes.insert(place.lane, walk).is_some() {
                 return Err(format!("lane {} is named twice", place.lane));
             }
@@ -106,8 +109,9 @@ impl Check<'_> {
         match self.lanes.get_mut(&place.lane) {
             Some(walk) => {
                 let step = Step { position: place.position, hash: Some(hash), says: Some(event.chained()) };
+                let since = walk.last().place.position;
                 walk.pass(step, &mut self.faults);
-                walk.compare(self.checkpoint, &mut self.faults);
+                walk.compare(since, self.checkpoint, &mut self.faults);
             }
             None => self.faults.push(FaultKind::Unexpected, place, Some(event.id)),
         }
@@ -124,15 +128,16 @@ impl Check<'_> {
                 None => self.faults.push(FaultKind::Lane, Place { lane: *lane, position: 0 }, None),
             }
         }
-        for seen in self.checkpoint {
-            let reached = heads.get(&seen.place.lane).map(|head| head.link.place.position);
-            if reached.is_none_or(|position| position < seen.place.position) {
-                self.faults.push(FaultKind::Checkpoint, seen.place, None);
-            }
+        for walk in self.lanes.values() {
+            walk.misses(self.checkpoint, &mut self.faults);
+        }
+        for seen in self.checkpoint.iter().filter(|seen| !self.lanes.contains_key(&seen.place.lane)) {
+            self.faults.push(FaultKind::Checkpoint, seen.place, None);
         }
         let (faults, more_faults) = self.faults.into_parts();
         let heads = heads.into_values().collect();
-        ChainReport { events: *events, heads, faults, more_faults, unplaced: 0, next: None }
+        let not_compared = self.not_compared;
+        ChainReport { events: *events, heads, faults, more_faults, not_compared, unplaced: 0, next: None }
     }
 }
 

@@ -16,6 +16,14 @@ pub type ChainHash = [u8; 32];
 /// Before the first event of a lane.
 pub const NOTHING: ChainHash = [0; 32];
 
+/// In place of a hash that was stored and is none, because it has not even the length. No event and no end of a lane fits it.
+pub const UNREADABLE: ChainHash = [0xff; 32];
+
+/// A hash as it was stored.
+pub fn stored_hash(bytes: Vec<u8>) -> ChainHash {
+    bytes.try_into().unwrap_or(UNREADABLE)
+}
+
 /// Where an event stands. Positions of a lane begin with 1 and have no gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {

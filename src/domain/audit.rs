@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Who acted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// Somebody not signed in.
     Anonymous,
@@ -122,6 +122,17 @@ pub enum Act {
     LoginFailuresAggregated {
         /// Why; never told to the callers.
         cause: LoginFailure,
+        /// How many.
+        count: u64,
+        /// When the first of them was.
+        first: Timestamp,
+        /// When the last of them was.
+        last: Timestamp,
+    },
+    /// Something else was tried in vain so often that it was counted and not recorded one by one.
+    FailuresAggregated {
+        /// The name of the act.
+        act: &'static str,
         /// How many.
         count: u64,
         /// When the first of them was.
@@ -334,6 +345,7 @@ impl Act {
             Self::FactorsRemoved => "user.factors_removed",
             Self::LoginFailed { .. } => "login.failed",
             Self::LoginFailuresAggregated { .. } => "login.failures_aggregated",
+            Self::FailuresAggregated { .. } => "failures.aggregated",
             Self::ReauthenticationFailed => "reauthentication.failed",
             Self::PasswordChanged => "password.changed",
             Self::PasswordRehashed => "password.rehashed",
@@ -375,11 +387,46 @@ impl Act {
             self,
             Self::LoginFailed { .. }
                 | Self::LoginFailuresAggregated { .. }
+                | Self::FailuresAggregated { .. }
                 | Self::ChallengeFailed
                 | Self::CodeRefused
                 | Self::ReauthenticationFailed
                 | Self::ServiceTokenRefused
         )
+    }
+}
+
+/// What somebody may try in vain over and over, each time by an event: beyond a rate those are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Attempted {
+    /// A sign-in, and why it failed.
+    Login(LoginFailure),
+    /// Another act, by its name.
+    Act(&'static str),
+}
+
+/// That somebody tried something in vain: what is alike of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Failure {
+    /// Who.
+    pub actor: Actor,
+    /// At whose account.
+    pub subject: Option<Subject>,
+    /// What.
+    pub attempted: Attempted,
+}
+
+impl Failure {
+    /// What an event tells of, if it is one of those that anybody can make as many of as they like.
+    pub const fn of(event: &AuditEvent) -> Option<Self> {
+        let attempted = match &event.act {
+            Act::LoginFailed { cause, .. } => Attempted::Login(*cause),
+            Act::ChallengeFailed | Act::CodeRefused | Act::ReauthenticationFailed | Act::ServiceTokenRefused => {
+                Attempted::Act(event.act.name())
+            }
+            _ => return None,
+        };
+        Some(Self { actor: event.actor, subject: event.subject, attempted })
     }
 }
 

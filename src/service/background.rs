@@ -6,10 +6,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Service,
+    Service, failures,
     hot::{behind, rows::READERS},
     imports::IMPORT_RETENTION,
-    login_failures,
     users::REQUEST_RETENTION,
 };
 use crate::{
@@ -50,7 +49,7 @@ impl Background {
         background.spawn("feed", service, Service::follow_feed);
         background.spawn("keys", service, Service::follow_keys);
         background.spawn("purge", service, Service::purge);
-        background.spawn("login failures", service, Service::aggregate_login_failures);
+        background.spawn("failures", service, Service::aggregate_failures);
         background.spawn("e-mail", service, Service::send_email);
         background.spawn("SMS", service, Service::send_sms);
         if service.hot.is_some() {
@@ -186,12 +185,12 @@ impl Service {
         }
     }
 
-    async fn aggregate_login_failures(self: Arc<Self>) {
-        let mut ticks = interval(login_failures::PERIOD);
+    async fn aggregate_failures(self: Arc<Self>) {
+        let mut ticks = interval(failures::PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.write_login_failures().await;
+            self.write_failures().await;
         }
     }
 

@@ -99,7 +99,7 @@ impl Service {
             Verdict::Match { .. } => Ok(()),
             Verdict::Mismatch => {
                 self.note_failure(target, context).await?;
-                self.store.record(own_act(caller, Act::ReauthenticationFailed, context)).await?;
+                self.record_failure(own_act(caller, Act::ReauthenticationFailed, context)).await?;
                 Err(ServiceError::InvalidCredentials)
             }
         }

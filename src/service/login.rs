@@ -165,7 +165,7 @@ impl Service {
         let (this, context) = (Arc::clone(self), context.clone());
         // In a task of its own: whoever hangs up when the answer is late must not escape the count.
         let noting = async move {
-            this.record_login_failure(event).await?;
+            this.record_failure(event).await?;
             if cause == LoginFailure::EmailNotVerified {
                 this.forgive(pending.target(None)).await;
                 return Err(ServiceError::EmailNotVerified);

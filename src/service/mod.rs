@@ -35,6 +35,7 @@ mod context;
 mod encryption;
 mod error;
 mod factors;
+mod failures;
 mod feed;
 mod get_account;
 mod hot;
@@ -43,7 +44,6 @@ mod in_step;
 mod keys;
 mod login;
 mod login_code;
-mod login_failures;
 mod logout;
 mod mailed_codes;
 mod messages;
@@ -126,7 +126,6 @@ pub struct Service {
     watches: watch::Watches,
     audit_watches: WatchPlaces,
     buckets: throttle::Buckets,
-    login_failures: login_failures::LoginFailures,
     notifier: Notifier,
     deliveries: TaskTracker,
 }
@@ -227,7 +226,6 @@ impl Service {
             watches: watch::Watches::default(),
             audit_watches: WatchPlaces::new(audit::AUDIT_WATCHES),
             buckets: throttle::Buckets::default(),
-            login_failures: login_failures::LoginFailures::default(),
             notifier,
             deliveries: TaskTracker::new(),
         })
@@ -297,7 +295,7 @@ impl Service {
         {
             tracing::warn!(%error, sessions = hot.behind.len(), "rows stay behind their hot records");
         }
-        self.write_login_failures().await;
+        self.write_failures().await;
         // Messages that are half sent would be sent twice. Last, because a provider may be slow.
         self.deliveries.close();
         self.deliveries.wait().await;

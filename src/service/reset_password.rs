@@ -69,7 +69,7 @@ impl Service {
         let owner = self.owner_of(hash).await?;
         attempt.decided();
         let Some(user) = owner else {
-            self.store.record(asked(Act::CodeRefused, None, context)).await?;
+            self.record_failure(asked(Act::CodeRefused, None, context)).await?;
             return Err(self.refused_code(code, context).await?);
         };
         // Whatever may be wrong with the password, it is no guess at a code.

@@ -60,7 +60,8 @@ impl WatchPlaces {
         place.map(WatchPlace).map_err(|_| ServiceError::Busy { retry_after: FULL })
     }
 
-    fn taken(&self) -> usize {
+    /// How many are taken.
+    pub(super) fn taken(&self) -> usize {
         self.all.saturating_sub(self.free.available_permits())
     }
 }

@@ -7,6 +7,9 @@ use crate::{
     store::port::{ChainFault, ChainLink, FaultKind},
 };
 
+/// So many places of one gap are told at most, so that it hides nothing behind it.
+const GAP: i64 = 20;
+
 /// What is wrong, up to a limit.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
@@ -30,14 +33,18 @@ impl Faults {
         }
     }
 
+    /// Adds the places from `first` on to before `end`, at which events are missing.
+    fn push_gap(&mut self, lane: i64, first: i64, end: i64) {
+        let told = end.min(first.saturating_add(GAP));
+        for position in first..told {
+            self.push(FaultKind::Missing, Place { lane, position }, None);
+        }
+        self.more |= told < end;
+    }
+
     /// Whether nothing was found.
     pub(crate) const fn is_empty(&self) -> bool {
         self.found.is_empty() && !self.more
-    }
-
-    /// Whether there was more than is kept.
-    pub(crate) const fn is_full(&self) -> bool {
-        self.more
     }
 
     /// Those that are kept, and whether there were more.
@@ -93,12 +100,7 @@ impl Walk {
             return;
         }
         let follows = step.position == next;
-        for position in next..step.position {
-            if faults.is_full() {
-                break;
-            }
-            faults.push(FaultKind::Missing, Place { lane, position }, None);
-        }
+        faults.push_gap(lane, next, step.position);
         let computed = |previous: &ChainHash| step.says.map(|says| says.hash(place, previous));
         // Behind a gap nobody can tell what an event follows: the next one vouches for what is stored.
         let fits = !follows
@@ -123,11 +125,33 @@ impl Walk {
         }
     }
 
-    /// Holds what was just passed against what somebody saw there before.
-    pub(crate) fn compare(&self, checkpoint: &[ChainLink], faults: &mut Faults) {
-        for seen in checkpoint.iter().filter(|seen| seen.place == self.last.place && seen.hash != self.last.hash) {
+    /// Holds what was passed behind `since` against what somebody saw there before: it is there, with that hash.
+    pub(crate) fn compare(&self, since: i64, checkpoint: &[ChainLink], faults: &mut Faults) {
+        for seen in self.of_lane(checkpoint) {
+            let Place { position, .. } = seen.place;
+            if position > since && position <= self.last.place.position && *seen != self.last {
+                faults.push(FaultKind::Checkpoint, seen.place, None);
+            }
+        }
+    }
+
+    /// What somebody saw behind `since` and nobody can see any more, where this begins behind what was removed for its age.
+    pub(crate) fn removed(&self, since: i64, checkpoint: &[ChainLink]) -> Vec<ChainLink> {
+        let base = self.last.place.position;
+        let is_gone = |seen: &&ChainLink| seen.place.position > since && seen.place.position < base;
+        self.of_lane(checkpoint).filter(is_gone).copied().collect()
+    }
+
+    /// At the end: what somebody saw there before, and it did not come.
+    pub(crate) fn misses(&self, checkpoint: &[ChainLink], faults: &mut Faults) {
+        for seen in self.of_lane(checkpoint).filter(|seen| seen.place.position > self.last.place.position) {
             faults.push(FaultKind::Checkpoint, seen.place, None);
         }
+    }
+
+    fn of_lane<'c>(&self, checkpoint: &'c [ChainLink]) -> impl Iterator<Item = &'c ChainLink> {
+        let lane = self.last.place.lane;
+        checkpoint.iter().filter(move |seen| seen.place.lane == lane)
     }
 }
 

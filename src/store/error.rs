@@ -136,6 +136,15 @@ pub(super) fn is_serialization_failure(error: &StoreError) -> bool {
     matches!(&*code, "40001" | "40P01" | "5" | "261" | "517")
 }
 
+/// Whether somebody put a row where an audit event was to stand, between the look at that place and the event. The lane goes on
+/// behind it once it is looked at again.
+pub(super) fn is_place_taken(error: &StoreError) -> bool {
+    let StoreError::Internal(cause) = error else { return false };
+    let Some(sqlx::Error::Database(cause)) = cause.downcast_ref::<sqlx::Error>() else { return false };
+    // SQLite names no constraint, and lets nobody write between the two.
+    cause.constraint() == Some("audit_events_by_place")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

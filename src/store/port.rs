@@ -10,7 +10,7 @@ use crate::crypto::KeyedHash;
 pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
     audience::Scope,
-    audit::{AuditEvent, Origin},
+    audit::{AuditEvent, Failure, Origin},
     id::{SessionId, Subject, TokenId, UserId},
     refresh::Family,
     revocation::FeedEntry,
@@ -105,13 +105,26 @@ impl<S> Store for S where
 {
 }
 
-/// Told of every revocation right after the commit that made it true and before the verb that made it returns.
+/// Told of every revocation right after the commit that made it true and before the verb that made it returns; and of a few things
+/// besides.
 pub trait CommitObserver: Send + Sync + 'static {
     /// Takes note. Must not block.
     fn committed(&self, entries: &[FeedEntry]);
 
     /// A transaction that put messages into the outbox was committed. Must not block.
     fn enqueued(&self) {}
+
+    /// A transaction that recorded audit events was committed. Must not block.
+    fn recorded(&self) {}
+
+    /// Whether this is to be an audit event of its own. If not, whoever hears that it [failed](Self::failed) tells of it otherwise.
+    fn is_event(&self, _: &Failure, _now: Timestamp) -> bool {
+        true
+    }
+
+    /// A transaction was committed in which somebody tried something in vain, which was recorded if it is an event of its own. Must
+    /// not block.
+    fn failed(&self, _: Failure, _is_event: bool, _now: Timestamp) {}
 }
 
 /// A user to be created.

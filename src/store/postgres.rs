@@ -38,10 +38,6 @@ const POOLED: Manner = Manner {
 /// an error if this server knows of no such transaction.
 pub(super) const OUTCOME: &str = "SELECT pg_xact_status($1::text::xid8)";
 
-/// Locks a lane of the audit trail that nobody else holds, if there is one.
-pub(super) const FREE_LANE: &str =
-    "SELECT id, position, hash, mac FROM audit_lanes ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
-
 /// How many lanes the audit trail has, numbered from 0.
 pub(super) const LANES: i64 = 64;
 
@@ -63,6 +59,13 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 macro_rules! for_update {
     () => {
         " FOR UPDATE"
+    };
+}
+
+/// The same, and passes over rows that somebody else has locked.
+macro_rules! for_update_of_free {
+    () => {
+        " FOR UPDATE SKIP LOCKED"
     };
 }
 

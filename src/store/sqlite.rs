@@ -30,9 +30,6 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 /// Never asked: no network lies between a commit and its answer, so that a transaction here has no id to ask for.
 pub(super) const OUTCOME: &str = "SELECT CAST(NULL AS TEXT) WHERE $1 IS NULL";
 
-/// The lane of the audit trail: whoever writes is alone.
-pub(super) const FREE_LANE: &str = "SELECT id, position, hash, mac FROM audit_lanes ORDER BY id LIMIT 1";
-
 /// How many lanes the audit trail has, numbered from 0.
 pub(super) const LANES: i64 = 1;
 
@@ -49,6 +46,13 @@ pub(super) const READS_APART: bool = true;
 
 /// Nothing to lock: a transaction holds the write lock of the whole database.
 macro_rules! for_update {
+    () => {
+        ""
+    };
+}
+
+/// Nobody else has locked anything either.
+macro_rules! for_update_of_free {
     () => {
         ""
     };

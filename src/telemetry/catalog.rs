@@ -50,6 +50,7 @@ catalog! {
     WATCHERS = gauge("vouchsafe.revocation.watchers", "vouchsafe_revocation_watchers", "{watcher}", "Verifiers that watch this node's revocations.");
     WATCHED = counter("vouchsafe.revocation.watched", "vouchsafe_revocation_watched_total", "{revocation}", "Revocations told to watchers, those at the beginning of a watch included.");
     WATCHES_ENDED = counter("vouchsafe.revocation.watches_ended", "vouchsafe_revocation_watches_ended_total", "{watch}", "Watches of revocations that ended by why they did.");
+    AUDIT_WATCHERS = gauge("vouchsafe.audit.watchers", "vouchsafe_audit_watchers", "{watcher}", "Streams of audit events that this node serves.");
 
     KEY_AGE = gauge("vouchsafe.signing_key.age", "vouchsafe_signing_key_age_seconds", "s", "How long the key that signs access tokens has been signing.");
     KEY_NEXT = gauge("vouchsafe.signing_key.next_activation", "vouchsafe_signing_key_next_activation_timestamp_seconds", "s", "When the next signing key takes over, in seconds since 1970; missing while none is published.");

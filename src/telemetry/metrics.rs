@@ -53,6 +53,7 @@ pub struct Metrics {
     watchers: AtomicI64,
     watched: Counter,
     watches_ended: Counters<WatchEnd>,
+    audit_watchers: AtomicI64,
     connections: AtomicI64,
 }
 
@@ -142,6 +143,7 @@ impl Metrics {
             watchers: AtomicI64::new(0),
             watched: Counter::default(),
             watches_ended: Counters::default(),
+            audit_watchers: AtomicI64::new(0),
             connections: AtomicI64::new(0),
         }
     }
@@ -226,6 +228,12 @@ impl Metrics {
         OpenWatch(Arc::clone(self))
     }
 
+    /// A watch of the audit trail was begun; it counts until the answer is dropped.
+    pub fn audit_watch(self: &Arc<Self>) -> OpenAuditWatch {
+        self.audit_watchers.fetch_add(1, Relaxed);
+        OpenAuditWatch(Arc::clone(self))
+    }
+
     /// All metrics at this moment, in the order of the catalogue.
     pub fn collect(&self, readings: &Readings) -> Vec<Family> {
         let mut families = self.recorded();
@@ -253,6 +261,7 @@ impl Metrics {
             level(catalog::WATCHERS, u64::try_from(self.watchers.load(Relaxed)).ok().map(float)),
             one(catalog::WATCHED, self.watched.value()),
             Family { about: catalog::WATCHES_ENDED, points: self.watches_ended.points() },
+            level(catalog::AUDIT_WATCHERS, u64::try_from(self.audit_watchers.load(Relaxed)).ok().map(float)),
             level(catalog::CONNECTIONS, u64::try_from(self.connections.load(Relaxed)).ok().map(float)),
         ]
     }
@@ -318,6 +327,16 @@ impl OpenWatch {
 impl Drop for OpenWatch {
     fn drop(&mut self) {
         self.0.watchers.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A watch of the audit trail that is counted as under way.
+#[derive(Debug)]
+pub struct OpenAuditWatch(Arc<Metrics>);
+
+impl Drop for OpenAuditWatch {
+    fn drop(&mut self) {
+        self.0.audit_watchers.fetch_sub(1, Relaxed);
     }
 }
 

@@ -31,7 +31,7 @@ pub use label::{
     Label, LoginOutcome, MessageChannel, MessageOutcome, RefreshPath, RefreshRow, RegistrationOutcome,
     ServiceTokenOutcome, Throttled, VerificationResult, WatchEnd,
 };
-pub use metrics::{Metrics, OpenConnection, OpenWatch, Readings, RpcMethod};
+pub use metrics::{Metrics, OpenAuditWatch, OpenConnection, OpenWatch, Readings, RpcMethod};
 pub use otlp::{Otlp, OtlpError};
 pub use prometheus::{CONTENT_TYPE, text};
 pub use spans::{begin_rpc_span, end_rpc_span};

@@ -162,6 +162,33 @@ fn what_somebody_saw_before_must_still_be_there() {
 }
 
 #[test]
+fn what_a_checkpoint_names_is_compared_or_told() {
+    let lines = export(4, 6);
+    let link = |position| ChainLink { place: Place { lane: 0, position }, hash: [9; 32] };
+    let not_compared = |seen: &[ChainLink]| verify(&text(&lines), seen, true).unwrap().not_compared;
+    assert_eq!(not_compared(&[link(1)]), [link(1)]);
+    assert_eq!(not_compared(&[link(2)]), [link(2)]);
+    assert_eq!(not_compared(&[link(3)]), [], "the last one that was removed is in the header");
+    assert_eq!(not_compared(&[link(0)]), [], "there was none");
+    assert_eq!(not_compared(&[link(6)]), []);
+    // An event that should be there and is not.
+    let mut lines = lines;
+    let seen = super::tests::link(&mut lines, 2);
+    lines.remove(2);
+    let last = lines.len() - 1;
+    let Line::End(end) = &mut lines[last] else { panic!("no end") };
+    end.events -= 1;
+    assert_eq!(faults(&lines, &[seen]), [(FaultKind::Missing, 5), (FaultKind::Checkpoint, 5)]);
+}
+
+#[test]
+fn a_row_that_somebody_left_without_a_hash_is_a_fault_in_a_file_as_well() {
+    let mut lines = export(1, 4);
+    line(&mut lines, 2).hash = Hex(crate::crypto::audit_chain::UNREADABLE);
+    assert_eq!(faults(&lines, &[]), [(FaultKind::Altered, 2)]);
+}
+
+#[test]
 fn lanes_are_all_there_and_no_others() {
     let mut lines = export(1, 3);
     line(&mut lines, 2).lane = 5;

@@ -121,7 +121,7 @@ pub struct VerifyTrail {
     /// Check an export without opening the database: its hashes, but not what vouches for its ends
     #[arg(long, requires = "file", conflicts_with = "url")]
     pub without_key: bool,
-    /// A checkpoint that was kept: what it names must still be there
+    /// A checkpoint that was kept: what it names must still be there; the status is 2 if it is older than events are kept
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub checkpoint: Option<PathBuf>,
     /// Write a checkpoint if everything fits

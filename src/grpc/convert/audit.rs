@@ -6,7 +6,7 @@ use uuid::Uuid;
 pub(in crate::grpc) use super::timestamp;
 use super::user_lists::moment;
 use crate::{
-    crypto::audit_chain::Place,
+    crypto::audit_chain::{Place, UNREADABLE},
     domain::{
         field::{FieldViolation, FieldViolations},
         id::{ServiceAccountId, SessionId, Subject, UserId},
@@ -154,7 +154,8 @@ fn bare(id: Option<Uuid>) -> String {
 }
 
 fn chain_link(ChainLink { place: Place { lane, position }, hash }: ChainLink) -> v1::AuditLink {
-    v1::AuditLink { lane, position, hash: hash.to_vec() }
+    let hash = if hash == UNREADABLE { Vec::new() } else { hash.to_vec() };
+    v1::AuditLink { lane, position, hash }
 }
 
 fn lane_end(LaneEnd { link, mac }: LaneEnd) -> v1::AuditLaneEnd {
@@ -241,7 +242,7 @@ fn check_behind(token: &str) -> Result<ChainLink, &'static str> {
 }
 
 pub(in crate::grpc) fn chain_report(report: &ChainReport) -> v1::VerifyAuditChainResponse {
-    let ChainReport { events, heads, faults, more_faults, unplaced, next } = report;
+    let ChainReport { events, heads, faults, more_faults, not_compared, unplaced, next } = report;
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     v1::VerifyAuditChainResponse {
         intact: faults.is_empty() && !more_faults,
@@ -251,6 +252,7 @@ pub(in crate::grpc) fn chain_report(report: &ChainReport) -> v1::VerifyAuditChai
         unplaced_events: count(*unplaced),
         heads: heads.iter().copied().map(lane_end).collect(),
         next_page_token: next.as_ref().map(check_token).unwrap_or_default(),
+        not_compared: not_compared.iter().copied().map(chain_link).collect(),
     }
 }
 

@@ -29,7 +29,7 @@ impl Service {
         let Some(step) = self.totp_step(&factor, code)? else {
             attempt.decided();
             self.note_failure(target, context).await?;
-            self.store.record(own_act(caller, Act::ChallengeFailed, context)).await?;
+            self.record_failure(own_act(caller, Act::ChallengeFailed, context)).await?;
             return Err(ServiceError::CodeInvalid);
         };
         let NewCodes { shown, stored } = self.new_recovery_codes(user.id);

@@ -17,9 +17,11 @@ use super::{
 };
 use crate::{
     domain::{
+        audit::Failure,
         revocation::{FeedEntry, Revocation},
         time::Timestamp,
     },
+    service::failures::Failures,
     store::port::CommitObserver,
     verifier::RevocationSet,
 };
@@ -44,7 +46,7 @@ impl Outbox {
     }
 }
 
-/// Takes in what was revoked.
+/// Takes in what was revoked, and what else was committed.
 #[derive(Default)]
 pub struct Observer {
     revocations: RevocationSet,
@@ -59,6 +61,9 @@ pub struct Observer {
     to_push: Notify,
     /// How often messages were put into the outbox.
     enqueued: watch::Sender<u64>,
+    /// How often audit events were recorded.
+    recorded: watch::Sender<u64>,
+    failures: Failures,
 }
 
 impl std::fmt::Debug for Observer {
@@ -98,6 +103,16 @@ impl Observer {
     /// Tells whenever this node has put messages into the outbox.
     pub(in crate::service) fn enqueuings(&self) -> watch::Receiver<u64> {
         self.enqueued.subscribe()
+    }
+
+    /// Tells whenever this node has recorded audit events.
+    pub(in crate::service) fn recordings(&self) -> watch::Receiver<u64> {
+        self.recorded.subscribe()
+    }
+
+    /// What failed at this node.
+    pub(in crate::service) const fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     fn note_key_change(&self) {
@@ -292,6 +307,18 @@ impl CommitObserver for Observer {
 
     fn enqueued(&self) {
         self.enqueued.send_modify(|times| *times += 1);
+    }
+
+    fn recorded(&self) {
+        self.recorded.send_modify(|times| *times += 1);
+    }
+
+    fn is_event(&self, failure: &Failure, now: Timestamp) -> bool {
+        self.failures.is_event(failure, now)
+    }
+
+    fn failed(&self, failure: Failure, is_event: bool, now: Timestamp) {
+        self.failures.note(failure, is_event, now);
     }
 }
 

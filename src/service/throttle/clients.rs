@@ -1,7 +1,7 @@
 //! Service accounts with wrong secrets.
 //!
 //! Their secrets have 256 bits: nobody guesses one, and nothing has to be reserved. What is slowed is whoever calls on and on with a wrong one, each
-//! time at the cost of an entry in the audit trail. It is counted by client id and address: a stranger who knows a client id must not
+//! time at the cost of a transaction. It is counted by client id and address: a stranger who knows a client id must not
 //! be able to keep a service from its tokens, and fifty replicas that start at once must all get theirs.
 
 use super::{Service, network};

@@ -20,7 +20,7 @@ use crate::{
 pub struct ChainLink {
     /// Where.
     pub place: Place,
-    /// Over the event and the one before it.
+    /// Over the event and the one before it; [`UNREADABLE`](crate::crypto::audit_chain::UNREADABLE) where somebody left none.
     pub hash: ChainHash,
 }
 
@@ -136,6 +136,8 @@ pub struct ChainReport {
     pub faults: Vec<ChainFault>,
     /// Whether there is more that is wrong than was told.
     pub more_faults: bool,
+    /// What the checkpoint names and nobody can look at any more, because it was removed for its age.
+    pub not_compared: Vec<ChainLink>,
     /// How many events have no place yet: written by versions that knew of none.
     pub unplaced: u64,
     /// Where to go on, if the end was not reached.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Database, Pools, READS_APART, Tx};
 use crate::{
     domain::{
-        audit::{Act, Actor, AuditEvent, Origin},
+        audit::{Act, Actor, AuditEvent, Failure, Origin},
         id::{EventId, SessionId, Subject},
         secret::random,
         time::Timestamp,
@@ -56,8 +56,13 @@ impl AuditStore for Database {
 }
 
 impl Tx {
-    /// Records an event, at the end of this transaction.
+    /// Records an event, at the end of this transaction; one of too many failures is only counted.
     pub(super) async fn audit(&mut self, event: &AuditEvent) -> Result<(), StoreError> {
+        if let Some(failure) = Failure::of(event)
+            && !self.note_failure(failure)
+        {
+            return Ok(());
+        }
         let around = self.around();
         let now = self.now();
         let id = EventId::new(now, &random(&*around.entropy));
@@ -193,6 +198,7 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::KeyRevoked { .. }
         | Act::KeyPublished { .. }
         | Act::LoginFailuresAggregated { .. }
+        | Act::FailuresAggregated { .. }
         | Act::EventsAdopted { .. }
         | Act::EventsPruned { .. }
         | Act::MasterKeyChanged { .. } => None,
@@ -204,6 +210,9 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         Act::LoginFailed { cause, identifier_hash } => json!({ "cause": cause, "identifier_hash": identifier_hash }),
         Act::LoginFailuresAggregated { cause, count, first, last } => json!({
             "cause": cause, "count": count, "first_time": first.to_string(), "last_time": last.to_string(),
+        }),
+        Act::FailuresAggregated { act, count, first, last } => json!({
+            "act": act, "count": count, "first_time": first.to_string(), "last_time": last.to_string(),
         }),
         Act::EventsAdopted { count } => json!({ "count": count }),
         Act::EventsPruned { lane, first, last } => {

@@ -6,15 +6,16 @@
 //!
 //! The MAC of a head is checked before another one is made. A lane whose head is not vouched for goes on, and stays so: it is
 //! better that the trail shows for ever that somebody wrote to it than that nobody can sign in; and no MAC of ours shall
-//! ever stand over what somebody else wrote.
+//! ever stand over what somebody else wrote. The same holds for a lane that somebody put rows behind the head of, or whose hash
+//! somebody made illegible: it goes on behind them.
 
 use serde::Serialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Database, FREE_LANE, Tx, imports::hex};
+use super::{Database, Tx, imports::hex};
 use crate::{
-    crypto::audit_chain::{ChainHash, NOTHING, Place, head_statement},
+    crypto::audit_chain::{NOTHING, Place, head_statement, stored_hash},
     domain::{
         id::{EventId, SessionId},
         secret::random,
@@ -32,16 +33,62 @@ const MANY: usize = 4;
 /// So many events are sent in one statement.
 const BATCH: usize = 500;
 
-/// A lane under lock: its id, position, hash, MAC.
-type HeadRow = (i64, i64, Vec<u8>, Option<Vec<u8>>);
+/// No lane that is written one event after another gets there. Whatever stands beyond is in nobody's way.
+const CEILING: i64 = 1 << 62;
+
+/// So many places a lane is never without.
+const ROOM: i64 = 1 << 40;
+
+/// The head `l` of a lane, and the last place behind it, below the ceiling, where a row stands that no transaction put there. To look for it
+/// is one search of the index, which finds nothing. `l` is locked before, so that the search is made once and behind the head that counts.
+macro_rules! head_of_lane {
+    ($lane:expr) => {
+        concat!(
+            "SELECT l.id, l.position, l.hash, l.mac, (SELECT MAX(e.position) FROM audit_events e WHERE e.lane = l.id \
+             AND e.position > l.position AND e.position < 4611686018427387904) FROM (",
+            $lane,
+            ") AS l"
+        )
+    };
+}
+
+/// The head of a lane that nobody else holds, if there is one.
+const FREE_LANE: &str = head_of_lane!(concat!(
+    "SELECT id, position, hash, mac FROM audit_lanes ORDER BY id LIMIT 1",
+    for_update_of_free!()
+));
+
+/// The head of a lane; waits for whoever holds it.
+const THAT_LANE: &str =
+    head_of_lane!(concat!("SELECT id, position, hash, mac FROM audit_lanes WHERE id = $1", for_update!()));
+
+/// A lane under lock: its id, position, hash, MAC, and the last place behind it that is taken.
+type HeadRow = (i64, i64, Vec<u8>, Option<Vec<u8>>, Option<i64>);
+
+/// The same without what is taken.
+type BareRow = (i64, i64, Vec<u8>, Option<Vec<u8>>);
 
 /// The end of a lane under lock.
 pub(super) struct Head {
     link: ChainLink,
     mac: Option<Vec<u8>>,
+    /// The last place behind it that is taken, which none should be.
+    taken: Option<i64>,
 }
 
 impl Head {
+    /// Where the lane goes on: behind its head, and behind whatever somebody put there. Where that leaves no room, or the head is
+    /// nowhere, at a place that nobody could have foreseen.
+    fn goes_on_behind(&self, drawn: u32) -> i64 {
+        let Place { position, .. } = self.link.place;
+        match self.taken {
+            _ if position >= CEILING => CEILING / 2 + i64::from(drawn),
+            None => position.max(0),
+            Some(taken) if taken < CEILING - ROOM => taken.max(0),
+            Some(_) => position.max(0) + 1 + i64::from(drawn),
+        }
+    }
+
     /// Puts an event behind it.
     pub(super) fn chain(&mut self, event: &mut RecordedEvent) {
         let place = Place { position: self.link.place.position + 1, ..self.link.place };
@@ -50,11 +97,9 @@ impl Head {
     }
 }
 
-impl TryFrom<HeadRow> for Head {
-    type Error = StoreError;
-
-    fn try_from((lane, position, hash, mac): HeadRow) -> Result<Self, StoreError> {
-        Ok(Self { link: ChainLink { place: Place { lane, position }, hash: chain_hash(hash)? }, mac })
+impl From<HeadRow> for Head {
+    fn from((lane, position, hash, mac, taken): HeadRow) -> Self {
+        Self { link: ChainLink { place: Place { lane, position }, hash: stored_hash(hash) }, mac, taken }
     }
 }
 
@@ -111,9 +156,11 @@ impl Tx {
             return Ok(());
         }
         let mut head = self.lock_lane().await?;
-        let vouched = self.is_vouched_for(&head);
+        let vouched = head.as_mut().is_some_and(|head| self.take_up(head));
         for event in &mut events {
-            head.chain(event);
+            if let Some(head) = &mut head {
+                head.chain(event);
+            }
         }
         if events.len() < MANY {
             for event in &events {
@@ -124,27 +171,30 @@ impl Tx {
                 self.insert_events(events).await?;
             }
         }
-        self.store_head(head, vouched).await
+        match head {
+            Some(head) => self.store_head(head, vouched).await,
+            None => Ok(()),
+        }
     }
 
-    /// Whether nobody else has written this head.
-    pub(super) fn is_vouched_for(&self, head: &Head) -> bool {
-        let Head { link: ChainLink { place, hash }, mac } = head;
-        let vouched = mac.as_deref() == Some(&self.around().vault.attest(&head_statement(*place, hash))[..]);
-        if !vouched {
-            let Place { lane, position } = *place;
-            tracing::error!(
-                lane,
-                position,
-                "the head of a lane of the audit trail is not vouched for: verify the trail"
-            );
+    /// Goes to where the lane goes on. Whether nobody else has written this head, or a row behind it.
+    pub(super) fn take_up(&self, head: &mut Head) -> bool {
+        let Head { link: ChainLink { place, hash }, mac, taken } = &*head;
+        let written = mac.as_deref() == Some(&self.around().vault.attest(&head_statement(*place, hash))[..]);
+        if written && taken.is_none() {
+            return true;
         }
-        vouched
+        let Place { lane, position } = *place;
+        let problem = if written { "somebody put rows behind the head of" } else { "nobody vouches for the head of" };
+        tracing::error!(lane, position, ?taken, "{problem} a lane of the audit trail: verify the trail");
+        let drawn = u32::from_le_bytes(random(&*self.around().entropy));
+        head.link.place.position = head.goes_on_behind(drawn);
+        false
     }
 
     /// Moves the end of a lane. One that was not vouched for is not now.
     pub(super) async fn store_head(&mut self, head: Head, vouched: bool) -> Result<(), StoreError> {
-        let Head { link: ChainLink { place, hash }, mac } = head;
+        let Head { link: ChainLink { place, hash }, mac, taken: _ } = head;
         let mac = if vouched { Some(self.around().vault.attest(&head_statement(place, &hash)).to_vec()) } else { mac };
         sqlx::query("UPDATE audit_lanes SET position = $2, hash = $3, mac = $4 WHERE id = $1")
             .bind(place.lane)
@@ -156,24 +206,22 @@ impl Tx {
         Ok(())
     }
 
-    /// Locks a lane that nobody holds; if all are held, waits for any one.
-    pub(super) async fn lock_lane(&mut self) -> Result<Head, StoreError> {
+    /// Locks a lane that nobody holds; if all are held, waits for any one. `None`: somebody removed them all, and what happens is
+    /// recorded without a place rather than not at all.
+    pub(super) async fn lock_lane(&mut self) -> Result<Option<Head>, StoreError> {
         let free: Option<HeadRow> = sqlx::query_as(FREE_LANE).fetch_optional(self.conn()).await?;
         if let Some(head) = free {
-            return head.try_into();
+            return Ok(Some(head.into()));
         }
         let lanes: Vec<(i64,)> =
             sqlx::query_as("SELECT id FROM audit_lanes ORDER BY id").fetch_all(self.conn()).await?;
         let [drawn] = random(&*self.around().entropy);
-        let (lane,) = lanes
-            .get(usize::from(drawn) % lanes.len().max(1))
-            .ok_or_else(|| StoreError::corrupt("audit_lanes", "id", "there is no lane"))?;
-        let head: HeadRow =
-            sqlx::query_as(concat!("SELECT id, position, hash, mac FROM audit_lanes WHERE id = $1", for_update!()))
-                .bind(*lane)
-                .fetch_one(self.conn())
-                .await?;
-        head.try_into()
+        let Some((lane,)) = lanes.get(usize::from(drawn) % lanes.len().max(1)) else {
+            tracing::error!("the audit trail has no lane: verify the trail");
+            return Ok(None);
+        };
+        let head: Option<HeadRow> = sqlx::query_as(THAT_LANE).bind(*lane).fetch_optional(self.conn()).await?;
+        Ok(head.map(Head::from))
     }
 
     async fn insert_event(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {
@@ -239,7 +287,7 @@ impl Database {
 
 impl Tx {
     async fn begin_trail(&mut self) -> Result<(), StoreError> {
-        let lanes: Vec<HeadRow> =
+        let lanes: Vec<BareRow> =
             sqlx::query_as(concat!("SELECT id, position, hash, mac FROM audit_lanes ORDER BY id", for_update!()))
                 .fetch_all(self.conn())
                 .await?;
@@ -248,14 +296,14 @@ impl Tx {
         )
         .fetch_one(self.conn())
         .await?;
-        let untouched = |(_, position, hash, mac): &HeadRow| *position == 0 && *hash == NOTHING && mac.is_none();
+        let untouched = |(_, position, hash, mac): &BareRow| *position == 0 && *hash == NOTHING && mac.is_none();
         if placed > 0 || !lanes.iter().all(untouched) {
             tracing::error!("a lane of the audit trail has no MAC, and the trail is not new: verify the trail");
             return Ok(());
         }
         self.check_key().await?;
-        for lane in lanes {
-            self.store_head(lane.try_into()?, true).await?;
+        for (lane, position, hash, mac) in lanes {
+            self.store_head((lane, position, hash, mac, None).into(), true).await?;
         }
         Ok(())
     }
@@ -277,6 +325,32 @@ impl Tx {
     }
 }
 
-fn chain_hash(bytes: Vec<u8>) -> Result<ChainHash, StoreError> {
-    bytes.try_into().map_err(|_| StoreError::corrupt("audit_lanes", "hash", "not 32 bytes"))
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head(position: i64, taken: Option<i64>) -> Head {
+        Head { link: ChainLink { place: Place { lane: 0, position }, hash: NOTHING }, mac: None, taken }
+    }
+
+    #[test]
+    fn a_lane_goes_on_behind_its_head_and_what_was_put_there() {
+        assert_eq!(head(7, None).goes_on_behind(5), 7);
+        assert_eq!(head(7, Some(12)).goes_on_behind(5), 12);
+        assert_eq!(head(-3, None).goes_on_behind(5), 0);
+        assert_eq!(head(-3, Some(-1)).goes_on_behind(5), 0);
+        assert_eq!(head(7, Some(CEILING - 1)).goes_on_behind(5), 13, "there is no room behind it");
+    }
+
+    proptest! {
+        /// Whatever somebody wrote: there is room behind, and nothing overflows.
+        #[test]
+        fn there_is_always_room(position in any::<i64>(), taken in prop::option::of(any::<i64>()), drawn in any::<u32>()) {
+            let taken = taken.filter(|taken| *taken > position && *taken < CEILING);
+            let next = head(position, taken).goes_on_behind(drawn);
+            prop_assert!((0..=CEILING + ROOM).contains(&next), "{next}");
+        }
+    }
 }

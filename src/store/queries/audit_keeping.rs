@@ -115,11 +115,12 @@ impl Tx {
         if rows.is_empty() {
             return Ok(0);
         }
-        let mut head = self.lock_lane().await?;
-        let vouched = self.is_vouched_for(&head);
+        let Some(mut head) = self.lock_lane().await? else { return Ok(0) };
+        let vouched = self.take_up(&mut head);
         let mut places = Vec::with_capacity(rows.len());
         for row in rows {
-            let mut event = RecordedEvent::try_from(row)?;
+            // Whatever it says of a position or a hash beside a lane that it does not name.
+            let mut event = RecordedEvent::from(row);
             head.chain(&mut event);
             if let Some(ChainLink { place: Place { lane, position }, hash }) = event.link {
                 places.push(ListedPlace { id: event.id, lane, position, hash: hex(&hash) });
@@ -160,8 +161,11 @@ impl Tx {
         .await?;
         let (mut walk, mut faults) = (Walk::behind(base), Faults::up_to(0));
         for row in rows {
-            let event = RecordedEvent::try_from(row)?;
-            let Some(ChainLink { place, hash }) = event.link.filter(|_| event.time < before) else { break };
+            let event = RecordedEvent::from(row);
+            if event.time >= before {
+                break;
+            }
+            let Some(ChainLink { place, hash }) = event.link else { return Ok(Batch::Damaged) };
             if place.position > head.place.position || (place.position == head.place.position && hash != head.hash) {
                 return Ok(Batch::Damaged);
             }

@@ -10,7 +10,7 @@ use sqlx::{FromRow as _, Row as _};
 
 use super::{Conn, Database, Db, trail::EventRow};
 use crate::{
-    crypto::audit_chain::{ChainHash, NOTHING, Place, base_statement, head_statement},
+    crypto::audit_chain::{ChainHash, NOTHING, Place, base_statement, head_statement, stored_hash},
     domain::id::EventId,
     store::{
         StoreError,
@@ -108,19 +108,23 @@ impl Database {
                 base = Some(now);
             }
             let removed = now.link.place.position;
-            if removed > walk.last().place.position {
+            let since = walk.last().place.position;
+            if removed > since {
                 walk = Walk::behind(now.link);
-                walk.compare(&check.wanted.checkpoint, &mut check.faults);
+                check.report.not_compared.extend(walk.removed(since, &check.wanted.checkpoint));
+                walk.compare(removed - 1, &check.wanted.checkpoint, &mut check.faults);
             }
             let whole = i64::try_from(found.len()).unwrap_or(i64::MAX) < PAGE;
             behind = found.last().and_then(|found| found.id).unwrap_or(behind);
             for found in found.iter().filter(|found| found.position > removed) {
                 check.report.events += 1;
+                let since = walk.last().place.position;
                 walk.pass(found.step(), &mut check.faults);
-                walk.compare(&check.wanted.checkpoint, &mut check.faults);
+                walk.compare(since, &check.wanted.checkpoint, &mut check.faults);
             }
             if whole {
                 walk.end(head.link, &mut check.faults);
+                walk.misses(&check.wanted.checkpoint, &mut check.faults);
                 self.check_head(&head, check);
                 check.report.heads.push(head);
                 return Ok(None);
@@ -141,11 +145,6 @@ impl Database {
         let ChainLink { place, hash } = head.link;
         if head.mac != Some(self.around.vault.attest(&head_statement(place, &hash))) {
             check.faults.push(FaultKind::HeadMac, place, None);
-        }
-        for seen in check.wanted.checkpoint.iter().filter(|seen| seen.place.lane == place.lane) {
-            if seen.place.position > place.position {
-                check.faults.push(FaultKind::Checkpoint, seen.place, None);
-            }
         }
     }
 
@@ -258,7 +257,7 @@ impl Database {
         });
         let (found, base) = read.await?;
         let base = base.map(|(position, hash, mac)| LaneEnd {
-            link: ChainLink { place: Place { lane, position }, hash: hash.try_into().unwrap_or(NOTHING) },
+            link: ChainLink { place: Place { lane, position }, hash: stored_hash(hash) },
             mac: mac.and_then(|mac| mac.try_into().ok()),
         });
         Ok((found, base))
@@ -272,7 +271,7 @@ impl Found {
             position: row.try_get("place")?,
             id: row.try_get("id").ok(),
             hash: row.try_get::<Vec<u8>, _>("stored").ok().and_then(|hash| hash.try_into().ok()),
-            says: EventRow::from_row(row).ok().and_then(|row| RecordedEvent::try_from(row).ok()),
+            says: EventRow::from_row(row).ok().map(RecordedEvent::from),
         })
     }
 

@@ -7,7 +7,7 @@ use sqlx::Pool;
 use tokio_util::task::TaskTracker;
 
 use self::transaction::Tx;
-use super::{Db, FREE_LANE, LANES, NAME, OUTCOME, READS_APART};
+use super::{Db, LANES, NAME, OUTCOME, READS_APART};
 use crate::store::{
     connect::Surroundings,
     held::Hold,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Conn, Database, Db};
 use crate::{
-    crypto::audit_chain::{ChainHash, Place},
+    crypto::audit_chain::{Place, UNREADABLE, stored_hash},
     domain::{
         audit::{Personal, PersonalDataVault},
         id::{EventId, SessionId},
@@ -48,18 +48,15 @@ pub(super) struct EventRow {
     hash: Option<Vec<u8>>,
 }
 
-impl TryFrom<EventRow> for RecordedEvent {
-    type Error = StoreError;
-
-    fn try_from(row: EventRow) -> Result<Self, StoreError> {
-        let link = match (row.lane, row.position, row.hash) {
-            (None, None, None) => None,
-            (Some(lane), Some(position), Some(hash)) => {
-                Some(ChainLink { place: Place { lane, position }, hash: bytes("audit_events", "hash", hash)? })
-            }
-            _ => return Err(StoreError::corrupt("audit_events", "lane", "half a place")),
+impl From<EventRow> for RecordedEvent {
+    /// Whatever its row says of its place: who tampers with that shall not hide it, or others beside it.
+    fn from(row: EventRow) -> Self {
+        let hash = row.hash.map_or(UNREADABLE, stored_hash);
+        let link = match (row.lane, row.position) {
+            (Some(lane), Some(position)) => Some(ChainLink { place: Place { lane, position }, hash }),
+            _ => None,
         };
-        Ok(Self {
+        Self {
             id: row.id,
             time: row.time,
             act: row.act,
@@ -72,7 +69,7 @@ impl TryFrom<EventRow> for RecordedEvent {
             detail: row.detail.0,
             personal_sealed: row.personal_sealed,
             link,
-        })
+        }
     }
 }
 
@@ -87,22 +84,16 @@ struct LaneRow {
     base_mac: Option<Vec<u8>>,
 }
 
-impl TryFrom<LaneRow> for Lane {
-    type Error = StoreError;
-
-    fn try_from(row: LaneRow) -> Result<Self, StoreError> {
+impl From<LaneRow> for Lane {
+    /// An end that cannot be read is one that nothing vouches for.
+    fn from(row: LaneRow) -> Self {
         let LaneRow { id: lane, position, hash, mac, base_position, base_hash, base_mac } = row;
-        let end = |position, hash, mac: Option<Vec<u8>>| {
-            let hash: ChainHash = bytes("audit_lanes", "hash", hash)?;
-            let mac = mac.map(|mac| bytes("audit_lanes", "mac", mac)).transpose()?;
-            Ok::<_, StoreError>(LaneEnd { link: ChainLink { place: Place { lane, position }, hash }, mac })
+        let end = |position, hash, mac: Option<Vec<u8>>| LaneEnd {
+            link: ChainLink { place: Place { lane, position }, hash: stored_hash(hash) },
+            mac: mac.and_then(|mac| mac.try_into().ok()),
         };
-        Ok(Self { base: end(base_position, base_hash, base_mac)?, head: end(position, hash, mac)? })
+        Self { base: end(base_position, base_hash, base_mac), head: end(position, hash, mac) }
     }
-}
-
-fn bytes(table: &'static str, column: &'static str, bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
-    bytes.try_into().map_err(|_| StoreError::corrupt(table, column, "not 32 bytes"))
 }
 
 #[async_trait]
@@ -129,7 +120,7 @@ impl TrailStore for Database {
                 Ok(rows)
             })
         });
-        read.await?.into_iter().map(Lane::try_from).collect()
+        Ok(read.await?.into_iter().map(Lane::from).collect())
     }
 
     async fn read_lane(&self, after: Place, limit: u32) -> Result<Vec<ReadEvent>, StoreError> {
@@ -166,7 +157,7 @@ type Keys = HashMap<Uuid, Vec<u8>>;
 
 /// The events and the keys that what is personal in them may open with: the subject's, or that of nobody.
 async fn with_keys(conn: &mut Conn, rows: Vec<EventRow>) -> Result<(Vec<RecordedEvent>, Keys), StoreError> {
-    let events: Vec<RecordedEvent> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+    let events: Vec<RecordedEvent> = rows.into_iter().map(RecordedEvent::from).collect();
     let sealed = events.iter().filter(|event| event.personal_sealed.is_some());
     let mut owners: Vec<Uuid> = sealed.filter_map(|event| event.subject_id).chain([Uuid::nil()]).collect();
     owners.sort_unstable();

@@ -9,12 +9,18 @@ use tracing::Instrument as _;
 use super::{Conn, Database, NAME, doubt::Doubt};
 use crate::{
     domain::{
+        audit::Failure,
         id::EventId,
         revocation::{FeedEntry, Revocation},
         secret::random,
         time::Timestamp,
     },
-    store::{StoreError, connect::Surroundings, error::is_serialization_failure, port::RecordedEvent},
+    store::{
+        StoreError,
+        connect::Surroundings,
+        error::{is_place_taken, is_serialization_failure},
+        port::RecordedEvent,
+    },
 };
 
 /// Serialization failures are tried again this often; each try waits a little longer.
@@ -53,6 +59,10 @@ pub(super) struct Tx {
     ended: bool,
     revocations: Vec<Revocation>,
     pub(super) events: Vec<RecordedEvent>,
+    /// What somebody tried in vain, and whether it is among the events or only to be counted.
+    failures: Vec<(Failure, bool)>,
+    /// How many events were appended.
+    recorded: usize,
     abandoned: bool,
     enqueued: bool,
     around: Arc<Surroundings>,
@@ -84,6 +94,13 @@ impl Tx {
         self.revocations.push(revocation);
     }
 
+    /// Somebody tried something in vain. Whether that is to be an event; otherwise it counts once the transaction commits.
+    pub(super) fn note_failure(&mut self, failure: Failure) -> bool {
+        let is_event = self.around.observer.is_event(&failure, self.now());
+        self.failures.push((failure, is_event));
+        is_event
+    }
+
     /// There will be messages to send once the transaction commits.
     pub(super) fn note_messages(&mut self) {
         self.enqueued = true;
@@ -112,6 +129,7 @@ impl Tx {
             return Ok((value, Vec::new()));
         }
         let entries = self.append_feed().await?;
+        self.recorded = self.events.len();
         self.append_events().await?;
         Ok((value, entries))
     }
@@ -199,7 +217,7 @@ impl Database {
         loop {
             tries += 1;
             match self.attempt(args, &body).await {
-                Err(error) if tries < TRIES && is_serialization_failure(&error) => {
+                Err(error) if tries < TRIES && (is_serialization_failure(&error) || is_place_taken(&error)) => {
                     tracing::debug!(name, tries, "transaction could not be ordered, trying again");
                     let jitter = u64::from(u16::from_le_bytes(random(&*self.around.entropy)));
                     tokio::time::sleep(Duration::from_micros((jitter / 8) << tries)).await;
@@ -220,6 +238,8 @@ impl Database {
             ended: false,
             revocations: Vec::new(),
             events: Vec::new(),
+            failures: Vec::new(),
+            recorded: 0,
             abandoned: false,
             enqueued: false,
             around: Arc::clone(&self.around),
@@ -232,7 +252,8 @@ impl Database {
             }
             Err(_) => return Err(too_slow()),
         };
-        let enqueued = tx.enqueued && !tx.abandoned;
+        let (enqueued, recorded) = (tx.enqueued && !tx.abandoned, tx.recorded);
+        let failures = if tx.abandoned { Vec::new() } else { std::mem::take(&mut tx.failures) };
         if !tx.ended
             && let Err(error) = tx.commit().await
         {
@@ -252,6 +273,12 @@ impl Database {
         }
         if enqueued {
             self.around.observer.enqueued();
+        }
+        for (failure, is_event) in failures {
+            self.around.observer.failed(failure, is_event, self.around.clock.now());
+        }
+        if recorded > 0 {
+            self.around.observer.recorded();
         }
         Ok(value)
     }

@@ -1,5 +1,6 @@
 //! `AuditService` as an auditor meets it.
 
+mod tampering;
 mod watching;
 
 use std::collections::BTreeSet;

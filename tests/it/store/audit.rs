@@ -1,6 +1,6 @@
 //! The audit trail: an event for every effect, none without, and nothing personal in plain sight.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use uuid::Uuid;
 use vouchsafe::{
@@ -12,7 +12,10 @@ use vouchsafe::{
         time::Clock as _,
         user::PhcString,
     },
-    store::{StoreError, port::RefreshOutcome},
+    store::{
+        StoreError,
+        port::{CreateUser, RefreshOutcome},
+    },
 };
 
 use super::world::{ADDRESS, AGENT, World, origin};
@@ -176,4 +179,51 @@ pub(super) async fn an_effect_whose_event_fails_does_not_happen(w: Arc<World>) {
     assert_eq!(w.observer.entries(), []);
     w.granted(session, 2).await;
     w.granted(other, 0).await;
+}
+
+pub(super) async fn whoever_listens_hears_of_events_once_they_are_committed(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    assert_eq!(w.observer.recorded(), 1);
+    // One that there is: nothing is written, and nothing was recorded.
+    let twin = w.new_user("ada");
+    let event = w.event(Some(twin.user.id), Act::Registered);
+    assert_eq!(w.store.create_user(twin, vec![event]).await.unwrap(), CreateUser::EmailTaken);
+    assert_eq!(w.observer.recorded(), 1);
+    w.store.record(w.event(Some(ada), Act::PasswordChanged)).await.unwrap();
+    assert_eq!(w.observer.recorded(), 2);
+}
+
+pub(super) async fn failures_that_are_only_counted_write_no_row(w: Arc<World>) {
+    let ada = w.user("ada").await;
+    let acts = [
+        Act::LoginFailed { cause: LoginFailure::WrongPassword, identifier_hash: None },
+        Act::ChallengeFailed,
+        Act::CodeRefused,
+        Act::ReauthenticationFailed,
+        Act::ServiceTokenRefused,
+    ];
+    let before = w.sound_trail().await.events;
+    for act in &acts {
+        w.store.record(w.event(Some(ada), act.clone())).await.unwrap();
+    }
+    assert_eq!(w.sound_trail().await.events, before + 5);
+    w.observer.only_counts.store(true, SeqCst);
+    let recorded = w.observer.recorded();
+    for act in &acts {
+        w.store.record(w.event(Some(ada), act.clone())).await.unwrap();
+    }
+    assert_eq!((w.sound_trail().await.events, w.observer.recorded()), (before + 5, recorded));
+    let heard = w.observer.failures();
+    assert_eq!(heard.iter().map(|(_, is_event)| *is_event).collect::<Vec<_>>(), [[true; 5], [false; 5]].concat());
+    assert!(heard[..5].iter().zip(&heard[5..]).all(|((own, _), (counted, _))| own == counted));
+    assert!(heard.iter().all(|(failure, _)| failure.actor == Actor::User(ada) && failure.subject == Some(ada.into())));
+    // What succeeds, and what was not committed, is another matter.
+    w.store.record(w.event(Some(ada), Act::PasswordChanged)).await.unwrap();
+    assert_eq!(w.sound_trail().await.events, before + 6);
+    w.observer.only_counts.store(false, SeqCst);
+    let (id, nonsense) = (w.database.id(ada.as_uuid()), w.database.bytes("00"));
+    let damage = format!("UPDATE data_keys SET key_sealed = {nonsense} WHERE owner_id = {id}");
+    assert_eq!(w.database.execute(&damage).await, 1);
+    w.store.record(w.event(Some(ada), Act::CodeRefused)).await.unwrap_err();
+    assert_eq!(w.observer.failures().len(), 10);
 }

@@ -34,7 +34,8 @@ impl World {
         report
     }
 
-    async fn faults(&self) -> Vec<(FaultKind, i64, i64)> {
+    /// The faults of the trail, by place.
+    pub(super) async fn faults(&self) -> Vec<(FaultKind, i64, i64)> {
         let faults = self.trail().await.faults;
         let mut faults: Vec<_> =
             faults.into_iter().map(|fault| (fault.kind, fault.place.lane, fault.place.position)).collect();
@@ -47,7 +48,7 @@ impl World {
     }
 
     /// Records `count` events, one after the other, so that they are in one lane. Which that is.
-    async fn record(&self, count: i64) -> i64 {
+    pub(super) async fn record(&self, count: i64) -> i64 {
         for _ in 0..count {
             self.store.record(self.event(None, Act::PasswordChanged)).await.unwrap();
         }
@@ -55,7 +56,8 @@ impl World {
         self.database.integer("SELECT MAX(lane) FROM audit_events").await
     }
 
-    async fn tamper(&self, sql: &str) {
+    /// Changes rows behind the store's back, some at least.
+    pub(super) async fn tamper(&self, sql: &str) {
         assert_ne!(self.database.execute(sql).await, 0, "{sql}");
     }
 

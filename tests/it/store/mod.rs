@@ -6,6 +6,7 @@
 mod accounts;
 mod audit;
 mod audit_chain;
+mod audit_tampering;
 mod cancellation;
 mod challenges;
 mod families;
@@ -70,6 +71,8 @@ suite! {
         an_event_without_personal_data_seals_none
         nothing_personal_is_kept_of_an_erased_user
         an_effect_whose_event_fails_does_not_happen
+        whoever_listens_hears_of_events_once_they_are_committed
+        failures_that_are_only_counted_write_no_row
     }
     trail {
         events_are_listed_by_every_condition
@@ -96,6 +99,17 @@ suite! {
         what_was_tampered_with_is_not_removed
         a_check_and_a_removal_at_once_find_nothing
         whoever_looks_at_the_trail_needs_no_clock
+    }
+    audit_tampering {
+        a_row_behind_the_head_keeps_nobody_from_recording
+        rows_at_any_height_keep_nobody_from_recording
+        a_head_that_was_moved_keeps_nobody_from_recording
+        half_a_place_blocks_nothing
+        a_lane_that_cannot_be_read_goes_on
+        without_a_lane_events_are_recorded_without_a_place
+        a_gap_hides_nothing_behind_it
+        what_a_checkpoint_names_is_compared_or_told
+        what_was_removed_for_its_age_is_told_to_be_not_compared
     }
     cancellation {
         a_caller_who_goes_away_leaves_no_half_effect

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -11,6 +11,7 @@ use std::{
 use uuid::Uuid;
 use vouchsafe::{
     domain::{
+        audit::Failure,
         id::EventId,
         revocation::FeedEntry,
         secret::Entropy,
@@ -127,19 +128,47 @@ impl PersonalDataVault for RecordingVault {
 
 /// Remembers what was committed.
 #[derive(Debug, Default)]
-pub(crate) struct RecordingObserver(Mutex<Vec<FeedEntry>>);
+pub(crate) struct RecordingObserver {
+    entries: Mutex<Vec<FeedEntry>>,
+    recorded: AtomicU64,
+    /// Whether no failure is an event of its own.
+    pub(crate) only_counts: AtomicBool,
+    failures: Mutex<Vec<(Failure, bool)>>,
+}
 
 impl RecordingObserver {
     /// Every entry so far, by number.
     pub(crate) fn entries(&self) -> Vec<FeedEntry> {
-        let mut entries = self.0.lock().unwrap().clone();
+        let mut entries = self.entries.lock().unwrap().clone();
         entries.sort_by_key(|entry| entry.number);
         entries
+    }
+
+    /// How often events were recorded.
+    pub(crate) fn recorded(&self) -> u64 {
+        self.recorded.load(SeqCst)
+    }
+
+    /// Every failure so far, and whether it is an event of its own.
+    pub(crate) fn failures(&self) -> Vec<(Failure, bool)> {
+        self.failures.lock().unwrap().clone()
     }
 }
 
 impl CommitObserver for RecordingObserver {
     fn committed(&self, entries: &[FeedEntry]) {
-        self.0.lock().unwrap().extend_from_slice(entries);
+        self.entries.lock().unwrap().extend_from_slice(entries);
+    }
+
+    fn recorded(&self) {
+        self.recorded.fetch_add(1, SeqCst);
+    }
+
+    fn is_event(&self, _: &Failure, _: Timestamp) -> bool {
+        !self.only_counts.load(SeqCst)
+    }
+
+    fn failed(&self, failure: Failure, is_event: bool, _: Timestamp) {
+        self.failures.lock().unwrap().push((failure, is_event));
     }
 }

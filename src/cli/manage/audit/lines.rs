@@ -7,6 +7,7 @@ use prost_types::Timestamp as PbTimestamp;
 use super::super::Failure;
 use crate::{
     audit_export::{EventLine, Hex, LaneLine, Moment},
+    crypto::audit_chain::UNREADABLE,
     domain::{audit::Personal, id::ServiceAccountId, time::Timestamp},
     pb::v1,
 };
@@ -22,7 +23,7 @@ pub(super) fn lane_end(end: v1::AuditLaneEnd) -> Result<LaneLine, Failure> {
     let v1::AuditLaneEnd { link, mac } = end;
     let v1::AuditLink { lane, position, hash } = link.ok_or_else(strange)?;
     let mac = if mac.is_empty() { None } else { Some(Hex(bytes(mac)?)) };
-    Ok(LaneLine { lane, position, hash: Hex(bytes(hash)?), mac })
+    Ok(LaneLine { lane, position, hash: Hex(stored(hash)?), mac })
 }
 
 /// The same for a request.
@@ -71,7 +72,7 @@ pub(super) fn event(event: v1::AuditEvent, personal: bool) -> Result<EventLine, 
         personal_sealed: (!personal_sealed.is_empty()).then_some(Hex(personal_sealed)),
         lane,
         position,
-        hash: Hex(bytes(hash)?),
+        hash: Hex(stored(hash)?),
         personal: is_personal.then_some(Personal { ip_address, user_agent }),
     })
 }
@@ -89,6 +90,11 @@ fn optional<T: FromStr>(text: &str) -> Result<Option<T>, Failure> {
 
 fn parsed<T: FromStr>(text: &str) -> Result<T, Failure> {
     text.parse().map_err(|_| strange())
+}
+
+/// A hash; none where somebody left none in the database.
+fn stored(hash: Vec<u8>) -> Result<[u8; 32], Failure> {
+    if hash.is_empty() { Ok(UNREADABLE) } else { bytes(hash) }
 }
 
 fn bytes(bytes: Vec<u8>) -> Result<[u8; 32], Failure> {

@@ -27,12 +27,15 @@ const FAULTS: usize = 100;
 const CANNOT_TELL: u8 = 2;
 
 /// What was found, wherever.
+#[derive(Default)]
 struct Findings {
     events: u64,
     unplaced: u64,
     faults: Vec<Value>,
     more: bool,
     heads: Vec<LaneLine>,
+    /// What the checkpoint names and is not there any more to be compared.
+    not_compared: Vec<Place>,
 }
 
 /// The status that the command ends with if it ends without an answer.
@@ -47,7 +50,7 @@ pub(in crate::cli::manage) fn with_status(done: Result<ExitCode, Failure>) -> Ex
 pub(super) async fn trail(desk: &Desk, args: VerifyTrail) -> Result<ExitCode, Failure> {
     let kept = args.checkpoint.as_deref().map(read_checkpoint).transpose()?;
     let checkpoint: Vec<_> = kept.iter().flatten().map(lines::to_lane_end).collect();
-    let mut found = Findings { events: 0, unplaced: 0, faults: Vec::new(), more: false, heads: Vec::new() };
+    let mut found = Findings::default();
     let mut page_token = String::new();
     loop {
         let request = v1::VerifyAuditChainRequest { page_size: 0, page_token, checkpoint: checkpoint.clone() };
@@ -59,6 +62,7 @@ pub(super) async fn trail(desk: &Desk, args: VerifyTrail) -> Result<ExitCode, Fa
             unplaced_events,
             heads,
             next_page_token,
+            not_compared,
         } = answer(desk.audit().verify_audit_chain(request)).await?;
         found.events += u64::try_from(events).unwrap_or_default();
         found.unplaced = u64::try_from(unplaced_events).unwrap_or_default();
@@ -68,6 +72,8 @@ pub(super) async fn trail(desk: &Desk, args: VerifyTrail) -> Result<ExitCode, Fa
         for head in heads {
             found.heads.push(lines::lane_end(head)?);
         }
+        let place = |v1::AuditLink { lane, position, hash: _ }| Place { lane, position };
+        found.not_compared.extend(not_compared.into_iter().map(place));
         if next_page_token.is_empty() {
             break;
         }
@@ -96,13 +102,14 @@ pub(in crate::cli::manage) async fn file(
         report
     };
     let report = report.map_err(|error| Failure(format!("{}: {error}", file.display())))?;
-    let ChainReport { events, heads, faults, more_faults, unplaced, next: _ } = report;
+    let ChainReport { events, heads, faults, more_faults, not_compared, unplaced, next: _ } = report;
     let found = Findings {
         events,
         unplaced,
         faults: faults.iter().map(fault_of_file).collect(),
         more: more_faults,
         heads: heads.into_iter().map(LaneLine::from).collect(),
+        not_compared: not_compared.into_iter().map(|seen| seen.place).collect(),
     };
     conclude(&found, args.common.output, args.save_checkpoint.as_deref())
 }
@@ -124,6 +131,7 @@ fn conclude(found: &Findings, output: Output, save: Option<&Path>) -> Result<Exi
             "unplaced_events": found.unplaced,
             "faults": found.faults,
             "more_faults": found.more,
+            "not_compared": found.not_compared.iter().map(place).collect::<Vec<_>>(),
         }))?,
         Output::Table => told(found, intact),
     })?;
@@ -132,7 +140,15 @@ fn conclude(found: &Findings, output: Output, save: Option<&Path>) -> Result<Exi
         let checkpoint = Checkpoint { form: CHECKPOINT_FORM.to_owned(), time, lanes: found.heads.clone() };
         write_whole(file, &format!("{}\n", serde_json::to_string(&checkpoint)?))?;
     }
-    Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match (intact, found.not_compared.is_empty()) {
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => ExitCode::from(CANNOT_TELL),
+        (false, _) => ExitCode::FAILURE,
+    })
+}
+
+fn place(Place { lane, position }: &Place) -> Value {
+    json!({ "lane": lane, "position": position })
 }
 
 fn told(found: &Findings, intact: bool) -> String {
@@ -143,6 +159,13 @@ fn told(found: &Findings, intact: bool) -> String {
     }];
     if found.unplaced > 0 {
         said.push(format!("{} events of older versions have no place yet and were not looked at", found.unplaced));
+    }
+    if !found.not_compared.is_empty() {
+        let lanes: Vec<_> = found.not_compared.iter().map(|place| place.lane.to_string()).collect();
+        said.push(format!(
+            "not compared, because the checkpoint is older than events are kept: what it names of lanes {}",
+            lanes.join(", ")
+        ));
     }
     let told = |fault: &Value| {
         let event = fault["event_id"].as_str().filter(|id| !id.is_empty()).map(|id| format!(", event {id}"));

@@ -24,14 +24,19 @@ on_both_databases!(
 const BOUND: Duration = Duration::from_mins(1);
 
 /// Somebody who watches.
-struct Watcher {
+pub(super) struct Watcher {
     stream: Streaming<WatchAuditEventsResponse>,
     cursor: String,
-    told: Vec<v1::AuditEvent>,
+    pub(super) told: Vec<v1::AuditEvent>,
 }
 
 impl Watcher {
-    async fn begin(channel: Channel, token: &str, cursor: &str, from_beginning: bool) -> Result<Self, Status> {
+    pub(super) async fn begin(
+        channel: Channel,
+        token: &str,
+        cursor: &str,
+        from_beginning: bool,
+    ) -> Result<Self, Status> {
         let request = v1::WatchAuditEventsRequest { cursor: cursor.to_owned(), from_beginning };
         let mut client = AuditServiceClient::new(channel);
         let answer = timeout(BOUND, client.watch_audit_events(bearer(token, request))).await.unwrap()?;
@@ -52,7 +57,7 @@ impl Watcher {
     }
 
     /// Takes in messages until so many such events were told.
-    async fn until(&mut self, act: &str, count: usize) {
+    pub(super) async fn until(&mut self, act: &str, count: usize) {
         while self.told.iter().filter(|event| event.act == act).count() < count {
             self.hear().await.unwrap();
         }

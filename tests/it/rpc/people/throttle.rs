@@ -22,6 +22,7 @@ on_both_databases!(
     when_all_fail_too_often_all_wait,
     an_address_makes_so_many_accounts_and_no_more,
     the_address_is_what_trusted_proxies_say_and_nobody_else,
+    refusals_beyond_a_rate_are_counted_in_the_trail,
 );
 
 mod shared {
@@ -87,6 +88,31 @@ async fn a_client_that_is_wrong_too_often_waits_where_it_is(backend: Backend) {
         assert!(scrape.lines().any(|l| l == line), "{line} in {scrape}");
     }
     node.remove().await;
+}
+
+async fn refusals_beyond_a_rate_are_counted_in_the_trail(backend: Backend) {
+    // It stands still: it is all within one period, however long it takes.
+    let clock = Arc::new(ManualClock::new());
+    let node = TestNode::builder(backend).await.clock(Arc::clone(&clock) as _);
+    let node = node.set("throttle.address_failures=0").start().await;
+    let root = administrator(&node).await;
+    let (account, _) = create(&node, &root, &[]).await;
+    for number in 0..40 {
+        assert_eq!(node.guess_client(&nobody(number), "203.0.113.1").await, Guess::Wrong);
+    }
+    assert_eq!(node.guess_client(&account.client_id, "203.0.113.1").await, Guess::Wrong);
+    assert_eq!(node.events("act = 'service_token.refused' AND subject_id IS NULL").await, 30);
+    assert_eq!(node.events("act = 'service_token.refused' AND subject_id IS NOT NULL").await, 1, "of another account");
+    let database = Arc::clone(&node.database);
+    node.stop().await;
+    let told = "SELECT CAST(detail AS TEXT) FROM audit_events WHERE act = 'failures.aggregated' AND NOT succeeded \
+                AND actor = 'anonymous' AND subject_id IS NULL AND lane IS NOT NULL";
+    let told = database.texts(told).await;
+    let told: Vec<serde_json::Value> = told.iter().map(|detail| serde_json::from_str(detail).unwrap()).collect();
+    assert_eq!(told.iter().map(|detail| detail["count"].as_u64().unwrap()).sum::<u64>(), 10);
+    assert!(told.iter().all(|detail| detail["act"] == "service_token.refused"), "{told:?}");
+    assert!(told.iter().all(|detail| detail["first_time"].as_str().unwrap().starts_with("2027-")), "{told:?}");
+    database.remove().await;
 }
 
 async fn an_address_that_fails_too_often_waits_whatever_it_asks_for(backend: Backend) {

@@ -1,7 +1,7 @@
 //! Who is deleted is gone: from the database's own copy of itself, from SQLite's files, from Redis, as raw bytes. What the trail says of
 //! others stays, and so does the trail.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use prost_types::{Struct, Value as PbValue, value::Kind};
@@ -24,7 +24,8 @@ use crate::{
     rpc::on_forms,
     state::own::OwnRedis,
     support::{
-        Backend, MASTER_KEY, PASSWORD, TestDatabase, TestNode, bearer, forwarded, hex, login_request,
+        Backend, MASTER_KEY, ManualClock, PASSWORD, TestDatabase, TestNode, TestNodeBuilder, bearer, forwarded, hex,
+        login_request,
         outbox::{outbox_code, outbox_keep},
         until,
     },
@@ -32,6 +33,7 @@ use crate::{
 
 on_forms!([sqlite Sqlite postgres Postgres redis Redis] [who_was_deleted_is_nowhere]);
 on_forms!([sqlite_file Sqlite postgres_alone Postgres] [an_address_and_an_agent_go_with_whoever_they_are_of]);
+on_forms!([redis_away Redis] [records_go_when_redis_is_back]);
 
 /// Somebody with everything there is to be known about a person.
 struct Person {
@@ -221,7 +223,7 @@ fn goes_to(message: &Message, person: &Person) -> bool {
 }
 
 /// A node whose mails all wait, because nobody takes them.
-async fn node(backend: Backend, redis: Option<&OwnRedis>) -> TestNode {
+async fn node(backend: Backend, redis: Option<&OwnRedis>) -> TestNodeBuilder {
     let database = Arc::new(TestDatabase::migrated(if redis.is_some() { Backend::Postgres } else { backend }).await);
     outbox_keep(&database).await;
     let mut node = TestNode::on(database)
@@ -233,12 +235,12 @@ async fn node(backend: Backend, redis: Option<&OwnRedis>) -> TestNode {
     if let Some(redis) = redis {
         node = node.set(&format!("redis.url={}", redis.url()));
     }
-    node.start().await
+    node
 }
 
 async fn who_was_deleted_is_nowhere(backend: Backend) {
     let redis = if backend == Backend::Redis { Some(OwnRedis::start(&[]).await) } else { None };
-    let node = node(backend, redis.as_ref()).await;
+    let node = node(backend, redis.as_ref()).await.start().await;
     let admin = Admin::of(&node).await;
     role(&node, "keeper", &["users:read"]).await;
     let ada = Person::join(&node, &admin, "lady-ada", "+491701234567", "2001:db8::ada").await;
@@ -297,7 +299,7 @@ async fn events(admin: &Admin, filter: v1::AuditEventFilter) -> Vec<v1::AuditEve
 }
 
 async fn an_address_and_an_agent_go_with_whoever_they_are_of(backend: Backend) {
-    let node = node(backend, None).await;
+    let node = node(backend, None).await.start().await;
     let admin = Admin::of(&node).await;
     role(&node, "keeper", &["users:read", "users:suspend"]).await;
     let ada = Person::join(&node, &admin, "lady-ada", "+491701234567", "2001:db8::ada").await;
@@ -335,5 +337,25 @@ async fn an_address_and_an_agent_go_with_whoever_they_are_of(backend: Backend) {
     let mut left = about_bob().await;
     assert_eq!(left.pop(), Some(row("user.deleted", "127.0.0.1")));
     assert_eq!(left, gone, "whoever deletes is still to be held to it");
+    node.remove().await;
+}
+
+async fn records_go_when_redis_is_back(backend: Backend) {
+    let (redis, clock) = (OwnRedis::start(&[]).await, Arc::new(ManualClock::new()));
+    let node = node(backend, Some(&redis)).await.clock(clock.clone()).start().await;
+    let admin = Admin::of(&node).await;
+    role(&node, "keeper", &["users:read"]).await;
+    let ada = Person::join(&node, &admin, "lady-ada", "+491701234567", "2001:db8::ada").await;
+    let kept = Kept { node: &node, redis: Some(&redis) };
+    assert!(!ada.found_in(&kept.hot_state().await).is_empty());
+    let other = node.login("root@example.com").await;
+    redis.freeze();
+    // The node finds out that Redis is away, so that the removal fails at once.
+    node.refresh(&other.refresh_token).await.unwrap();
+    admin.delete(&ada.user.id, "").await.unwrap();
+    redis.thaw();
+    assert!(!ada.found_in(&kept.hot_state().await).is_empty(), "nobody could remove it");
+    clock.advance(Duration::from_mins(2));
+    until("it is removed", || async { ada.found_in(&kept.hot_state().await).is_empty() }).await;
     node.remove().await;
 }

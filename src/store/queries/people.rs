@@ -1,6 +1,7 @@
 //! The life of an account: each verb is a transaction, and what it does stands in the file of its subject.
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::{Database, Tx, sessions::is_live_session_of};
 use crate::{

@@ -141,7 +141,7 @@ impl Service {
         match self.store.scrub().await {
             Ok(true) => {}
             Ok(false) => {
-                tracing::debug!("what was deleted is still in the database's write-ahead log: it is being read")
+                tracing::debug!("what was deleted is still in the database's write-ahead log: it is being read");
             }
             Err(error) => tracing::debug!(%error, "what was deleted is still in the database's write-ahead log"),
         }

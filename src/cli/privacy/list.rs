@@ -157,7 +157,11 @@ mod tests {
         assert_eq!(found(&[]), Ok(vec![]));
         let export = [header(), event("user.deleted", Some(BOB)), event("login.succeeded", Some(ADA)), end()];
         assert_eq!(found(&export), Ok(vec![bob.clone()]));
-        assert_eq!(found(&[&[ada.clone()], &export[..]].concat()), Ok(vec![ada, bob]), "one after the other");
+        assert_eq!(
+            found(&[std::slice::from_ref(&ada), &export[..]].concat()),
+            Ok(vec![ada, bob]),
+            "one after the other"
+        );
         let own = [header(), event("account.deleted", Some(BOB)), end()];
         assert_eq!(found(&own).unwrap().len(), 1);
     }

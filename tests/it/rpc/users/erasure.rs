@@ -178,7 +178,7 @@ impl Kept<'_> {
                     bytes.extend(redis.ask::<Option<Vec<u8>>>(&["GET", &key]).await.unwrap().unwrap_or_default())
                 }
                 "stream" => {
-                    let entries: redis::Value = redis.ask(&["XRANGE", &key, "-", "+"]).await.unwrap();
+                    let entries: ::redis::Value = redis.ask(&["XRANGE", &key, "-", "+"]).await.unwrap();
                     flatten(&entries, &mut bytes);
                 }
                 "none" => {}
@@ -189,10 +189,10 @@ impl Kept<'_> {
     }
 }
 
-fn flatten(value: &redis::Value, bytes: &mut Vec<u8>) {
+fn flatten(value: &::redis::Value, bytes: &mut Vec<u8>) {
     match value {
-        redis::Value::Array(values) => values.iter().for_each(|value| flatten(value, bytes)),
-        redis::Value::BulkString(text) => bytes.extend(text),
+        ::redis::Value::Array(values) => values.iter().for_each(|value| flatten(value, bytes)),
+        ::redis::Value::BulkString(text) => bytes.extend(text),
         other => panic!("{other:?}"),
     }
 }

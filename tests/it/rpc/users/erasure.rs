@@ -301,7 +301,7 @@ async fn events(admin: &Admin, filter: v1::AuditEventFilter) -> Vec<v1::AuditEve
 async fn an_address_and_an_agent_go_with_whoever_they_are_of(backend: Backend) {
     let node = node(backend, None).await.start().await;
     let admin = Admin::of(&node).await;
-    role(&node, "keeper", &["users:read", "users:suspend"]).await;
+    role(&node, "keeper", &["users:read", "users:write"]).await;
     let ada = Person::join(&node, &admin, "lady-ada", "+491701234567", "2001:db8::ada").await;
     let bob = admin.user("bob@example.com").await;
     let suspend = v1::SuspendUserRequest { user_id: bob.id.clone() };

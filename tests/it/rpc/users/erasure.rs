@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 use vouchsafe::{
-    crypto::{MasterKey, MessageSeal},
+    crypto::{MasterKey, MessageSeal, machine_date},
     domain::notice::{Message, Recipient},
     pb::v1::{
         self, account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
@@ -26,13 +26,14 @@ use crate::{
     support::{
         Backend, MASTER_KEY, ManualClock, PASSWORD, TestDatabase, TestNode, TestNodeBuilder, bearer, forwarded, hex,
         login_request,
+        notify::store_on,
         outbox::{outbox_code, outbox_keep},
         until,
     },
 };
 
 on_forms!([sqlite Sqlite postgres Postgres redis Redis] [who_was_deleted_is_nowhere]);
-on_forms!([sqlite_file Sqlite postgres_alone Postgres] [an_address_and_an_agent_go_with_whoever_they_are_of]);
+on_forms!([sqlite_file Sqlite postgres_alone Postgres] [an_address_and_an_agent_go_with_whoever_they_are_of what_has_expired_is_deleted]);
 on_forms!([redis_away Redis] [records_go_when_redis_is_back]);
 
 /// Somebody with everything there is to be known about a person.
@@ -337,6 +338,27 @@ async fn an_address_and_an_agent_go_with_whoever_they_are_of(backend: Backend) {
     let mut left = about_bob().await;
     assert_eq!(left.pop(), Some(row("user.deleted", "127.0.0.1")));
     assert_eq!(left, gone, "whoever deletes is still to be held to it");
+    node.remove().await;
+}
+
+async fn what_has_expired_is_deleted(backend: Backend) {
+    let node = node(backend, None).await.set("registration.require_verified_email=true").start().await;
+    let register =
+        v1::RegisterRequest { email: "ada@example.com".into(), password: PASSWORD.into(), ..Default::default() };
+    node.auth().await.register(register).await.unwrap();
+    let reset = v1::RequestPasswordResetRequest { identifier: "nobody@example.com".into() };
+    node.auth().await.request_password_reset(reset).await.unwrap();
+    let rows = async |table: &str| node.database.integer(&format!("SELECT COUNT(*) FROM {table}")).await;
+    assert!(rows("registrations").await == 1 && rows("mailed_codes").await >= 1);
+    let clock = Arc::new(ManualClock::new());
+    for (hours, left) in [(23, 1), (25, 0)] {
+        clock.set(machine_date().plus(Duration::from_hours(hours)));
+        let store = store_on(&node.database, clock.clone()).await;
+        store.purge_people().await.unwrap();
+        store.close().await;
+        assert_eq!(rows("registrations").await, left, "after {hours} hours");
+    }
+    assert_eq!(rows("mailed_codes").await, 0);
     node.remove().await;
 }
 

@@ -33,6 +33,7 @@ mod change_password;
 mod change_phone_number;
 mod context;
 mod encryption;
+mod erasure;
 mod error;
 mod factors;
 mod failures;
@@ -77,6 +78,7 @@ pub use challenge::{ChallengeResponse, IssuedChallenge};
 pub use change_phone_number::PhoneVerification;
 pub use context::{Principal, RequestContext};
 pub use encryption::{Encryption, EncryptionProblems};
+pub use erasure::ReappliedErasures;
 pub use error::ServiceError;
 pub use factors::TotpEnrolment;
 pub use feed::{Feed, Observer, Piece};
@@ -128,6 +130,7 @@ pub struct Service {
     buckets: throttle::Buckets,
     notifier: Notifier,
     deliveries: TaskTracker,
+    erasures: TaskTracker,
 }
 
 impl std::fmt::Debug for Service {
@@ -228,6 +231,7 @@ impl Service {
             buckets: throttle::Buckets::default(),
             notifier,
             deliveries: TaskTracker::new(),
+            erasures: TaskTracker::new(),
         })
     }
 
@@ -299,6 +303,8 @@ impl Service {
         // Messages that are half sent would be sent twice. Last, because a provider may be slow.
         self.deliveries.close();
         self.deliveries.wait().await;
+        self.erasures.close();
+        self.erasures.wait().await;
         self.store.close().await;
     }
 

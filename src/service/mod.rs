@@ -34,6 +34,7 @@ mod change_phone_number;
 mod context;
 mod encryption;
 mod error;
+mod export;
 mod factors;
 mod feed;
 mod get_account;
@@ -78,6 +79,7 @@ pub use change_phone_number::PhoneVerification;
 pub use context::{Principal, RequestContext};
 pub use encryption::{Encryption, EncryptionProblems};
 pub use error::ServiceError;
+pub use export::{Export, ExportEnd, Waiting};
 pub use factors::TotpEnrolment;
 pub use feed::{Feed, Observer, Piece};
 pub use hot::Hot;
@@ -125,6 +127,7 @@ pub struct Service {
     imports: Arc<Semaphore>,
     watches: watch::Watches,
     audit_watches: WatchPlaces,
+    exports: export::Exports,
     buckets: throttle::Buckets,
     login_failures: login_failures::LoginFailures,
     notifier: Notifier,
@@ -226,6 +229,7 @@ impl Service {
             imports: Arc::new(Semaphore::new(imports::IMPORTS)),
             watches: watch::Watches::default(),
             audit_watches: WatchPlaces::new(audit::AUDIT_WATCHES),
+            exports: export::Exports::default(),
             buckets: throttle::Buckets::default(),
             login_failures: login_failures::LoginFailures::default(),
             notifier,

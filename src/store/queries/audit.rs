@@ -159,6 +159,7 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::ChallengeIssued
         | Act::ChallengeFailed
         | Act::CodeRefused
+        | Act::AccountExported
         | Act::AccountDeleted
         | Act::TotpEnrolmentBegun
         | Act::TotpEnrolled
@@ -183,6 +184,7 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::UserUpdated { .. }
         | Act::UserSuspended
         | Act::UserReactivated
+        | Act::UserExported
         | Act::UserDeleted
         | Act::ServiceAccountCreated
         | Act::ServiceAccountUpdated { .. }
@@ -245,6 +247,7 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         | Act::ChallengeIssued
         | Act::ChallengeFailed
         | Act::CodeRefused
+        | Act::AccountExported
         | Act::AccountDeleted
         | Act::TotpEnrolmentBegun
         | Act::TotpEnrolled
@@ -262,6 +265,7 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         | Act::UserCreated
         | Act::UserSuspended
         | Act::UserReactivated
+        | Act::UserExported
         | Act::UserDeleted
         | Act::ServiceAccountCreated
         | Act::ServiceAccountDeleted

@@ -23,6 +23,7 @@ mod create_requests;
 mod devices;
 mod doubt;
 mod email_changes;
+mod export;
 mod factors;
 mod families;
 mod feed;

@@ -145,7 +145,7 @@ fn session(held: HeldSession, live: bool) -> v1::PersonalSession {
         create_time: time(create_time),
         last_used_time: time(last_used_time),
         absolute_expire_time: time(absolute_expire_time),
-        refresh_tokens: family.generation,
+        refreshes: family.generation,
         refresh_time: time(family.made_at),
         end_time: end_time.map(timestamp),
         end_reason,

@@ -11,17 +11,13 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Principal, RequestContext, Service, ServiceError, WatchPlace, WatchPlaces, recent::caller_gone, users::act};
+use super::{
+    Principal, RequestContext, Service, ServiceError, WatchPlace, WatchPlaces, recent::caller_gone, users::act,
+};
 use crate::{
     domain::{
-        audit::Actor,
-        id::UserId,
-        notice::Message,
-        secret::SecretString,
-        session::DeviceInfo,
-        time::Timestamp,
-        trail::ActorKind,
-        warrant::Warrant,
+        audit::Actor, id::UserId, notice::Message, secret::SecretString, session::DeviceInfo, time::Timestamp,
+        trail::ActorKind, warrant::Warrant,
     },
     store::{
         StoreError,
@@ -232,7 +228,9 @@ impl Export {
     /// The message of an outbox row; none if it does not open.
     pub fn message(&self, held: &HeldMessage) -> Option<Message> {
         let opened = self.service.open_message(held.id, &held.sealed);
-        opened.inspect_err(|problem| tracing::warn!(id = %held.id, problem, "a message of an export does not open")).ok()
+        opened
+            .inspect_err(|problem| tracing::warn!(id = %held.id, problem, "a message of an export does not open"))
+            .ok()
     }
 
     /// What a challenge waits to do.

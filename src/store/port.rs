@@ -46,7 +46,8 @@ pub use self::challenges::{
 };
 pub use self::export::{
     ExportPage, ExportPlace, ExportStore, HeldAccount, HeldChallenge, HeldCode, HeldDevice, HeldEmailChange,
-    HeldImport, HeldMessage, HeldRecord, HeldRegistration, HeldRequest, HeldRevocation, HeldRole, HeldSession, HeldTotp,
+    HeldImport, HeldMessage, HeldRecord, HeldRegistration, HeldRequest, HeldRevocation, HeldRole, HeldSession,
+    HeldTotp,
 };
 pub use self::factors::{FactorAct, FactorChange, FactorStore, NewTotp, TotpConfirmation, TotpFactor};
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};

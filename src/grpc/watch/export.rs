@@ -107,9 +107,7 @@ async fn run<M>(
 async fn tell<M>(export: &mut Export, messages: &Inlet<M>, message: fn(Vec<PersonalRecord>) -> M) -> Option<Status> {
     loop {
         let (records, is_end) = match export.next().await {
-            Ok(Some(records)) => {
-                (records.into_iter().map(|record| convert::record(record, export)).collect(), false)
-            }
+            Ok(Some(records)) => (records.into_iter().map(|record| convert::record(record, export)).collect(), false),
             Ok(None) => (vec![convert::end(export.end())], true),
             Err(error) => return Some(error.into()),
         };

@@ -318,7 +318,8 @@ fn account_and_sessions(life: &Life, records: &[Record]) {
     assert_eq!(user.custom_claims, object(r#"{"plan": "gold"}"#));
     assert!(user.has_password && user.totp_enrolled && account.email_verified_time.is_some());
     assert_eq!(account.password_scheme, "argon2id");
-    assert!(account.password_time > user.create_time && account.epoch > 1);
+    let moment = |time: Option<prost_types::Timestamp>| time.map(|time| (time.seconds, time.nanos)).unwrap();
+    assert!(moment(account.password_time) > moment(user.create_time) && account.epoch > 1);
     let [former] = &account.former_passwords[..] else { panic!("one former password") };
     assert_eq!((former.scheme.as_str(), former.replace_time), ("argon2id", account.password_time));
     let totp = account.totp.as_ref().unwrap();
@@ -360,7 +361,8 @@ fn what_waits(life: &Life, records: &[Record]) {
     assert_eq!((registration.username.as_str(), registration.email.as_str()), ("ada-again", "ADA@example.com"));
     assert_eq!((registration.password_scheme.as_str(), registration.locale.as_str()), ("argon2id", "de"));
 
-    let codes: Vec<_> = of_kind!(records, Code).iter().map(|code| (code.purpose.as_str(), code.email.as_str())).collect();
+    let codes: Vec<_> =
+        of_kind!(records, Code).iter().map(|code| (code.purpose.as_str(), code.email.as_str())).collect();
     for code in [("change_old", "ada@example.com"), ("change_new", "ada.new@example.com")] {
         assert!(codes.contains(&code), "{codes:?}");
     }
@@ -421,10 +423,8 @@ fn events(life: &Life, records: &[Record]) {
 /// No secret, and nothing that is somebody else's.
 fn nothing_of_others(life: &Life, records: &[Record]) {
     let text: String = records.iter().map(|record| format!("{record:?}\n")).collect();
-    let bytes: Vec<u8> = records
-        .iter()
-        .flat_map(|record| v1::PersonalRecord { record: Some(record.clone()) }.encode_to_vec())
-        .collect();
+    let bytes: Vec<u8> =
+        records.iter().flat_map(|record| v1::PersonalRecord { record: Some(record.clone()) }.encode_to_vec()).collect();
     assert!(text.len() > 5_000 && life.secrets.len() > 20 && life.secrets.iter().all(|secret| secret.len() > 5));
     let foreign = ["bob", "Bob", "root", "Root", "carl", "dora", "203.0.113", "$argon2", "wrong password"];
     for there in life.secrets.iter().map(String::as_str).chain(foreign) {

@@ -46,8 +46,7 @@ impl Reader<'_> {
         let behind = |row: &EndedSessionRow| ExportPlace::Sessions(*row.session.id.as_uuid());
         page(rows, limit, behind, ExportPlace::Devices(Uuid::nil()), |row| {
             let EndedSessionRow { session, device_id: device, end_reason } = row;
-            let (end_time, end_reason, user_epoch) =
-                (session.end_time, end_reason.unwrap_or_default(), person.epoch);
+            let (end_time, end_reason, user_epoch) = (session.end_time, end_reason.unwrap_or_default(), person.epoch);
             let session = session.try_into()?;
             Ok(HeldRecord::Session(Box::new(HeldSession { session, device, end_time, end_reason, user_epoch })))
         })

@@ -42,8 +42,7 @@ impl Reader<'_> {
         limit: i64,
         vault: &dyn PersonalDataVault,
     ) -> Result<ExportPage, StoreError> {
-        let filter =
-            EventFilter { actor: Some(ActorFilter::Subject(person.id.into())), ..EventFilter::default() };
+        let filter = EventFilter { actor: Some(ActorFilter::Subject(person.id.into())), ..EventFilter::default() };
         let (events, last) = self.events(person, filter, after, limit, vault).await?;
         // Those about the same person were told.
         let others = events.into_iter().filter(|read| read.event.subject_id != Some(person.uuid()));
@@ -64,11 +63,10 @@ impl Reader<'_> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let listing = EventListing { filter, order: EventOrder::OldestFirst, behind, limit };
         let rows: Vec<EventRow> = listed(&listing).build_query_as().fetch_all(&mut *conn).await?;
-        let key: Option<(Vec<u8>,)> =
-            sqlx::query_as::<Db, _>("SELECT key_sealed FROM data_keys WHERE owner_id = $1")
-                .bind(person.id)
-                .fetch_optional(conn)
-                .await?;
+        let key: Option<(Vec<u8>,)> = sqlx::query_as::<Db, _>("SELECT key_sealed FROM data_keys WHERE owner_id = $1")
+            .bind(person.id)
+            .fetch_optional(conn)
+            .await?;
         let key = key.map(|(key,)| key);
         let is_full = u32::try_from(rows.len()).is_ok_and(|read| read >= limit);
         let events: Vec<RecordedEvent> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;

@@ -144,9 +144,15 @@ impl Reader<'_> {
         .fetch_all(self.0)
         .await?;
         let behind = |row: &CodeRow| ExportPlace::Codes(row.0.clone());
-        page(rows, limit, behind, ExportPlace::Challenges(Vec::new()), |(_, purpose, email, create_time, expire_time)| {
-            Ok(HeldRecord::Code(HeldCode { purpose, email, create_time, expire_time }))
-        })
+        page(
+            rows,
+            limit,
+            behind,
+            ExportPlace::Challenges(Vec::new()),
+            |(_, purpose, email, create_time, expire_time)| {
+                Ok(HeldRecord::Code(HeldCode { purpose, email, create_time, expire_time }))
+            },
+        )
     }
 
     pub(super) async fn challenges(self, person: &Person, after: &[u8], limit: i64) -> Result<ExportPage, StoreError> {

@@ -168,8 +168,14 @@ const NOT_TOLD: &[(&str, &[&str])] = &[
     ("which node is at it", &["outbox.lease"]),
     ("where an import goes on", &["imports.next_row"]),
     ("the place in a list", &["feed.number"]),
-    ("what proves the place of an event in the trail", &["audit_events.lane", "audit_events.position", "audit_events.hash"]),
-    ("about a role, not about who has it", &["roles.create_time", "roles.update_time", "roles.revision", "roles.built_in"]),
+    (
+        "what proves the place of an event in the trail",
+        &["audit_events.lane", "audit_events.position", "audit_events.hash"],
+    ),
+    (
+        "about a role, not about who has it",
+        &["roles.create_time", "roles.update_time", "roles.revision", "roles.built_in"],
+    ),
     (
         "what was wrong with a row of a file, without what was in it",
         &["import_errors.import_id", "import_errors.place", "import_errors.field", "import_errors.description"],
@@ -244,7 +250,8 @@ pub(super) async fn every_column_is_told_or_not_for_a_reason(backend: Backend) {
     let columns: BTreeSet<String> = columns.collect();
     assert!(columns.len() > 150);
     let mut known = BTreeSet::new();
-    let listed = TOLD.iter().map(|(column, _)| *column).chain(NOT_TOLD.iter().flat_map(|(_, columns)| *columns).copied());
+    let listed =
+        TOLD.iter().map(|(column, _)| *column).chain(NOT_TOLD.iter().flat_map(|(_, columns)| *columns).copied());
     for column in listed {
         assert!(known.insert(column.to_owned()), "{column} is listed twice");
     }

@@ -115,7 +115,7 @@ pub struct HeldAccount {
 }
 
 /// An authenticator app.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct HeldTotp {
     /// The enrolment.
     pub id: Uuid,

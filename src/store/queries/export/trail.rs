@@ -1,5 +1,5 @@
-//! Events about the person, and by the person. What is personal in an event is the acting user's, or if no user acts the one's
-//! whom it is about: only this person's is told.
+//! Events about the person, and by the person. What is personal in an event is the acting user's, or where nobody had signed in
+//! the one's whom it is about: only this person's is told.
 
 use uuid::Uuid;
 
@@ -85,7 +85,11 @@ fn record(read: ReadEvent) -> HeldRecord {
 
 /// What is personal in the event, if it is this person's: nothing that is under another's key.
 fn own_part(vault: &dyn PersonalDataVault, event: &RecordedEvent, person: Uuid, key: &[u8]) -> Personal {
-    let whose = if event.actor == ActorKind::User.as_str() { event.actor_id } else { event.subject_id };
+    let whose = match ActorKind::parse(&event.actor) {
+        Some(ActorKind::User) => event.actor_id,
+        Some(ActorKind::Anonymous) => event.subject_id,
+        Some(ActorKind::Service | ActorKind::Operator | ActorKind::System) | None => None,
+    };
     let Some(sealed) = event.personal_sealed.as_ref().filter(|_| whose == Some(person)) else {
         return Personal::default();
     };

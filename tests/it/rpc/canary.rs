@@ -1,7 +1,7 @@
 //! Secrets sent through every RPC, in every field that takes text and some that should not have had them, and then looked
 //! for in everything the process wrote down. SECURITY, EDGE: "even at TRACE".
 
-use std::{net::SocketAddr, process::Stdio, sync::Arc};
+use std::{fmt::Write as _, net::SocketAddr, process::Stdio, sync::Arc};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -287,13 +287,13 @@ impl Caller {
         let own = self.account.export_account(bearer(&access, v1::ExportAccountRequest {})).await.unwrap();
         let (mut own, mut told) = (own.into_inner(), String::new());
         while let Some(message) = own.message().await.unwrap() {
-            told.push_str(&format!("{message:?}"));
+            write!(told, "{message:?}").unwrap();
         }
         let account = self.account.get_account(bearer(&access, v1::GetAccountRequest {})).await.unwrap().into_inner();
         let export = |user_id: &str| bearer(&access, v1::ExportUserRequest { user_id: user_id.to_owned() });
         let mut given = users.export_user(export(&account.user.unwrap().id)).await.unwrap().into_inner();
         while let Some(message) = given.message().await.unwrap() {
-            told.push_str(&format!("{message:?}"));
+            write!(told, "{message:?}").unwrap();
         }
         assert!(told.contains(EMAIL) && told.contains("account.exported") && told.contains("user.exported"));
         assert!(!told.contains("canary-password") && !told.contains("$argon2") && !has_a_handle(&told));

@@ -121,16 +121,12 @@ impl Caller {
     }
 }
 
-fn object(text: &str) -> Option<prost_types::Struct> {
+fn object(text: &str) -> prost_types::Struct {
     let serde_json::Value::Object(members) = serde_json::from_str(text).unwrap() else { panic!("no object") };
     let value = |value: serde_json::Value| prost_types::Value {
         kind: Some(prost_types::value::Kind::StringValue(value.as_str().unwrap().to_owned())),
     };
-    Some(prost_types::Struct { fields: members.into_iter().map(|(name, v)| (name, value(v))).collect() })
-}
-
-fn mask(path: &str) -> Option<prost_types::FieldMask> {
-    Some(prost_types::FieldMask { paths: vec![path.to_owned()] })
+    prost_types::Struct { fields: members.into_iter().map(|(name, v)| (name, value(v))).collect() }
 }
 
 /// What a person leaves behind, and the secrets in it.
@@ -245,7 +241,7 @@ async fn employ(root: &Caller, node: &TestNode) -> v1::User {
         name: "clerk".into(),
         description: "Brings people in".into(),
         permissions: vec!["users:import".into(), "users:write".into()],
-        custom_claims: object(r#"{"desk": "seven"}"#),
+        custom_claims: Some(object(r#"{"desk": "seven"}"#)),
         ..v1::Role::default()
     };
     let mut roles = RoleAdminServiceClient::new(node.shared().await);
@@ -257,14 +253,17 @@ async fn employ(root: &Caller, node: &TestNode) -> v1::User {
         display_name: "Ada Lovelace".into(),
         email_verified: true,
         roles: vec!["clerk".into()],
-        attributes: object(r#"{"customer": "c-4711"}"#),
-        custom_claims: object(r#"{"plan": "gold"}"#),
+        attributes: Some(object(r#"{"customer": "c-4711"}"#)),
+        custom_claims: Some(object(r#"{"plan": "gold"}"#)),
         request_id: REQUEST.into(),
         ..v1::CreateUserRequest::default()
     };
     let user = root.users().create_user(root.ask(ada)).await.unwrap().into_inner().user.unwrap();
     let update = v1::User { id: user.id.clone(), locale: "de".into(), ..v1::User::default() };
-    let update = v1::UpdateUserRequest { user: Some(update), update_mask: mask("locale") };
+    let update = v1::UpdateUserRequest {
+        user: Some(update),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["locale".into()] }),
+    };
     root.users().update_user(root.ask(update)).await.unwrap().into_inner().user.unwrap()
 }
 
@@ -314,8 +313,8 @@ fn account_and_sessions(life: &Life, records: &[Record]) {
     assert_eq!((user.id.as_str(), user.email.as_str()), (life.user.id.as_str(), "Ada@example.com"));
     assert_eq!((user.username.as_str(), user.display_name.as_str()), ("ada", "Ada Lovelace"));
     assert_eq!((user.locale.as_str(), user.state()), ("de", v1::UserState::Active));
-    assert_eq!(user.attributes, object(r#"{"customer": "c-4711"}"#));
-    assert_eq!(user.custom_claims, object(r#"{"plan": "gold"}"#));
+    assert_eq!(user.attributes, Some(object(r#"{"customer": "c-4711"}"#)));
+    assert_eq!(user.custom_claims, Some(object(r#"{"plan": "gold"}"#)));
     assert!(user.has_password && user.totp_enrolled && account.email_verified_time.is_some());
     assert_eq!(account.password_scheme, "argon2id");
     let moment = |time: Option<prost_types::Timestamp>| time.map(|time| (time.seconds, time.nanos)).unwrap();
@@ -330,7 +329,7 @@ fn account_and_sessions(life: &Life, records: &[Record]) {
     let [role] = of_kind!(records, Role)[..] else { panic!("one role") };
     assert_eq!((role.name.as_str(), role.description.as_str()), ("clerk", "Brings people in"));
     assert_eq!(role.permissions, ["users:import", "users:write"]);
-    assert_eq!(role.custom_claims, object(r#"{"desk": "seven"}"#));
+    assert_eq!(role.custom_claims, Some(object(r#"{"desk": "seven"}"#)));
     assert!(role.assign_time.is_some());
 
     let sessions = of_kind!(records, Session);
@@ -376,7 +375,7 @@ fn what_waits(life: &Life, records: &[Record]) {
     let messages = of_kind!(records, Message);
     let told = |kind: &str| messages.iter().find(|message| message.kind == kind).unwrap();
     assert_eq!(told("leave_email").address, "Ada@example.com");
-    assert_eq!(told("leave_email").content, object(r#"{"new_email": "Ada.New@example.com"}"#));
+    assert_eq!(told("leave_email").content, Some(object(r#"{"new_email": "Ada.New@example.com"}"#)));
     assert_eq!((told("adopt_email").address.as_str(), &told("adopt_email").content), ("Ada.New@example.com", &None));
     assert!(messages.iter().all(|message| message.locale == "de"));
     assert!(messages.iter().any(|message| message.kind == "password_changed"));
@@ -422,7 +421,7 @@ fn events(life: &Life, records: &[Record]) {
 
 /// No secret, and nothing that is somebody else's.
 fn nothing_of_others(life: &Life, records: &[Record]) {
-    let text: String = records.iter().map(|record| format!("{record:?}\n")).collect();
+    let text = format!("{records:?}");
     let bytes: Vec<u8> =
         records.iter().flat_map(|record| v1::PersonalRecord { record: Some(record.clone()) }.encode_to_vec()).collect();
     assert!(text.len() > 5_000 && life.secrets.len() > 20 && life.secrets.iter().all(|secret| secret.len() > 5));

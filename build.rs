@@ -7,12 +7,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 #[path = "src/grpc/access/table.rs"]
 mod table;
 
-const PROTOS: [&str; 14] = [
+const PROTOS: [&str; 15] = [
     "vouchsafe/v1/access.proto",
     "vouchsafe/v1/account_service.proto",
     "vouchsafe/v1/audit_service.proto",
     "vouchsafe/v1/auth_service.proto",
     "vouchsafe/v1/error_reason.proto",
+    "vouchsafe/v1/export.proto",
     "vouchsafe/v1/key_admin_service.proto",
     "vouchsafe/v1/role.proto",
     "vouchsafe/v1/role_admin_service.proto",

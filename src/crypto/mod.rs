@@ -44,7 +44,7 @@ pub use keyed::{KeyedHash, KeyedHasher, Purpose};
 pub use message_seal::MessageSeal;
 pub use password_pool::{
     ACCEPTED_HASHES, Argon2Params, BadHash, HashError, HashObserver, PasswordPool, Place, PoolConfig, PoolError,
-    QueueStats, Verdict, import_hash,
+    QueueStats, Verdict, import_hash, password_scheme,
 };
 pub use refresh_token::{
     KeyIdOutOfRange, MalformedRefreshToken, ParsedRefreshToken, RefreshClaims, RefreshTokenError, RefreshTokenKey,

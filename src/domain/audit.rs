@@ -97,6 +97,8 @@ pub enum Act {
         /// The names of the fields.
         fields: Vec<String>,
     },
+    /// Everything that is kept of the account was given to its owner.
+    AccountExported,
     /// The account was deleted by its owner.
     AccountDeleted,
     /// An authenticator app got a secret that does not count yet.
@@ -221,6 +223,8 @@ pub enum Act {
     UserSuspended,
     /// A user was let in again.
     UserReactivated,
+    /// Everything that is kept of a user was given to an administrator.
+    UserExported,
     /// A user was deleted.
     UserDeleted,
     /// An administrator set a user's password.
@@ -336,6 +340,7 @@ impl Act {
             Self::ChallengeFailed => "login.challenge_failed",
             Self::CodeRefused => "code.refused",
             Self::AccountUpdated { .. } => "account.updated",
+            Self::AccountExported => "account.exported",
             Self::AccountDeleted => "account.deleted",
             Self::TotpEnrolmentBegun => "totp.enrolment_begun",
             Self::TotpEnrolled => "totp.enrolled",
@@ -363,6 +368,7 @@ impl Act {
             Self::UserUpdated { .. } => "user.updated",
             Self::UserSuspended => "user.suspended",
             Self::UserReactivated => "user.reactivated",
+            Self::UserExported => "user.exported",
             Self::UserDeleted => "user.deleted",
             Self::PasswordSet => "password.set",
             Self::SessionsEnded => "session.all_ended",

@@ -6,6 +6,7 @@ use super::{
     Handlers,
     call::{context, principal},
     convert::{self, factors, people},
+    watch,
 };
 use crate::{pb::v1, pb::v1::account_service_server::AccountService, service::ServiceError};
 
@@ -141,6 +142,15 @@ impl AccountService for Handlers {
         let (caller, context) = (principal(&request)?, context(&request, &self.service)?);
         let codes = self.service.generate_recovery_codes(caller, &context).await?;
         Ok(Response::new(v1::GenerateRecoveryCodesResponse { recovery_codes: factors::recovery_codes(&codes) }))
+    }
+
+    type ExportAccountStream = watch::AccountStream;
+
+    async fn export_account(
+        &self,
+        request: Request<v1::ExportAccountRequest>,
+    ) -> Result<Response<Self::ExportAccountStream>, Status> {
+        watch::export_account(&self.service, request).await
     }
 
     async fn delete_account(

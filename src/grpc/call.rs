@@ -38,7 +38,7 @@ const REQUEST_ID: &str = "x-request-id";
 /// nothing; never earlier than this share of it.
 const EARLY: Duration = Duration::from_millis(20);
 
-/// Longest that an import or a watch may take. The connection ends before.
+/// Longest that an import, a watch or an export may take. The connection ends before.
 const LONGEST: Duration = Duration::from_hours(24);
 
 /// The access token of a call that may outlast it.
@@ -194,6 +194,9 @@ impl Shared {
                 let token = bearer(request.headers()).map_err(Refusal::Service)?;
                 let principal = self.service.authenticate_user(&token).await.map_err(Refusal::Service)?;
                 request.extensions_mut().insert(principal);
+                if access::is_long(request.uri().path()) {
+                    request.extensions_mut().insert(CallersToken(token));
+                }
             }
             Access::Permission(permission) => {
                 let token = bearer(request.headers()).map_err(Refusal::Service)?;

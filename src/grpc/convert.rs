@@ -17,6 +17,7 @@ use crate::{
 
 mod attributes;
 pub(super) mod audit;
+pub(super) mod export;
 pub(super) mod factors;
 pub(super) mod people;
 pub(super) mod service_accounts;

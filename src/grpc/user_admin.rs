@@ -8,6 +8,7 @@ use super::{
     call::{context, warrant},
     convert::{self, user_lists, users},
     imports::import_users,
+    watch,
 };
 use crate::{
     domain::{id::UserId, users::UserFilter},
@@ -177,5 +178,14 @@ impl UserAdminService for Handlers {
         let v1::RemoveUserFactorsRequest { user_id: id } = request.into_inner();
         self.service.remove_user_factors(warrant, user_id(&id)?, &context).await?;
         Ok(Response::new(v1::RemoveUserFactorsResponse {}))
+    }
+
+    type ExportUserStream = watch::UserStream;
+
+    async fn export_user(
+        &self,
+        request: Request<v1::ExportUserRequest>,
+    ) -> Result<Response<Self::ExportUserStream>, Status> {
+        watch::export_user(&self.service, request).await
     }
 }

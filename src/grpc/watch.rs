@@ -1,6 +1,7 @@
 //! `VerifierService.WatchRevocations`: a task for each watcher, which never has more than one message waiting.
 
 mod audit;
+mod export;
 mod outlet;
 
 use std::{sync::Arc, time::Duration};
@@ -32,7 +33,10 @@ const SPREAD: Duration = Duration::from_mins(4);
 // One that began when its connection was told to go ends before that is cut.
 const _: () = assert!(AGE.as_secs() + SPREAD.as_secs() < connections::GRACE.as_secs());
 
-pub(super) use self::audit::{Stream as AuditStream, watch_audit_events};
+pub(super) use self::{
+    audit::{Stream as AuditStream, watch_audit_events},
+    export::{AccountStream, UserStream, export_account, export_user},
+};
 
 /// What a watcher receives.
 pub(super) type Stream = Outlet<WatchRevocationsResponse>;

@@ -117,7 +117,8 @@ impl Pending {
         Self { mailed_to: None, texted_to: None, ..self.clone() }
     }
 
-    fn device(&self) -> DeviceInfo {
+    /// The device.
+    pub(super) fn device(&self) -> DeviceInfo {
         DeviceInfo {
             name: Label::stored(self.device_name.clone()),
             user_agent: Label::stored(self.user_agent.clone()),

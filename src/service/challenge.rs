@@ -187,7 +187,7 @@ impl Service {
         STANDARD.encode(self.challenges.seal(handle, &text, &*self.entropy))
     }
 
-    fn open_pending(&self, handle: &KeyedHash, sealed: &str) -> Result<Pending, ServiceError> {
+    pub(super) fn open_pending(&self, handle: &KeyedHash, sealed: &str) -> Result<Pending, ServiceError> {
         let damaged = |()| ServiceError::internal("what is pending with a challenge is damaged");
         let sealed = STANDARD.decode(sealed).map_err(|_| damaged(()))?;
         let text = self.challenges.open(handle, &sealed).map_err(ServiceError::internal)?;

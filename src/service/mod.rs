@@ -35,6 +35,7 @@ mod context;
 mod encryption;
 mod erasure;
 mod error;
+mod export;
 mod factors;
 mod failures;
 mod feed;
@@ -80,6 +81,7 @@ pub use context::{Principal, RequestContext};
 pub use encryption::{Encryption, EncryptionProblems};
 pub use erasure::ReappliedErasures;
 pub use error::ServiceError;
+pub use export::{Export, ExportEnd, Waiting};
 pub use factors::TotpEnrolment;
 pub use feed::{Feed, Observer, Piece};
 pub use hot::Hot;
@@ -127,6 +129,7 @@ pub struct Service {
     imports: Arc<Semaphore>,
     watches: watch::Watches,
     audit_watches: WatchPlaces,
+    exports: export::Exports,
     buckets: throttle::Buckets,
     notifier: Notifier,
     deliveries: TaskTracker,
@@ -228,6 +231,7 @@ impl Service {
             imports: Arc::new(Semaphore::new(imports::IMPORTS)),
             watches: watch::Watches::default(),
             audit_watches: WatchPlaces::new(audit::AUDIT_WATCHES),
+            exports: export::Exports::default(),
             buckets: throttle::Buckets::default(),
             notifier,
             deliveries: TaskTracker::new(),

@@ -24,6 +24,7 @@ use crate::domain::{
 
 mod audit;
 mod challenges;
+mod export;
 mod factors;
 mod imports;
 mod outbox;
@@ -43,6 +44,11 @@ pub use self::audit::{
 pub use self::challenges::{
     Answer, Answered, BegunSession, ChallengeKind, ChallengeStore, FoundChallenge, NewChallenge, OpenChallenge, Proof,
     RecoveryNews,
+};
+pub use self::export::{
+    ExportPage, ExportPlace, ExportStore, HeldAccount, HeldChallenge, HeldCode, HeldDevice, HeldEmailChange,
+    HeldImport, HeldMessage, HeldRecord, HeldRegistration, HeldRequest, HeldRevocation, HeldRole, HeldSession,
+    HeldTotp,
 };
 pub use self::factors::{FactorAct, FactorChange, FactorStore, NewTotp, TotpConfirmation, TotpFactor};
 pub use self::imports::{ImportBatch, ImportProgress, ImportStore, ImportedBatch, RowError};
@@ -80,6 +86,7 @@ pub trait Store:
     + FeedStore
     + AuditStore
     + TrailStore
+    + ExportStore
     + ThrottleStore
     + Debug
 {
@@ -104,6 +111,7 @@ impl<S> Store for S where
         + FeedStore
         + AuditStore
         + TrailStore
+        + ExportStore
         + ThrottleStore
         + Debug
 {

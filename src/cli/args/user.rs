@@ -19,6 +19,11 @@ pub enum UserCommand {
     List(ListUsers),
     /// Show a user
     Get(OneUser),
+    /// Write everything that is kept of a user, as JSON Lines: to hand it to that person
+    ///
+    /// The account, roles, sessions, devices, what waits, and every event about or by the user, without secrets. Each line says by
+    /// `record` what it is; the last one is `end`. The trail has it as `user.exported`.
+    Export(OneUser),
     /// Create a user
     ///
     /// Asks for the password unless told where to read it, or that there is none.
@@ -59,7 +64,7 @@ impl UserCommand {
     pub(in crate::cli) fn common(&self) -> &ManageArgs {
         match self {
             Self::List(args) => &args.common,
-            Self::Get(args) | Self::Reactivate(args) => &args.common,
+            Self::Get(args) | Self::Export(args) | Self::Reactivate(args) => &args.common,
             Self::Import(args) => &args.common,
             Self::Create(args) => &args.common,
             Self::Update(args) => &args.common,

@@ -20,6 +20,7 @@ use super::{
 use crate::config::Settings;
 
 mod audit;
+mod export;
 mod import;
 mod import_rows;
 pub(super) mod keys;

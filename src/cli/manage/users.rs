@@ -9,7 +9,7 @@ use super::{
         CreateUser, DeleteUser, EndUser, ListUsers, OneUser, PasswordArgs, RevokeSessions, SetPassword, State,
         UpdateUser, UserChanges, UserCommand, UserRole, UserSessions,
     },
-    can_ask, confirm, import,
+    can_ask, confirm, export, import,
     link::Calls,
     list, promised, show, values,
 };
@@ -28,6 +28,7 @@ pub(super) async fn run(desk: &Desk, command: UserCommand) -> Result<(), Failure
     match command {
         UserCommand::List(args) => list_users(desk, args).await,
         UserCommand::Get(OneUser { user, common: _ }) => desk.show(desk.user(&user).await?),
+        UserCommand::Export(OneUser { user, common: _ }) => export::run(desk, desk.user_id(&user).await?).await,
         UserCommand::Import(args) => import::run(desk, args).await,
         UserCommand::Create(args) => create(desk, *args).await,
         UserCommand::Update(args) => update(desk, *args).await,

@@ -147,13 +147,13 @@ pub(super) fn audit_event(event: v1::AuditEvent) -> Value {
 }
 
 /// RFC 3339 in UTC, with the fraction that there is. `None` for a time that is not set, or is none.
-fn rfc3339(time: Option<PbTimestamp>) -> Option<String> {
+pub(super) fn rfc3339(time: Option<PbTimestamp>) -> Option<String> {
     let PbTimestamp { seconds, nanos } = time?;
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(seconds) * 1_000_000_000 + i128::from(nanos));
     time.ok()?.format(&Rfc3339).ok()
 }
 
-fn object(Struct { fields }: Struct) -> Value {
+pub(super) fn object(Struct { fields }: Struct) -> Value {
     Value::Object(fields.into_iter().map(|(name, value)| (name, value_of(value))).collect())
 }
 

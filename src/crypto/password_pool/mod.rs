@@ -38,7 +38,7 @@ use self::{
 };
 pub use self::{
     backlog::QueueStats,
-    stored::{ACCEPTED_HASHES, BadHash, import_hash},
+    stored::{ACCEPTED_HASHES, BadHash, import_hash, password_scheme},
 };
 use crate::domain::{password::Password, user::PhcString};
 

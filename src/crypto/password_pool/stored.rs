@@ -51,6 +51,31 @@ pub fn import_hash(text: &str) -> Result<PhcString, BadHash> {
     StoredHash::parse(&hash).map(|_| hash)
 }
 
+/// How strings of each format begin, and what they are called where a person is told how a password is kept.
+const NAMES: [(&str, &str); 16] = [
+    ("$argon2id$", "argon2id"),
+    ("$argon2i$", "argon2i"),
+    ("$argon2d$", "argon2d"),
+    ("$2", "bcrypt"),
+    ("$scrypt$", "scrypt"),
+    ("$pbkdf2-sha256$", "pbkdf2-sha256"),
+    ("$pbkdf2-sha512$", "pbkdf2-sha512"),
+    ("$pbkdf2$", "pbkdf2-sha1"),
+    ("argon2$argon2id$", "argon2id"),
+    ("argon2$argon2i$", "argon2i"),
+    ("argon2$argon2d$", "argon2d"),
+    ("bcrypt$$2", "bcrypt"),
+    ("bcrypt_sha256$$2", "bcrypt-sha256"),
+    ("scrypt$", "scrypt"),
+    ("pbkdf2_sha256$", "pbkdf2-sha256"),
+    ("pbkdf2_sha1$", "pbkdf2-sha1"),
+];
+
+/// What the format of a stored hash is called. Tells nothing else of it.
+pub fn password_scheme(stored: &PhcString) -> &'static str {
+    NAMES.iter().find(|(prefix, _)| stored.expose().starts_with(prefix)).map_or("unknown", |(_, name)| name)
+}
+
 /// How a hash is computed, short of password and salt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recipe {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use prost::Message as _;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
@@ -110,8 +109,8 @@ async fn send(
     }
 }
 
-/// The events in messages that are not too large; none make a heartbeat.
-fn in_messages(events: Vec<v1::AuditEvent>) -> Vec<Vec<v1::AuditEvent>> {
+/// The events, or whatever it is, in messages that are not too large; none make a heartbeat.
+pub(super) fn in_messages<M: prost::Message>(events: Vec<M>) -> Vec<Vec<M>> {
     let mut messages = vec![Vec::new()];
     let mut bytes = 0;
     for event in events {

@@ -68,6 +68,11 @@ impl<T> Inlet<T> {
         !is_gone
     }
 
+    /// Resolves when the message before was taken, or nobody will ever take it.
+    pub(super) async fn taken(&self) {
+        self.until(|state| state.is_gone || state.message.is_none()).await;
+    }
+
     /// Resolves when the stream is dropped.
     pub(super) async fn closed(&self) {
         self.until(|state| state.is_gone).await;
@@ -163,6 +168,10 @@ mod tests {
         assert_eq!(outlet.next().await.unwrap().unwrap(), 2);
         let (next, sent) = tokio::join!(outlet.next(), inlet.send(3));
         assert_eq!((sent, next.unwrap().unwrap()), (true, 3));
+        assert!(inlet.send(4).await);
+        assert_eq!(inlet.taken().now_or_never(), None);
+        let (next, ()) = tokio::join!(outlet.next(), inlet.taken());
+        assert_eq!(next.unwrap().unwrap(), 4);
         inlet.end(None);
         assert!(outlet.next().await.is_none());
     }

@@ -174,6 +174,7 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::ChallengeIssued
         | Act::ChallengeFailed
         | Act::CodeRefused
+        | Act::AccountExported
         | Act::AccountDeleted
         | Act::TotpEnrolmentBegun
         | Act::TotpEnrolled
@@ -198,6 +199,7 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::UserUpdated { .. }
         | Act::UserSuspended
         | Act::UserReactivated
+        | Act::UserExported
         | Act::UserDeleted
         | Act::ServiceAccountCreated
         | Act::ServiceAccountUpdated { .. }
@@ -264,6 +266,7 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         | Act::ChallengeIssued
         | Act::ChallengeFailed
         | Act::CodeRefused
+        | Act::AccountExported
         | Act::AccountDeleted
         | Act::TotpEnrolmentBegun
         | Act::TotpEnrolled
@@ -281,6 +284,7 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         | Act::UserCreated
         | Act::UserSuspended
         | Act::UserReactivated
+        | Act::UserExported
         | Act::UserDeleted
         | Act::ServiceAccountCreated
         | Act::ServiceAccountDeleted

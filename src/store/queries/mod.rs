@@ -24,6 +24,7 @@ mod devices;
 mod doubt;
 mod email_changes;
 mod erasure;
+mod export;
 mod factors;
 mod families;
 mod feed;

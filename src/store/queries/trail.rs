@@ -213,7 +213,7 @@ fn open(vault: &dyn PersonalDataVault, event: &RecordedEvent, keys: &Keys) -> Pe
 }
 
 /// A page of events, read along an index in their order as far as the filter allows.
-fn listed(listing: &EventListing) -> QueryBuilder<Db> {
+pub(super) fn listed(listing: &EventListing) -> QueryBuilder<Db> {
     let EventListing { filter, order, behind, limit } = listing;
     let EventFilter { act, actor, subject, session, succeeded, since, before, request_id } = filter;
     let mut sql = QueryBuilder::new(concat!("SELECT ", event_columns!(), " FROM audit_events WHERE TRUE"));

@@ -1,7 +1,7 @@
 //! Secrets sent through every RPC, in every field that takes text and some that should not have had them, and then looked
 //! for in everything the process wrote down. SECURITY, EDGE: "even at TRACE".
 
-use std::{net::SocketAddr, process::Stdio, sync::Arc};
+use std::{fmt::Write as _, net::SocketAddr, process::Stdio, sync::Arc};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -281,6 +281,32 @@ impl Caller {
         }
     }
 
+    /// What is kept of people, given to them and to those who ask for nobody.
+    async fn export_it(&mut self, mut users: UserAdminServiceClient<Channel>) {
+        let access = self.login(EMAIL, NEW_PASSWORD).await.unwrap().access_token;
+        let own = self.account.export_account(bearer(&access, v1::ExportAccountRequest {})).await.unwrap();
+        let (mut own, mut told) = (own.into_inner(), String::new());
+        while let Some(message) = own.message().await.unwrap() {
+            write!(told, "{message:?}").unwrap();
+        }
+        let account = self.account.get_account(bearer(&access, v1::GetAccountRequest {})).await.unwrap().into_inner();
+        let export = |user_id: &str| bearer(&access, v1::ExportUserRequest { user_id: user_id.to_owned() });
+        let mut given = users.export_user(export(&account.user.unwrap().id)).await.unwrap().into_inner();
+        while let Some(message) = given.message().await.unwrap() {
+            write!(told, "{message:?}").unwrap();
+        }
+        assert!(told.contains(EMAIL) && told.contains("account.exported") && told.contains("user.exported"));
+        assert!(!told.contains("canary-password") && !told.contains("$argon2") && !has_a_handle(&told));
+        for tokens in &self.tokens {
+            assert!(!told.contains(&tokens.access_token) && !told.contains(&tokens.refresh_token));
+        }
+        for secret in [GARBAGE, NEW_PASSWORD, &access] {
+            users.export_user(export(secret)).await.unwrap_err();
+            let nobody = bearer(&format!("{secret}x"), v1::ExportAccountRequest {});
+            self.account.export_account(nobody).await.unwrap_err();
+        }
+    }
+
     /// What a service account is given and shows, right and wrong.
     async fn serve_it(&mut self, database: &TestDatabase) {
         let roles = "INSERT INTO user_roles (user_id, role, assign_time) SELECT id, 'admin', 0 FROM users";
@@ -520,6 +546,7 @@ async fn no_secret_is_written_down_anywhere(backend: Backend) {
     caller.use_it().await;
     caller.serve_it(&database).await;
     caller.audit_it(AuditServiceClient::new(channel.clone())).await;
+    caller.export_it(UserAdminServiceClient::new(channel.clone())).await;
     caller.manage_users(UserAdminServiceClient::new(channel)).await;
     caller.factor_it(&database).await;
     caller.prove_it(&database).await;

@@ -6,6 +6,7 @@ mod canary;
 mod discovery;
 mod edge;
 mod encryption;
+mod export;
 mod foreign_hashes;
 pub(crate) mod hostile_tokens;
 mod login;

@@ -9,7 +9,10 @@ const BCRYPT: &str = "abcdefghijklmnopqrstuuFiPhXf1sVd3pCCRO.uVh34H/qI/ZsuS";
 const HASH_64: &str = "gi9YbHaW1mhzhMcVpK027/ad7NlMX/Yefa9S3fTy/Ut4sbmsmsH0WNICGiXc/SjQCqhHhE9Fm07S1ORbiLsM4g==";
 
 fn check(text: &str) -> Result<(), BadHash> {
-    import_hash(text).map(|hash| assert_eq!(hash.expose(), text, "kept as it came"))
+    import_hash(text).map(|hash| {
+        assert_eq!(hash.expose(), text, "kept as it came");
+        assert_ne!(password_scheme(&hash), "unknown", "what is taken has a name: {text}");
+    })
 }
 
 #[test]

@@ -28,6 +28,20 @@ async fn users_live_through_a_server(backend: Backend) {
     users_live(World::new(backend, Way::Server).await).await;
 }
 
+/// Everything that is kept of a user, a JSON object on each line.
+async fn export(world: &World, ada: &Value) {
+    let exported = world.run(&["user", "export", "ada"]).await.ok();
+    let lines: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["record"], &lines[0]["user"]), (&json!("account"), ada));
+    assert_eq!((&lines[1]["record"], &lines[1]["name"]), (&json!("role"), &json!("support")));
+    let events: Vec<_> = lines.iter().filter(|line| line["record"] == "event").map(|line| &line["act"]).collect();
+    assert!(events.contains(&&json!("user.created")) && events.contains(&&json!("user.exported")), "{exported}");
+    let end = lines.last().unwrap();
+    assert_eq!((&end["record"], &end["records"]), (&json!("end"), &json!(lines.len() - 1)));
+    assert!(!exported.contains("argon2id$"));
+    world.refused(&["user", "export", "nobody"], "USER_NOT_FOUND").await;
+}
+
 /// Created, found by each of their names, changed, barred, let in again, and deleted; the running server sees all of it.
 async fn users_live(world: World) {
     world.run(&["role", "create", "support", "--permission", "users:read"]).await.ok();
@@ -56,6 +70,7 @@ async fn users_live(world: World) {
     for name in [id, "ada", "ada@EXAMPLE.com"] {
         assert_eq!(world.json(&["user", "get", name]).await, ada, "{name}");
     }
+    export(&world, &ada).await;
     let shown = world.run(&["user", "get", "ada"]).await.ok();
     assert!(shown.lines().any(|line| line.split_whitespace().eq(["email", "Ada@example.com"])), "{shown}");
     assert!(shown.contains("\\u{202e}") && shown.is_ascii(), "{shown:?}");

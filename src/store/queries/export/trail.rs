@@ -1,0 +1,98 @@
+//! Events about the person, and by the person. What is personal in an event is the acting user's, or where nobody had signed in
+//! the one's whom it is about: only this person's is told.
+
+use uuid::Uuid;
+
+use super::{
+    super::{
+        Db,
+        trail::{EventRow, listed},
+    },
+    Person, Reader,
+};
+use crate::{
+    domain::{
+        audit::{Personal, PersonalDataVault},
+        trail::{ActorFilter, ActorKind, EventCursor, EventFilter, EventOrder},
+    },
+    store::{
+        StoreError,
+        port::{EventListing, ExportPage, ExportPlace, HeldRecord, ReadEvent, RecordedEvent},
+    },
+};
+
+impl Reader<'_> {
+    pub(super) async fn events_about(
+        self,
+        person: &Person,
+        after: Option<EventCursor>,
+        limit: i64,
+        vault: &dyn PersonalDataVault,
+    ) -> Result<ExportPage, StoreError> {
+        let filter = EventFilter { subject: Some(person.id.into()), ..EventFilter::default() };
+        let (events, last) = self.events(person, filter, after, limit, vault).await?;
+        let next = last.map_or(ExportPlace::EventsBy(None), |last| ExportPlace::EventsAbout(Some(last)));
+        Ok(ExportPage { records: events.into_iter().map(record).collect(), next: Some(next) })
+    }
+
+    pub(super) async fn events_by(
+        self,
+        person: &Person,
+        after: Option<EventCursor>,
+        limit: i64,
+        vault: &dyn PersonalDataVault,
+    ) -> Result<ExportPage, StoreError> {
+        let filter = EventFilter { actor: Some(ActorFilter::Subject(person.id.into())), ..EventFilter::default() };
+        let (events, last) = self.events(person, filter, after, limit, vault).await?;
+        // Those about the same person were told.
+        let others = events.into_iter().filter(|read| read.event.subject_id != Some(person.uuid()));
+        let next = last.map(|last| ExportPlace::EventsBy(Some(last)));
+        Ok(ExportPage { records: others.map(record).collect(), next })
+    }
+
+    /// A page, and behind which event the next one begins, if this one is full.
+    async fn events(
+        self,
+        person: &Person,
+        filter: EventFilter,
+        behind: Option<EventCursor>,
+        limit: i64,
+        vault: &dyn PersonalDataVault,
+    ) -> Result<(Vec<ReadEvent>, Option<EventCursor>), StoreError> {
+        let Self(conn) = self;
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        let listing = EventListing { filter, order: EventOrder::OldestFirst, behind, limit };
+        let rows: Vec<EventRow> = listed(&listing).build_query_as().fetch_all(&mut *conn).await?;
+        let key: Option<(Vec<u8>,)> = sqlx::query_as::<Db, _>("SELECT key_sealed FROM data_keys WHERE owner_id = $1")
+            .bind(person.id)
+            .fetch_optional(conn)
+            .await?;
+        let key = key.map(|(key,)| key);
+        let is_full = u32::try_from(rows.len()).is_ok_and(|read| read >= limit);
+        let events: Vec<RecordedEvent> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        let last = events.last().filter(|_| is_full).map(|last| EventCursor { time: last.time, id: last.id });
+        let opened = events.into_iter().map(|event| {
+            let personal = key.as_ref().map(|key| own_part(vault, &event, person.uuid(), key)).unwrap_or_default();
+            ReadEvent { event, personal }
+        });
+        Ok((opened.collect(), last))
+    }
+}
+
+fn record(read: ReadEvent) -> HeldRecord {
+    HeldRecord::Event(Box::new(read))
+}
+
+/// What is personal in the event, if it is this person's: nothing that is under another's key.
+fn own_part(vault: &dyn PersonalDataVault, event: &RecordedEvent, person: Uuid, key: &[u8]) -> Personal {
+    let whose = match ActorKind::parse(&event.actor) {
+        Some(ActorKind::User) => event.actor_id,
+        Some(ActorKind::Anonymous) => event.subject_id,
+        Some(ActorKind::Service | ActorKind::Operator | ActorKind::System) | None => None,
+    };
+    let Some(sealed) = event.personal_sealed.as_ref().filter(|_| whose == Some(person)) else {
+        return Personal::default();
+    };
+    let opened = vault.open(person, key, event.id, sealed);
+    opened.ok().and_then(|personal| serde_json::from_slice(&personal).ok()).unwrap_or_default()
+}

@@ -29,6 +29,7 @@ const EXAMPLES: &[(&str, &str, &[&str])] = &[
     ("grpc.max_deadline", "5s", &[]),
     ("grpc.max_concurrent_streams", "10", &[]),
     ("grpc.trusted_proxies", "10.0.0.0/8,fd00::/8,192.0.2.1/32", &[]),
+    ("grpc.web_origins", "https://app.example.com,http://localhost:3000", &[]),
     ("http.listen", "[::1]:2", &[]),
     ("http.allow_plaintext", "true", &[]),
     ("http.tls_cert", "/etc/tls/cert.pem", &["http.tls_key=/etc/tls/key.pem"]),
@@ -228,6 +229,10 @@ fn text_that_will_not_do_is_refused_by_name() {
         ("passwords.max_wait", &["99ms"]),
         ("factors.totp_issuer", &["a:b", " a", "a\tb"]),
         ("grpc.trusted_proxies", &["10.0.0.0/33", "proxy", "10.0.0.0/8,,", "10.0.0.0/8;fd00::/8"]),
+        (
+            "grpc.web_origins",
+            &["*", "null", "app.example.com", "http://app.example.com", "https://app.example.com/", "https://a,,https://b"],
+        ),
         ("throttle.account_failures", &["4", "46"]),
         ("throttle.address_failures", &["-1", "1000001"]),
         ("throttle.messages_per_recipient", &["0"]),

@@ -80,7 +80,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        TowerService::<Request<Body>>::poll_ready(&mut self.inner, cx)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {

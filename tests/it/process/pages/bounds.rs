@@ -1,7 +1,6 @@
 //! What holds for callers over HTTP/2 holds for pages over HTTP/1.1: crowds that do not mean it (FAULTS 12, 14 and 20), and the end.
 
 use futures_util::future::join_all;
-use http::Method;
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -112,12 +111,15 @@ async fn pages_are_answered_before_the_end_and_hold_nobody_up() {
     let (first, rest) = message.split_at(7);
     let mut busy = TcpStream::connect(server.grpc).await.unwrap();
     let head = format!(
-        "POST {AUTH}/Login HTTP/1.1\r\nhost: a\r\norigin: {APP}\r\ncontent-type: {BINARY}\r\ncontent-length: {}\r\n\r\n",
+        "POST {AUTH}/Login HTTP/1.1\r\nhost: a\r\norigin: {APP}\r\ncontent-type: {BINARY}\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
         message.len()
     );
-    busy.write_all(&[head.as_bytes(), first].concat()).await.unwrap();
-    // Whoever came later has been served.
-    Browser::at(server.grpc).await.ask(Method::GET, "/", &[], Vec::new()).await;
+    busy.write_all(head.as_bytes()).await.unwrap();
+    // It is told when somebody waits for its message.
+    let mut go_on = *b"HTTP/1.1 100 Continue\r\n\r\n";
+    timeout(BOUND, busy.read_exact(&mut go_on)).await.expect("the call has begun").unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    busy.write_all(first).await.unwrap();
     server.signal(Signal::TERM);
     until("nobody new comes in", async || TcpStream::connect(server.grpc).await.err()).await;
     // The stream ends with a status, and the idle connection is closed.

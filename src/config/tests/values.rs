@@ -231,7 +231,14 @@ fn text_that_will_not_do_is_refused_by_name() {
         ("grpc.trusted_proxies", &["10.0.0.0/33", "proxy", "10.0.0.0/8,,", "10.0.0.0/8;fd00::/8"]),
         (
             "grpc.web_origins",
-            &["*", "null", "app.example.com", "http://app.example.com", "https://app.example.com/", "https://a,,https://b"],
+            &[
+                "*",
+                "null",
+                "app.example.com",
+                "http://app.example.com",
+                "https://app.example.com/",
+                "https://a,,https://b",
+            ],
         ),
         ("throttle.account_failures", &["4", "46"]),
         ("throttle.address_failures", &["-1", "1000001"]),

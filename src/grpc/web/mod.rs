@@ -116,7 +116,10 @@ enum Verdict {
 
 fn judge<B>(origins: &[HeaderValue], request: &Request<B>) -> Verdict {
     let Ok(origin) = origin(origins, request.headers()) else {
-        return refuse(StatusCode::FORBIDDEN, "the pages of this origin may not call: grpc.web_origins does not list it");
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "the pages of this origin may not call: grpc.web_origins does not list it",
+        );
     };
     let content_type = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let is_post = *request.method() == Method::POST;
@@ -311,7 +314,9 @@ mod tests {
         for yes in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
             assert!(is_grpc(yes.as_bytes()), "{yes}");
         }
-        for no in ["", "text/plain", "application/grpc-web", "application/grpcs", "Application/grpc", "application/json"] {
+        for no in
+            ["", "text/plain", "application/grpc-web", "application/grpcs", "Application/grpc", "application/json"]
+        {
             assert!(!is_grpc(no.as_bytes()), "{no}");
         }
     }

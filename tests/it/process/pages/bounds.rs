@@ -16,7 +16,10 @@ use crate::{
         harness::until,
         web::get,
     },
-    support::{PASSWORD, login_request, wire::{self, frame}},
+    support::{
+        PASSWORD, login_request,
+        wire::{self, frame},
+    },
 };
 
 #[tokio::test]
@@ -27,10 +30,13 @@ async fn slow_heads_are_sent_away_and_pages_are_served() {
     before.join("ada@example.com").await;
     let mut slow = crowd(server.grpc, b"").await;
     slow.extend(crowd(server.grpc, b"POST").await);
-    slow.extend(crowd(server.grpc, format!("POST {AUTH}/Login HTTP/1.1\r\nhost: a\r\norigin: {APP}\r\n").as_bytes()).await);
+    slow.extend(
+        crowd(server.grpc, format!("POST {AUTH}/Login HTTP/1.1\r\nhost: a\r\norigin: {APP}\r\n").as_bytes()).await,
+    );
     // While the newest of them are still there.
     let mut browser = Browser::at(server.grpc).await;
-    let answer = browser.call(BINARY, &format!("{AUTH}/Login"), None, &login_request("ada@example.com", PASSWORD)).await;
+    let answer =
+        browser.call(BINARY, &format!("{AUTH}/Login"), None, &login_request("ada@example.com", PASSWORD)).await;
     tokens(answer.message());
     before.join("bob@example.com").await;
     assert_eq!(get(&server, "/readyz").await.status, 200);
@@ -90,7 +96,11 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
     };
     timeout(BOUND, told).await.expect("it is refused");
     // OUT_OF_RANGE, as over HTTP/2.
-    assert!(String::from_utf8_lossy(&said).replace(' ', "").contains("grpc-status:11"), "{}", String::from_utf8_lossy(&said));
+    assert!(
+        String::from_utf8_lossy(&said).replace(' ', "").contains("grpc-status:11"),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
     Client::of(&server).await.join("ada@example.com").await;
     server.stop().await;
     place.remove().await;
@@ -102,7 +112,9 @@ async fn pages_are_answered_before_the_end_and_hold_nobody_up() {
     let place = place().await.set("shutdown.drain", "10m").set("grpc.max_deadline", "10m");
     let mut server = place.serve().await;
     let mut idle = Browser::at(server.grpc).await;
-    idle.call(BINARY, &format!("{AUTH}/Register"), None, &register("ada@example.com")).await.message::<v1::RegisterResponse>();
+    idle.call(BINARY, &format!("{AUTH}/Register"), None, &register("ada@example.com"))
+        .await
+        .message::<v1::RegisterResponse>();
     let mut watching = Stream::watch(&mut Browser::at(server.grpc).await, BINARY).await;
     watching.next().await.unwrap();
 
@@ -134,7 +146,10 @@ async fn pages_are_answered_before_the_end_and_hold_nobody_up() {
     let mut said = Vec::new();
     timeout(BOUND, busy.read_to_end(&mut said)).await.expect("the connection ends with its answer").unwrap();
     let said = String::from_utf8_lossy(&said);
-    assert!(said.starts_with("HTTP/1.1 200") && said.contains("connection: close") && said.contains("grpc-status:0"), "{said}");
+    assert!(
+        said.starts_with("HTTP/1.1 200") && said.contains("connection: close") && said.contains("grpc-status:0"),
+        "{said}"
+    );
     let status = server.wait().await;
     assert!(status.success(), "{status}");
     place.remove().await;

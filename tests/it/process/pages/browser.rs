@@ -75,7 +75,10 @@ impl Site {
             .route("/page.js", get(async || javascript(include_str!("../../../peers/page.js").to_owned())))
             .route("/modules/{*path}", get(module))
             .route("/descriptors/{name}", get(descriptors))
-            .route("/said", post(async |State(tell): State<mpsc::Sender<String>>, said: String| tell.send(said).await.unwrap()))
+            .route(
+                "/said",
+                post(async |State(tell): State<mpsc::Sender<String>>, said: String| tell.send(said).await.unwrap()),
+            )
             .with_state(tell);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -89,7 +92,8 @@ impl Site {
     /// What the page says of a server, of which it uses this URL, once it has gone through all of its steps.
     async fn visit(&mut self, server: &str, email: &str) -> Value {
         let password = PASSWORD.replace(' ', "%20");
-        let chromium = Chromium::start(&format!("{}/?server={server}&email={email}&password={password}", self.origin()));
+        let chromium =
+            Chromium::start(&format!("{}/?server={server}&email={email}&password={password}", self.origin()));
         let said = timeout(BOUND, self.said.recv()).await;
         let said = said.unwrap_or_else(|_| panic!("the page says nothing; its browser: {}", chromium.log()));
         drop(chromium);

@@ -63,7 +63,13 @@ impl Browser {
         Self { sender, host: address.to_string(), driver: tokio::spawn(connection) }
     }
 
-    async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Response<Incoming> {
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Response<Incoming> {
         let mut request = Request::builder().method(method).uri(path).header("host", &self.host);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -150,7 +156,9 @@ fn frames(mut body: &[u8]) -> Vec<(u8, Bytes)> {
 fn parse(trailers: &[u8]) -> HeaderMap {
     let lines = std::str::from_utf8(trailers).unwrap().split_terminator("\r\n");
     let pairs = lines.map(|line| line.split_once(':').unwrap());
-    pairs.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.trim().parse::<HeaderValue>().unwrap())).collect()
+    pairs
+        .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.trim().parse::<HeaderValue>().unwrap()))
+        .collect()
 }
 
 fn tokens(answer: v1::LoginResponse) -> v1::TokenPair {
@@ -168,7 +176,11 @@ async fn pages_of_a_listed_origin_call_over_http1_and_are_told_what_is_wrong() {
     let server = place.serve().await;
     // One connection for all of it.
     let mut browser = Browser::at(server.grpc).await;
-    let asked = [("origin", APP), ("access-control-request-method", "POST"), ("access-control-request-headers", "authorization,x-grpc-web")];
+    let asked = [
+        ("origin", APP),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "authorization,x-grpc-web"),
+    ];
     let login = format!("{AUTH}/Login");
     let preflight = browser.ask(Method::OPTIONS, &login, &asked, Vec::new()).await;
     assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, APP), "{preflight:?}");
@@ -268,7 +280,8 @@ async fn where_no_origin_is_listed_no_page_is_heard() {
     let place = Place::new(Backend::Sqlite).await;
     let server = place.serve().await;
     let path = format!("{AUTH}/Register");
-    let head = format!("POST {path} HTTP/1.1\r\nhost: {}\r\norigin: {APP}\r\ncontent-type: {BINARY}\r\n\r\n", server.grpc);
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: {}\r\norigin: {APP}\r\ncontent-type: {BINARY}\r\n\r\n", server.grpc);
     let said = wire::raw(server.grpc, head.as_bytes(), |_| {}).await;
     assert_eq!(said, "", "HTTP/1.1 is not answered");
     // Over HTTP/2, what a browser sends to anybody without asking, and what it asks for first.

@@ -43,7 +43,10 @@ async fn over_tls_pages_choose_the_version_and_others_go_on_as_before() {
         .body(http_body_util::Full::new(hyper::body::Bytes::from(frame(&register("bob@example.com")))))
         .unwrap();
     let answer = sender.send_request(request).await.unwrap();
-    assert_eq!((answer.status().as_u16(), answer.headers()["access-control-allow-origin"].as_bytes()), (200, APP.as_bytes()));
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()["access-control-allow-origin"].as_bytes()),
+        (200, APP.as_bytes())
+    );
     healthy(&channel(ours.connector("h2", None), server.grpc).await.unwrap()).await.unwrap();
     drop((browser, sender));
     server.stop().await;

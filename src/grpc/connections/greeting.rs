@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_no_end_is_handed_on_when_it_is_too_long_and_not_before() {
-        let long = [b"POST /x HTTP/1.1\r\na: ", &[b'a'; 2 * MAX_HEAD][..]].concat();
+        let long = [&b"POST /x HTTP/1.1\r\na: "[..], &b"a".repeat(2 * MAX_HEAD)].concat();
         let (said, left) = greeting(&long, 1000, true).await;
         assert!(matches!(said, Some(Greeting::Http1(said)) if said.len() == MAX_HEAD));
         assert_eq!(left.len(), long.len() - MAX_HEAD);

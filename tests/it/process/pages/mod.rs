@@ -88,6 +88,11 @@ async fn pages_of_a_listed_origin_call_over_http1_and_are_told_what_is_wrong() {
         let request = v1::GetAccountRequest::default();
         let found = browser.call(content_type, account, Some(&tokens.access_token), &request).await;
         assert_eq!(found.message::<v1::GetAccountResponse>().user.unwrap().email, email);
+        // Where it came from is known as of any other caller.
+        let path = "/vouchsafe.v1.AccountService/ListSessions";
+        let request = v1::ListSessionsRequest::default();
+        let listed = browser.call(content_type, path, Some(&tokens.access_token), &request).await;
+        assert_eq!(listed.message::<v1::ListSessionsResponse>().sessions[0].ip_address, "127.0.0.1");
     }
     drop(browser);
     server.stop().await;

@@ -216,7 +216,9 @@ pub trait UserStore: Send + Sync + 'static {
 
 /// Whether there can be tokens of a session that is about to begin, as its account is at this moment. Must not block.
 #[derive(Clone)]
-pub struct SessionCheck(Arc<dyn Fn(&LiveSession) -> Result<(), Refused> + Send + Sync>);
+pub struct SessionCheck(Arc<Check>);
+
+type Check = dyn Fn(&LiveSession) -> Result<(), Refused> + Send + Sync;
 
 impl SessionCheck {
     /// Asks `check`.

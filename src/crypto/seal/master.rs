@@ -51,6 +51,7 @@ impl MasterKey {
     }
 
     /// With something that lasts for as long as anybody can use the key, and keeps it from being replaced meanwhile.
+    #[must_use]
     pub fn holding(self, guard: impl Any + Send + Sync) -> Self {
         Self { guard: Some(Box::new(guard)), ..self }
     }

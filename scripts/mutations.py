@@ -3,6 +3,8 @@
 
 Works on a copy of the last commit under target/mutations, never on your files. The tests it names that need Postgres are not
 used, so nothing has to be started: python3 scripts/mutations.py [NAME ...]
+
+With --check nothing is built and nothing broken: it only demands that each line to be broken stands where it is said to.
 """
 
 import os
@@ -24,8 +26,8 @@ MUTATIONS = [
      "if false {",
      ["--lib", "domain::refresh"]),
     ("sign-in-outlives-a-new-password", "src/store/queries/sessions.rs",
-     'if state != "active" || hash.as_deref() != Some(new.checked_hash.expose()) {',
-     'if state != "active" {',
+     "if !user.is_active || checked.is_none() || user.password_hash.as_deref() != checked {",
+     "if !user.is_active || checked.is_none() {",
      ["--test", "it", "store::sqlite"]),
     ("ended-session-is-not-revoked", "src/store/queries/sessions.rs",
      "self.revoke(Revocation::Session { session });",
@@ -70,7 +72,10 @@ MUTATIONS = [
      ["--lib", "grpc::web"]),
     ("suspended-signs-in", "src/service/login.rs",
      "UserState::Suspended => LoginFailure::Suspended,",
-     "UserState::Suspended => return Ok(Checked { user: found.user, hash, outdated }),",
+     "UserState::Suspended => {\n"
+     "                    let checked = Checked { user: found.user, hash, outdated, second_factor: found.totp_enrolled };\n"
+     "                    return Ok((pending, checked, attempt));\n"
+     "                }",
      ["--test", "it", "rpc::login::sqlite"]),
     ("weak-rsa-key", "src/jose/rsa.rs",
      "const MODULUS_BITS: RangeInclusive<usize> = 2048..=4096;",
@@ -119,13 +124,25 @@ def prepare():
     run("git", "checkout", "--quiet", "--force", "--detach", head, check=True)
 
 
+def misplaced(tree, mutation):
+    """What is wrong if what is to be broken does not stand where it should, and only there."""
+    name, file, old, _, _ = mutation
+    count = (tree / file).read_text().count(old)
+    return None if count == 1 else f"{name}: {file}: expected once, found {count} times: {old!r}"
+
+
+def check():
+    problems = [problem for problem in (misplaced(ROOT, mutation) for mutation in MUTATIONS) if problem]
+    sys.exit("\n".join(problems) if problems else 0)
+
+
 def caught_by(mutation):
     """The tests that go red with the rule broken."""
     _, file, old, new, tests = mutation
     path = COPY / file
     text = path.read_text()
-    if text.count(old) != 1:
-        sys.exit(f"{file}: expected once, found {text.count(old)} times: {old!r}")
+    if problem := misplaced(COPY, mutation):
+        sys.exit(problem)
     path.write_text(text.replace(old, new))
     try:
         environment = os.environ | {"CARGO_TARGET_DIR": str(COPY.parent / "build")}
@@ -144,6 +161,8 @@ def caught_by(mutation):
 
 def main():
     wanted = sys.argv[1:]
+    if wanted == ["--check"]:
+        check()
     unknown = set(wanted) - {name for name, *_ in MUTATIONS}
     if unknown:
         sys.exit(f"no such mutation: {', '.join(sorted(unknown))}")

@@ -89,6 +89,7 @@ lint() {
     step "dependencies" "$VOUCHSAFE_TEST_TOOLS/cargo-deny" --locked check bans licenses sources
     step "features" sh scripts/check-features.sh
     step "deployment files" sh scripts/check-deploy.sh
+    step "lines to be broken" "$VOUCHSAFE_TEST_TOOLS/python" scripts/mutations.py --check
     step "clippy, verifier alone" \
         cargo clippy --lib --locked --no-default-features --features verifier -- -D warnings
     step "clippy, sidecar alone" \

@@ -35,7 +35,7 @@ pub(super) async fn rotate(settings: Settings, check: bool) -> Result<ExitCode, 
              its keys.master_key; see to that, then run this again"
         )));
     }
-    print(&match (kept, other) {
+    print(&match (&kept, other) {
         (Some(kept), _) => format!(
             "{total} sealed under {key}, which is the master key now: back it up. The one before is kept in {}, for backups \
              that were made with it; delete it together with them",
@@ -51,7 +51,8 @@ pub(super) async fn rotate(settings: Settings, check: bool) -> Result<ExitCode, 
              keys.previous_master_key to this one"
         ),
         (None, None) => format!("everything is sealed under {key}"),
-    })
+    })?;
+    none_unreadable(&found)
 }
 
 async fn look(settings: &Settings) -> Result<ExitCode, Failure> {
@@ -63,7 +64,21 @@ async fn look(settings: &Settings) -> Result<ExitCode, Failure> {
     complain(&found);
     let mut lines = vec![format!("{:<16}  SEALED UNDER ANOTHER KEY THAN {key}", "TABLE")];
     lines.extend(found.other.iter().map(|(column, rows)| format!("{:<16}  {rows}", column.to_string())));
-    print(&lines.join("\n"))
+    print(&lines.join("\n"))?;
+    none_unreadable(&found)
+}
+
+/// What cannot be opened is no reason to leave the rest as it is, but none to be content either.
+fn none_unreadable(found: &Sealed) -> Result<ExitCode, Failure> {
+    if found.unreadable.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<_> = found.unreadable_rows().iter().map(|(column, rows)| format!("{column}: {rows}")).collect();
+    Err(Failure(format!(
+        "rows that cannot be opened with either key ({}): they were sealed under a third one, or are damaged. If an older key is \
+         known, set keys.previous_master_key to it and run this again; otherwise what they hold is lost",
+        rows.join(", ")
+    )))
 }
 
 /// Names what cannot be opened.

@@ -1,12 +1,13 @@
 //! Keys of hashes and seals that stay what they are when the master key is changed.
 //!
-//! They were derived from the master key that the database began with, and are stored sealed, as everything else is. Were
-//! they derived anew from another one, every device would be unknown, every code in a mail wrong and every throttle at zero.
+//! They are random, made with the database and stored sealed, as everything else is. Those of a database that was made before they were
+//! stored are derived from the master key that it began with, and stored from then on: were they derived anew from another one, every
+//! device would be unknown, every code in a mail wrong and every throttle at zero.
 
 use aws_lc_rs::hmac;
 
 use super::{MasterKey, SealContext, SealError};
-use crate::domain::secret::{Entropy, SecretKey};
+use crate::domain::secret::{Entropy, SecretKey, random};
 
 /// What a derived key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,13 @@ impl DerivedKey {
         SealContext { table: "stored_secrets", row: self.name().as_bytes(), column: "secret_sealed" }
     }
 
-    /// The key of a database that has none stored yet, for storing.
+    /// A new key, for the storing of which a database is founded: nobody can derive it.
+    pub fn found(self, master: &MasterKey, entropy: &dyn Entropy) -> Vec<u8> {
+        let key: SecretKey<32> = SecretKey::new(random(entropy));
+        master.seal(self.context(), key.expose(), entropy)
+    }
+
+    /// The key of a database that was made without, for storing.
     pub fn seal(self, origin: &MasterKey, master: &MasterKey, entropy: &dyn Entropy) -> Vec<u8> {
         master.seal(self.context(), origin.derive(self.name()).expose(), entropy)
     }
@@ -110,6 +117,17 @@ mod tests {
             assert_eq!(keys.0.iter().filter(|other| **other == keys.0[place]).count(), 1, "{key:?}");
         }
         assert_eq!(format!("{keys:?}"), "DerivedKeys([redacted])");
+    }
+
+    #[test]
+    fn a_founded_key_is_derived_from_nothing() {
+        let found = DerivedKey::ALL.map(|key| {
+            let (one, two) = (key.found(&master(1), &SystemEntropy), key.found(&master(1), &SystemEntropy));
+            let [one, two] = [one, two].map(|sealed| key.open(&master(1), &sealed).unwrap());
+            assert!(one != two && one != master(1).derive(key.name()), "{key:?}");
+            one
+        });
+        assert_eq!(found.iter().filter(|key| **key == found[0]).count(), 1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    claim_rules::OwnClaims,
+    claim_rules::{OwnClaims, SaidMark},
     id::{SessionId, UserId},
     refresh::Family,
     revocation::{FeedEntry, Revocation},
@@ -42,6 +42,8 @@ pub struct HotRecord {
     pub held: HeldRoles,
     /// What tokens say of the user beside; of the attributes those that tokens say.
     pub own: OwnClaims,
+    /// Which attributes these were. A node whose tokens say others does not find them here.
+    pub said: SaidMark,
     /// When the session began.
     pub create_time: Timestamp,
     /// When it ends however busy it is.
@@ -91,6 +93,9 @@ pub enum NotCarried {
     /// The record is of another history, or older than what this node remembers of the feed.
     #[error("the record is too old to tell what changed since")]
     TooOld,
+    /// The record was made by a node whose tokens say other attributes.
+    #[error("the record does not have what tokens say here")]
+    OtherClaims,
     /// Something about the session, its user or its roles has changed since the record was made.
     #[error("the session has changed since its record was made")]
     Touched,
@@ -111,6 +116,8 @@ pub struct Outage<'a> {
     pub last_head: Option<FeedHead>,
     /// What changed lately.
     pub changes: &'a RecentChanges,
+    /// Which attributes this node's tokens say.
+    pub said: SaidMark,
 }
 
 /// Whether `record` may speak for the row of `session`.
@@ -130,6 +137,9 @@ pub fn may_carry(session: SessionId, record: &HotRecord, outage: &Outage<'_>) ->
         || !outage.changes.reach_back_to(record.seen.number)
     {
         return Err(NotCarried::TooOld);
+    }
+    if record.said != outage.said {
+        return Err(NotCarried::OtherClaims);
     }
     if outage.changes.touched_since(record.seen.number, session, record.grant.user, &record.held.names) {
         return Err(NotCarried::Touched);

@@ -27,6 +27,11 @@ pub(super) fn encode_onto(bytes: &[u8], text: &mut String) {
     URL_SAFE_NO_PAD.encode_string(bytes, text);
 }
 
+/// How many letters the encoding of so many bytes has.
+pub(super) const fn encoded_len(bytes: usize) -> usize {
+    (bytes * 4).div_ceil(3)
+}
+
 /// The encoding of `bytes`.
 pub(super) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)

@@ -114,14 +114,8 @@ impl SigningKeyPair {
 
     /// Signs claims, which must be a JSON object, as a compact JWS with the header `alg`, `typ`, `kid`.
     pub fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<String, SignError> {
-        let header = Header { alg: self.public.algorithm().as_str(), typ, kid: self.public.kid() };
-        let header = serde_json::to_vec(&header).map_err(|e| SignError::Claims(Some(e)))?;
-        let claims = serde_json::to_vec(claims).map_err(|e| SignError::Claims(Some(e)))?;
-        if claims.first() != Some(&b'{') {
-            return Err(SignError::Claims(None));
-        }
-        let bytes = header.len() + claims.len() + self.public.signature_len();
-        let mut token = String::with_capacity(bytes.div_ceil(3) * 4 + 6);
+        let (header, claims) = self.parts(typ, claims)?;
+        let mut token = String::with_capacity(self.length(&header, &claims));
         base64url::encode_onto(&header, &mut token);
         token.push('.');
         base64url::encode_onto(&claims, &mut token);
@@ -129,6 +123,25 @@ impl SigningKeyPair {
         token.push('.');
         base64url::encode_onto(&signature, &mut token);
         if token.len() > MAX_TOKEN_LEN { Err(SignError::TooLong) } else { Ok(token) }
+    }
+
+    /// How long the token would be that [`Self::sign`] makes of this, whether or not that is too long.
+    pub fn signed_len(&self, typ: &str, claims: &impl Serialize) -> Result<usize, SignError> {
+        let (header, claims) = self.parts(typ, claims)?;
+        Ok(self.length(&header, &claims))
+    }
+
+    /// Header and claims as JSON.
+    fn parts(&self, typ: &str, claims: &impl Serialize) -> Result<(Vec<u8>, Vec<u8>), SignError> {
+        let header = Header { alg: self.public.algorithm().as_str(), typ, kid: self.public.kid() };
+        let header = serde_json::to_vec(&header).map_err(|e| SignError::Claims(Some(e)))?;
+        let claims = serde_json::to_vec(claims).map_err(|e| SignError::Claims(Some(e)))?;
+        if claims.first() == Some(&b'{') { Ok((header, claims)) } else { Err(SignError::Claims(None)) }
+    }
+
+    fn length(&self, header: &[u8], claims: &[u8]) -> usize {
+        let parts = [header.len(), claims.len(), self.public.signature_len()];
+        parts.map(base64url::encoded_len).iter().sum::<usize>() + 2
     }
 
     fn signature(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
@@ -167,6 +180,10 @@ mod tests {
             assert_eq!((parsed.kid(), parsed.typ()), (pair.public_key().kid(), Some("at+jwt")));
             let verified = parsed.verify_with(pair.public_key()).unwrap();
             assert_eq!(verified.payload(), br#"{"a":1}"#);
+            for claims in [json!({"a": 1}), json!({"a": 12}), json!({"a": 123}), json!({"a": "x".repeat(9_000)})] {
+                let (foretold, made) = (pair.signed_len("at+jwt", &claims), pair.sign("at+jwt", &claims));
+                assert_eq!(foretold.unwrap(), made.unwrap().len());
+            }
             let other = SigningKeyPair::generate(algorithm).unwrap();
             assert!(Unverified::parse(&token).unwrap().verify_with(other.public_key()).is_err());
         }

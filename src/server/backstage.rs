@@ -89,7 +89,8 @@ impl OpenStore {
     ) -> Result<Self, StartError> {
         let master = master_key::prepared(settings, &*ambient.entropy)?;
         if settings.database.migrate_on_start {
-            store::migrate(&location(settings)).await?;
+            let founding = master_key::founding(&master, ambient);
+            store::found_or_migrate(&location(settings), &founding).await?;
         }
         Self::connect(settings, ambient, master, state, true).await
     }

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -55,6 +55,16 @@ pub enum DataDirError {
         /// Where its key should be.
         key: PathBuf,
     },
+    /// Its master key is used, and cannot be changed meanwhile.
+    #[error(
+        "another vouchsafe command uses the master key {0}: wait until it has ended, or end it, and run this one again"
+    )]
+    KeyInUse(PathBuf),
+    /// Its master key is being changed.
+    #[error(
+        "the master key {0} is being changed: wait until `vouchsafe keys rotate-master` has ended, and run this command again"
+    )]
+    KeyChanging(PathBuf),
     /// The key file holds something else.
     #[error("{path} is no master key: {problem}")]
     BadKey {
@@ -115,27 +125,78 @@ pub(super) fn check_database(database: &Path) -> Result<(), DataDirError> {
     }
 }
 
+/// Keeps a master key from being changed or, while it is, from being used. Until dropped.
+#[derive(Debug)]
+pub(super) struct KeyLock(#[expect(dead_code, reason = "held for its lock, which ends with the file")] File);
+
+/// A master key under lock.
+#[derive(Debug)]
+pub(super) struct HeldKey {
+    pub(super) text: SecretString,
+    pub(super) lock: KeyLock,
+}
+
+/// What a master key is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To seal and to open, beside others who do so.
+    Use,
+    /// To put another one in its place, alone.
+    Change,
+}
+
 /// The master key of the directory: read, or generated if there is neither a key nor a database yet.
-pub(super) fn master_key(dir: &Path, database: &Path, entropy: &dyn Entropy) -> Result<SecretString, DataDirError> {
+pub(super) fn master_key(dir: &Path, database: &Path, entropy: &dyn Entropy) -> Result<HeldKey, DataDirError> {
     match existing_master_key(dir, database) {
         Err(DataDirError::KeyLost { key, .. }) if !database.exists() => {
-            let text = generate_key(dir, &key, entropy)?;
+            generate_key(dir, &key, entropy)?;
             tracing::info!(path = %key.display(), "master key generated: back it up, without it the database is lost");
-            Ok(text)
+            existing_master_key(dir, database)
         }
         found => found,
     }
 }
 
 /// The master key of the directory, for a database that is there.
-pub(super) fn existing_master_key(dir: &Path, database: &Path) -> Result<SecretString, DataDirError> {
+pub(super) fn existing_master_key(dir: &Path, database: &Path) -> Result<HeldKey, DataDirError> {
+    held_key(dir, database, Purpose::Use)
+}
+
+/// The same to be changed: nobody else uses it, and nobody begins to until the lock is dropped.
+pub(super) fn master_key_to_change(dir: &Path, database: &Path) -> Result<HeldKey, DataDirError> {
+    held_key(dir, database, Purpose::Change)
+}
+
+/// The lock is the file's own, so that whoever only looks makes none.
+fn held_key(dir: &Path, database: &Path, purpose: Purpose) -> Result<HeldKey, DataDirError> {
     let key = dir.join(MASTER_KEY_FILE);
-    match File::open(&key) {
-        Ok(mut file) => read_key(&key, &mut file),
-        Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
-            Err(DataDirError::KeyLost { database: database.to_owned(), key })
+    let lost = || DataDirError::KeyLost { database: database.to_owned(), key: key.clone() };
+    loop {
+        let mut file = match File::open(&key) {
+            Ok(file) => file,
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound => return Err(lost()),
+            Err(problem) => return Err(at(&key)(problem)),
+        };
+        match (if purpose == Purpose::Use { file.try_lock_shared() } else { file.try_lock() }, purpose) {
+            (Ok(()), _) => {}
+            (Err(TryLockError::WouldBlock), Purpose::Use) => return Err(DataDirError::KeyChanging(key)),
+            (Err(TryLockError::WouldBlock), Purpose::Change) => return Err(DataDirError::KeyInUse(key)),
+            (Err(TryLockError::Error(problem)), _) => return Err(at(&key)(problem)),
         }
-        Err(problem) => Err(at(&key)(problem)),
+        // Another file may have taken its place before it was locked.
+        if is_still_at(&key, &file).map_err(at(&key))? {
+            return Ok(HeldKey { text: read_key(&key, &mut file)?, lock: KeyLock(file) });
+        }
+    }
+}
+
+/// Whether this name still leads to this file.
+fn is_still_at(path: &Path, file: &File) -> io::Result<bool> {
+    let opened = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (opened.dev(), opened.ino())),
+        Err(problem) if problem.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(problem) => Err(problem),
     }
 }
 
@@ -282,11 +343,11 @@ mod tests {
     fn the_key_is_made_once_for_its_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("vouchsafe.db");
-        let made = master_key(dir.path(), &database, &SystemEntropy).unwrap();
+        let made = master_key(dir.path(), &database, &SystemEntropy).unwrap().text;
         assert!(MasterKey::parse(made.expose()).is_ok());
         let permissions = fs::metadata(dir.path().join(MASTER_KEY_FILE)).unwrap().permissions();
         assert_eq!(permissions.mode() & 0o777, 0o600);
-        assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap(), made);
+        assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap().text, made);
         fs::set_permissions(dir.path().join(MASTER_KEY_FILE), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(master_key(dir.path(), &database, &SystemEntropy), Err(DataDirError::BadKey { .. })));
     }
@@ -295,23 +356,49 @@ mod tests {
     fn the_next_key_takes_over_in_one_step_and_the_one_before_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("vouchsafe.db");
-        let old = master_key(dir.path(), &database, &SystemEntropy).unwrap();
+        let old = master_key(dir.path(), &database, &SystemEntropy).unwrap().text;
         assert_eq!(next_master_key(dir.path()).unwrap(), None);
         let next = make_next_master_key(dir.path(), &SystemEntropy).unwrap();
         assert_ne!(next, old);
         assert_eq!(make_next_master_key(dir.path(), &SystemEntropy).unwrap(), next, "it is made once");
-        assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap(), old, "it does not count yet");
+        assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap().text, old, "it does not count yet");
         let id = MasterKey::parse(old.expose()).unwrap().id();
         // Broken off after its first half.
         fs::hard_link(dir.path().join(MASTER_KEY_FILE), dir.path().join(format!("{MASTER_KEY_FILE}.{}", hex(id))))
             .unwrap();
         let kept = replace_master_key(dir.path(), id).unwrap();
-        assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap(), next);
+        assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap().text, next);
         assert_eq!(fs::read_to_string(&kept).unwrap().trim(), old.expose());
         assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(next_master_key(dir.path()).unwrap(), None);
         assert!(replace_master_key(dir.path(), id).is_err(), "there is no next one");
-        assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap(), next, "nothing is lost by it");
+        assert_eq!(master_key(dir.path(), &database, &SystemEntropy).unwrap().text, next, "nothing is lost by it");
+    }
+
+    #[test]
+    fn a_key_is_used_by_many_or_changed_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("vouchsafe.db");
+        let use_it = || existing_master_key(dir.path(), &database);
+        let change_it = || master_key_to_change(dir.path(), &database);
+        let first = master_key(dir.path(), &database, &SystemEntropy).unwrap();
+        let second = use_it().unwrap();
+        assert!(matches!(change_it(), Err(DataDirError::KeyInUse(_))));
+        drop(first);
+        assert!(matches!(change_it(), Err(DataDirError::KeyInUse(_))));
+        drop(second);
+
+        let changed = change_it().unwrap();
+        assert!(matches!(use_it(), Err(DataDirError::KeyChanging(_))));
+        assert!(matches!(change_it(), Err(DataDirError::KeyInUse(_))));
+        let next = make_next_master_key(dir.path(), &SystemEntropy).unwrap();
+        let before = MasterKey::parse(changed.text.expose()).unwrap().id();
+        let kept = replace_master_key(dir.path(), before).unwrap();
+        // What is locked is the file of before.
+        assert_eq!(use_it().unwrap().text, next);
+        drop(changed);
+        let stale = File::open(kept).unwrap();
+        assert!(!is_still_at(&dir.path().join(MASTER_KEY_FILE), &stale).unwrap());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     config::{Backend, Channel, Passwords, RegistrationMode, Settings, Throttle},
     crypto::{Argon2Params, PoolConfig},
     domain::{
-        claim_rules::ClaimRules,
+        claim_rules::{ClaimRules, SaidMark},
         secret::SecretString,
         session::{SessionLimit, SessionPolicy},
         signing_key::RotationPolicy,
@@ -84,6 +84,7 @@ pub(super) fn policy(settings: &Settings, claims: ClaimRules) -> Policy {
         encryption: Encryption::default(),
         scopes: tokens.scopes.clone(),
         token_permissions: tokens.permissions,
+        said_mark: SaidMark::of(&claims.said_attributes()),
         said_attributes: claims.said_attributes(),
         claims,
         client_id: tokens.client_id.clone(),

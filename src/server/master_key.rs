@@ -1,14 +1,18 @@
 //! The master key that the settings mean, and the keys that were once derived from it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Ambient, StartError, data_dir, location};
+use super::{
+    Ambient, StartError,
+    data_dir::{self, HeldKey},
+    location,
+};
 use crate::{
     config::{Backend, MasterKey as MasterKeySetting, Settings},
     crypto::{DerivedKey, DerivedKeys, MasterKey, SealError, seal::key_of},
     domain::secret::{Entropy, SecretString},
     service::KeyError,
-    store::{self, StoreError, StoredSecrets},
+    store::{self, Founding, StoreError, StoredSecrets},
 };
 
 /// Makes what the embedded default keeps beside its database, if it is not there; the master key. Before the database itself,
@@ -21,7 +25,7 @@ pub(super) fn prepared(settings: &Settings, entropy: &dyn Entropy) -> Result<Mas
         MasterKeySetting::Given(key) => given(settings, key),
         MasterKeySetting::Generated { data_dir } => {
             let key = data_dir::master_key(data_dir, &embedded_database(settings), entropy)?;
-            generated(&key, data_dir::next_master_key(data_dir)?)
+            generated(key, data_dir)
         }
     }
 }
@@ -35,7 +39,7 @@ pub(super) fn existing(settings: &Settings) -> Result<MasterKey, StartError> {
         MasterKeySetting::Given(key) => given(settings, key),
         MasterKeySetting::Generated { data_dir } => {
             let key = data_dir::existing_master_key(data_dir, &embedded_database(settings))?;
-            generated(&key, data_dir::next_master_key(data_dir)?)
+            generated(key, data_dir)
         }
     }
 }
@@ -47,10 +51,11 @@ pub(super) fn given(settings: &Settings, key: &SecretString) -> Result<MasterKey
     MasterKey::parse(other.expose()).and_then(|other| master.beside(other)).map_err(StartError::PreviousMasterKey)
 }
 
-/// A generated key. If a change of it was broken off, what the next one has sealed by then is opened too.
-fn generated(key: &SecretString, next: Option<SecretString>) -> Result<MasterKey, StartError> {
-    let master = MasterKey::parse(key.expose())?;
-    let Some(next) = next else { return Ok(master) };
+/// A generated key, which nobody changes for as long as it can be used. If a change of it was broken off, what the next one has sealed by then
+/// is opened too.
+fn generated(HeldKey { text, lock }: HeldKey, data_dir: &Path) -> Result<MasterKey, StartError> {
+    let master = MasterKey::parse(text.expose())?.holding(lock);
+    let Some(next) = data_dir::next_master_key(data_dir)? else { return Ok(master) };
     tracing::warn!("a change of the master key was not brought to its end: run `vouchsafe keys rotate-master`");
     let next = MasterKey::parse(next.expose())?;
     // Somebody has copied one over the other.
@@ -62,23 +67,25 @@ fn generated(key: &SecretString, next: Option<SecretString>) -> Result<MasterKey
 #[derive(Debug)]
 pub(super) struct Successor {
     dir: PathBuf,
-    _lock: data_dir::DatabaseLock,
+    _database: data_dir::DatabaseLock,
+    _key: data_dir::KeyLock,
 }
 
-/// The next master key beside the present one, of a database that no server uses meanwhile.
+/// The next master key beside the present one, of a database that no server and no other command uses meanwhile: what they sealed could
+/// not be opened afterwards.
 pub(super) fn successor(
     settings: &Settings,
-    data_dir: &std::path::Path,
+    data_dir: &Path,
     entropy: &dyn Entropy,
 ) -> Result<(MasterKey, Successor), StartError> {
     let database = embedded_database(settings);
     data_dir::check_database(&database)?;
     let lock = data_dir::lock(&database)?;
-    let present = data_dir::existing_master_key(data_dir, &database)?;
+    let HeldKey { text: present, lock: key } = data_dir::master_key_to_change(data_dir, &database)?;
     let next = data_dir::make_next_master_key(data_dir, entropy)?;
     let (next, present) = (MasterKey::parse(next.expose())?, MasterKey::parse(present.expose())?);
     let master = next.beside(present).map_err(|_| data_dir::copied(data_dir))?;
-    Ok((master, Successor { dir: data_dir.to_owned(), _lock: lock }))
+    Ok((master, Successor { dir: data_dir.to_owned(), _database: lock, _key: key }))
 }
 
 impl Successor {
@@ -86,6 +93,13 @@ impl Successor {
     pub(super) fn take_over(self, present: &MasterKey) -> Result<PathBuf, StartError> {
         Ok(data_dir::replace_master_key(&self.dir, present.id())?)
     }
+}
+
+/// What a database that comes into being holds from its first moment on: keys of hashes and seals that nobody can derive, whichever master
+/// key becomes known one day.
+pub(super) fn founding(master: &MasterKey, ambient: &Ambient) -> Founding {
+    let secret = |key: DerivedKey| (key.name(), key.found(master, &*ambient.entropy));
+    Founding { secrets: DerivedKey::ALL.map(secret).into(), time: ambient.clock.now() }
 }
 
 /// The keys of hashes and seals that go with a database. With `keep` they are stored if they are not yet; without, nothing is

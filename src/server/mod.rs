@@ -36,7 +36,7 @@ pub use data_dir::{DataDirError, DatabaseLock};
 pub use error::StartError;
 use from_settings::{cheap_passwords, hidden_codes, hot_state, location, logged_codes, options, policy, pool_config};
 pub use from_settings::{encryption, password_rules};
-pub use reseal::{MasterKeyChange, Sealed};
+pub use reseal::{MasterKeyChange, Sealed, Unreadable};
 
 /// Where the time and the random bytes of a node come from.
 #[derive(Clone)]
@@ -77,8 +77,8 @@ pub struct Node {
 /// # Errors
 /// See [`StartError`].
 pub async fn migrate(settings: &Settings, ambient: &Ambient) -> Result<(), StartError> {
-    master_key::prepared(settings, &*ambient.entropy)?;
-    Ok(store::migrate(&location(settings)).await?)
+    let master = master_key::prepared(settings, &*ambient.entropy)?;
+    Ok(store::found_or_migrate(&location(settings), &master_key::founding(&master, ambient)).await?)
 }
 
 /// Whether a master key that the settings give is one, and the one beside it another one.

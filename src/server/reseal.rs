@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -14,7 +15,7 @@ use crate::{
     config::{MasterKey as MasterKeySetting, Settings},
     crypto::seal::{hex, key_of},
     domain::audit::{Act, Actor, AuditEvent, Origin},
-    store::port::{Reseal, ResealedBatch, SealBatch, SealedColumn},
+    store::port::{Reseal, ResealedBatch, RowKey, SealBatch, SealedColumn},
 };
 
 /// How often every column is walked over. After the first walk there is only what servers have sealed meanwhile under the other
@@ -26,10 +27,39 @@ const WALKS: u32 = 4;
 pub struct Sealed {
     /// How many rows of each were sealed under another key than the one in force.
     pub other: BTreeMap<SealedColumn, u64>,
-    /// What cannot be opened with either key: where, and why.
-    pub unreadable: Vec<String>,
+    /// What cannot be opened with either key.
+    pub unreadable: Vec<Unreadable>,
     /// How many rows the last walk still found.
     pub left: u64,
+}
+
+/// A row that cannot be opened with either key.
+#[derive(Clone, Debug)]
+pub struct Unreadable {
+    /// In which column.
+    pub column: SealedColumn,
+    /// Which.
+    pub row: RowKey,
+    /// Why.
+    pub problem: String,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { column, row, problem } = self;
+        write!(f, "{column} {row}: {problem}")
+    }
+}
+
+impl Sealed {
+    /// How many rows of each column cannot be opened with either key, where there are any.
+    pub fn unreadable_rows(&self) -> BTreeMap<SealedColumn, usize> {
+        let mut rows = BTreeMap::new();
+        for unreadable in &self.unreadable {
+            *rows.entry(unreadable.column).or_default() += 1;
+        }
+        rows
+    }
 }
 
 /// A change of the master key, in a store that is open.
@@ -168,7 +198,7 @@ impl MasterKeyChange {
             }
             from = next;
         }
-        found.unreadable.extend(unreadable.into_iter().map(|(row, problem)| format!("{column} {row}: {problem}")));
+        found.unreadable.extend(unreadable.into_iter().map(|(row, problem)| Unreadable { column, row, problem }));
         Ok((done, changed))
     }
 }

@@ -1,5 +1,7 @@
 //! What every way to sign in has in common: what the caller wants, which device it is, and the session in the end.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -16,7 +18,7 @@ use crate::{
         throttle::network_of,
         user::{Label, PhcString, User},
     },
-    store::port::{BegunSession, NewDevice, NewSession},
+    store::port::{BegunSession, NewDevice, NewSession, SessionCheck},
 };
 
 /// What begins the secret of a known device.
@@ -170,7 +172,7 @@ impl Service {
     /// The session that `pending` becomes, proved by the password with the hash `checked` or by what the store checks. Without
     /// `owner` nobody is told of it.
     pub(super) fn prepare_session(
-        &self,
+        self: &Arc<Self>,
         pending: &Pending,
         account: UserId,
         owner: Option<&User>,
@@ -210,8 +212,14 @@ impl Service {
                 .filter(|_| pending.known_device.is_none())
                 .and_then(|owner| self.budgeted_news(owner, notice())),
             key_id: self.keys.refresh_key_in_force(now)?,
+            check: self.session_check(),
         };
         Ok(Prepared { session, new_secret })
+    }
+
+    fn session_check(self: &Arc<Self>) -> SessionCheck {
+        let this = Arc::clone(self);
+        SessionCheck::new(move |live| this.check_issuable(live))
     }
 
     /// The answer to a complete sign-in. Only now, with every factor proved, are failures forgotten.

@@ -18,7 +18,8 @@ use crate::{
     jose::{
         DecryptionKeys, JweKey,
         json::parse_value,
-        jwe::{EncryptError, encrypt},
+        jwe::{EncryptError, encrypt, encrypted_len},
+        jws::MAX_TOKEN_LEN,
     },
     store::Refused,
     verifier::{EncryptedAudiences, Wrapping, claims},
@@ -65,11 +66,6 @@ impl Encryption {
     /// Whether a token for this audience is encrypted.
     pub fn covers(&self, audience: &Audience) -> bool {
         self.audiences.contains_key(audience)
-    }
-
-    /// Whether there are audiences whose tokens are encrypted.
-    pub fn is_on(&self) -> bool {
-        !self.audiences.is_empty()
     }
 
     /// Whether a secret is among the keys.
@@ -151,6 +147,14 @@ impl Reading<'_> {
 }
 
 impl Service {
+    /// Refuses what [`Self::access_token`] could not make a token of, because it would be longer than verifiers take.
+    pub(super) fn check_length(&self, claims: &AccessClaims, now: Timestamp) -> Result<(), Refused> {
+        let (revocations, json) = (self.feed.revocations(), claims::to_json(claims));
+        let Some(signed) = self.keys.signed_len(revocations, now, ACCESS_TOKEN_TYPE, &json) else { return Ok(()) };
+        let length = self.policy.encryption.key(&claims.audience).map_or(signed, |key| encrypted_len(signed, key));
+        if length > MAX_TOKEN_LEN { Err(Refused::ClaimsTooLarge) } else { Ok(()) }
+    }
+
     /// Signs an access token, and encrypts it if it is for an audience whose tokens are.
     pub(super) async fn access_token(
         &self,

@@ -25,9 +25,9 @@ use crate::{
         time::{Clock, Timestamp},
         warrant::Authority,
     },
-    jose::{KeySet, SigningKeyPair},
+    jose::{KeySet, SignError, SigningKeyPair},
     store::{
-        StoreError,
+        Refused, StoreError,
         port::{NewSigningKey, RevokeKey, Rotate, Store},
     },
     verifier::RevocationSet,
@@ -291,7 +291,21 @@ impl KeyChain {
         let Some(pair) = pair else {
             return Err(ServiceError::Unavailable { cause: "no signing key is active".to_owned() });
         };
-        pair.sign(typ, claims).map(SecretString::new).map_err(ServiceError::internal)
+        pair.sign(typ, claims).map(SecretString::new).map_err(|error| match error {
+            SignError::TooLong => Refused::ClaimsTooLarge.into(),
+            SignError::Claims(_) | SignError::Library => ServiceError::internal(error),
+        })
+    }
+
+    /// How long the token would be that is signed at `now`; `None` if no key signs.
+    pub(super) fn signed_len(
+        &self,
+        revocations: &RevocationSet,
+        now: Timestamp,
+        typ: &str,
+        claims: &impl Serialize,
+    ) -> Option<usize> {
+        self.signing_pair(revocations, now)?.signed_len(typ, claims).ok()
     }
 
     fn signing_pair(&self, revocations: &RevocationSet, now: Timestamp) -> Option<Arc<SigningKeyPair>> {

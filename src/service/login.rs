@@ -85,7 +85,7 @@ impl Service {
 
     /// `None`: the account has changed since its password was checked.
     async fn begin(
-        &self,
+        self: &Arc<Self>,
         pending: &Pending,
         checked: &Checked,
         context: &RequestContext,

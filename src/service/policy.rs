@@ -6,7 +6,7 @@ use super::Encryption;
 use crate::domain::{
     audience::{Audience, Scope},
     challenge::CodeChannel,
-    claim_rules::ClaimRules,
+    claim_rules::{ClaimRules, SaidMark},
     field::FieldViolation,
     session::{SessionLimit, SessionPolicy},
     signing_key::{Algorithm, RotationPolicy},
@@ -40,6 +40,8 @@ pub struct Policy {
     pub claims: ClaimRules,
     /// The attributes that follow into tokens by that.
     pub said_attributes: BTreeSet<String>,
+    /// Their mark.
+    pub said_mark: SaidMark,
     /// `client_id` of a sign-in with a password.
     pub client_id: String,
     /// How long sessions live.

@@ -3,13 +3,14 @@
 use super::{RequestContext, Service, ServiceError};
 use crate::{
     domain::{claims::AccessClaims, field::FieldViolation, secret::SecretString, session::EndReason},
+    jose::jwe::may_be_opened_elsewhere,
     store::port::TokenRevocation,
     verifier::{Inactive, REFRESH_TOKEN_PREFIX, Wrapping},
 };
 
 impl Service {
     /// Ends the session of a refresh token; refuses an access token from now on. A token that is good for nothing any more, or
-    /// never was, is a success too (§2.2).
+    /// never was, is a success too (§2.2). Of an encrypted one that cannot be opened here nobody knows that.
     pub async fn revoke_token(&self, token: &SecretString, context: &RequestContext) -> Result<(), ServiceError> {
         if token.expose().starts_with(REFRESH_TOKEN_PREFIX) {
             self.end_session_of(token, EndReason::Revoked, context).await
@@ -45,8 +46,8 @@ impl Service {
                 Ok(verifier.verify(token.expose(), &keys, revocations, self.clock.now()).ok())
             }
             // It may be one of ours, and good: to say that it is revoked would be a lie. Not only where keys are known to be missing: another
-            // node may have been given a newer one.
-            Err(Inactive::Undecryptable) if self.policy.encryption.is_on() => {
+            // node may have been given a newer one, or encryption have been turned off since.
+            Err(Inactive::Undecryptable) if may_be_opened_elsewhere(token.expose()) => {
                 let text = "is encrypted for a key that this server does not hold: revoke its refresh token, or end its session";
                 Err(FieldViolation::new("token", text).into())
             }

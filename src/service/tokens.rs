@@ -72,14 +72,21 @@ impl Service {
         audience: &[Audience],
         held: &HeldRoles,
         own: &OwnClaims,
-    ) -> Result<CustomClaims, ServiceError> {
+    ) -> Result<CustomClaims, Refused> {
         self.policy.claims.claims(audience, &held.claims, own).map_err(|problem| {
             tracing::warn!(%problem, "no token issued");
-            Refused::ClaimsTooLarge.into()
+            Refused::ClaimsTooLarge
         })
     }
 
-    fn claims(&self, live: &LiveSession, now: Timestamp) -> Result<AccessClaims, ServiceError> {
+    /// Refuses a session that there could be no token of. To be asked before it begins: one that is refused afterwards would be in the list,
+    /// and have taken the place of another.
+    pub(super) fn check_issuable(&self, live: &LiveSession) -> Result<(), Refused> {
+        let now = self.clock.now();
+        self.check_length(&self.claims(live, now)?, now)
+    }
+
+    fn claims(&self, live: &LiveSession, now: Timestamp) -> Result<AccessClaims, Refused> {
         let grant = &live.session.grant;
         let issue_time = Timestamp::from_seconds(now.as_seconds());
         // What is said beside goes by it, too: what is meant for an audience with a key is in no plain token.

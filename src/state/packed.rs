@@ -18,7 +18,7 @@ pub trait Packed: Serialize + DeserializeOwned {
 }
 
 impl Packed for HotRecord {
-    const FORMAT: u8 = 3;
+    const FORMAT: u8 = 4;
 }
 
 impl Packed for FeedHead {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         audience::{Audience, Scope},
-        claim_rules::OwnClaims,
+        claim_rules::{OwnClaims, SaidMark},
         custom_claims::CustomClaims,
         hot::FeedPosition,
         id::{SessionId, UserId},
@@ -106,6 +106,7 @@ mod tests {
                 claims: claims(r#"{"desk":1}"#),
             },
             own: OwnClaims { attributes: Attributes::default(), claims: claims(r#"{"a":"b"}"#) },
+            said: SaidMark::of(&["plan".to_owned()].into()),
             create_time: at(1_600_000_000),
             absolute_expire_time: at(1_800_000_000),
             seen: FeedPosition { incarnation: Uuid::from_u128(9), number: 77 },
@@ -122,9 +123,9 @@ mod tests {
         assert_eq!(pack(&Spent { until: at(2) }), [1, 128, 146, 244, 1]);
     }
 
-    const GOLDEN: &str = "030a8080f28183898506040101100190000000007000800000000000000106036170700109766f756368736166650361\
+    const GOLDEN: &str = "040a8080f28183898506040101100190000000007000800000000000000106036170700109766f756368736166650361\
                           20628080a0faa0ccd70501037077640131010561646d696e01012a0a7b226465736b223a317d00097b2261223a226222\
-                          7d8080a0faa0ccd7058080c489e5c5b20610000000000000000000000000000000099a01";
+                          7d6c111e868080a0faa0ccd7058080c489e5c5b20610000000000000000000000000000000099a01";
 
     #[test]
     fn what_was_packed_is_what_is_read() {

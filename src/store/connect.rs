@@ -3,22 +3,28 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sqlx::{
-    Connection as _, FromRow as _, SqlSafeStr as _,
+    AssertSqlSafe, Connection as _, FromRow as _, SqlSafeStr as _,
     migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
 
 use super::{
     StoreError,
     port::{CommitObserver, PersonalDataVault, Store},
-    postgres, sqlite,
+    postgres,
+    secrets::insert_secrets,
+    sqlite,
 };
 use crate::domain::{
     secret::{Entropy, SecretString},
-    time::Clock,
+    time::{Clock, Timestamp},
 };
 
 /// The schema version this program was built for: the number of its newest migration.
 pub const SCHEMA_VERSION: i64 = 5;
+
+/// The version of the schema whose programs read the keys of hashes and seals from the database, and all later ones. Those of before
+/// derive them from the master key.
+pub(super) const FIRST_WITH_STORED_SECRETS: i64 = 5;
 
 /// Where the database is.
 #[derive(Clone, Debug)]
@@ -84,23 +90,44 @@ async fn begun(pools: postgres::Pools, around: Surroundings) -> Result<Arc<dyn S
     Ok(Arc::new(database))
 }
 
+/// What a database holds from its first moment on, so that nobody ever found it without.
+#[derive(Debug)]
+pub struct Founding {
+    /// Keys of hashes and seals, sealed, by name.
+    pub secrets: Vec<(&'static str, Vec<u8>)>,
+    /// When they were made.
+    pub time: Timestamp,
+}
+
 /// Brings the database's schema up to this program's, and makes an embedded database that is not there. Safe to run on several nodes at once, and again.
 ///
 /// # Errors
 /// `Unavailable`, or `Schema` if the schema is newer than this program can read, or a migration was changed or left half done.
 pub async fn migrate(location: &Location) -> Result<(), StoreError> {
+    migrate_with(location, None).await
+}
+
+/// The same. A database without any schema gets it together with these contents in one transaction, so that no program that would not use
+/// them ever starts there. For one that has a schema they mean nothing.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn found_or_migrate(location: &Location, founding: &Founding) -> Result<(), StoreError> {
+    migrate_with(location, Some(founding)).await
+}
+
+async fn migrate_with(location: &Location, founding: Option<&Founding>) -> Result<(), StoreError> {
     match location {
         Location::Sqlite(path) => {
             sqlite::create(path)?;
             sqlite::check_file(path)?;
             let mut connection = sqlite::connect(path).await?;
-            migrate_sqlite(&mut connection).await?;
+            migrate_sqlite(&mut connection, founding).await?;
             Ok(connection.close().await?)
         }
         Location::Postgres(url) => {
             let mut connection = postgres::connect(url).await?;
-            // The migrator locks Postgres by itself.
-            run::<postgres::Db>(&postgres::migrator(), &mut connection).await?;
+            migrate_postgres(&mut connection, founding).await?;
             Ok(connection.close().await?)
         }
         // The lock that keeps two migrations apart belongs to a session, which PgBouncer takes away after each statement.
@@ -174,9 +201,13 @@ struct Versions {
 }
 
 /// The migrator has no lock for SQLite, so that two at once would both find nothing applied: the write lock is taken first.
-async fn migrate_sqlite(connection: &mut sqlite::Conn) -> Result<(), StoreError> {
+async fn migrate_sqlite(connection: &mut sqlite::Conn, founding: Option<&Founding>) -> Result<(), StoreError> {
     let mut transaction = connection.begin_with(sqlite::BEGIN).await?;
-    run::<sqlite::Db>(&sqlite::migrator(), &mut transaction).await?;
+    let found = read_versions::<sqlite::Db>(&mut transaction).await?;
+    apply(&sqlite::migrator(), found.as_ref(), &mut *transaction).await?;
+    if let (None, Some(founding)) = (found, founding) {
+        sqlx::raw_sql(founding_of(founding, sqlite::bytes_literal)).execute(&mut *transaction).await?;
+    }
     let orphans = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *transaction).await?;
     if !orphans.is_empty() {
         return Err(StoreError::Schema(format!(
@@ -187,14 +218,39 @@ async fn migrate_sqlite(connection: &mut sqlite::Conn) -> Result<(), StoreError>
     Ok(transaction.commit().await?)
 }
 
-async fn run<D>(migrator: &Migrator, connection: &mut D::Connection) -> Result<(), StoreError>
-where
-    D: sqlx::Database,
-    D::Connection: Migrate,
-    for<'c> &'c mut D::Connection: sqlx::Executor<'c, Database = D>,
-    for<'r> (i64,): sqlx::FromRow<'r, D::Row>,
-{
-    if let Some(found) = read_versions::<D>(connection).await?
+/// On Postgres the migrator locks by itself, and each migration is a transaction. A database that comes into being is one as a whole: an older
+/// program that found it half made would make keys of its own.
+async fn migrate_postgres(connection: &mut postgres::Conn, founding: Option<&Founding>) -> Result<(), StoreError> {
+    // Its lock, which is counted: taken once more here, it keeps others out until the whole is committed. It goes with the connection.
+    connection.lock().await.map_err(refusal)?;
+    let found = read_versions::<postgres::Db>(connection).await?;
+    match (&found, founding) {
+        (None, Some(founding)) => {
+            let mut transaction = connection.begin().await?;
+            apply(&postgres::migrator(), None, &mut *transaction).await?;
+            sqlx::raw_sql(founding_of(founding, postgres::bytes_literal)).execute(&mut *transaction).await?;
+            transaction.commit().await?;
+        }
+        _ => apply(&postgres::migrator(), found.as_ref(), connection).await?,
+    }
+    connection.unlock().await.map_err(refusal)
+}
+
+/// The statements that store what a database begins with. Made of names that are ours, of digits and of hexadecimal digits.
+fn founding_of(founding: &Founding, literal: fn(&str) -> String) -> AssertSqlSafe<String> {
+    let Founding { secrets, time } = founding;
+    let insert = insert_secrets(secrets, *time, literal);
+    AssertSqlSafe(format!(
+        "{insert}; UPDATE schema_compatibility SET oldest_reader = {FIRST_WITH_STORED_SECRETS} WHERE id = 1"
+    ))
+}
+
+async fn apply<C: Migrate>(
+    migrator: &Migrator,
+    found: Option<&Versions>,
+    connection: &mut C,
+) -> Result<(), StoreError> {
+    if let Some(found) = found
         && found.oldest_reader > SCHEMA_VERSION
     {
         return Err(StoreError::Schema(format!(
@@ -203,7 +259,11 @@ where
             found.oldest_reader
         )));
     }
-    migrator.run_direct(None, connection, false).await.map_err(|error| match error {
+    migrator.run_direct(None, connection, false).await.map_err(refusal)
+}
+
+fn refusal(error: MigrateError) -> StoreError {
+    match error {
         MigrateError::Execute(error) => error.into(),
         MigrateError::VersionMismatch(version) => StoreError::Schema(format!(
             "migration {version} was applied in another form than this program has it: this database belongs to a \
@@ -213,7 +273,7 @@ where
             "migration {version} was left half done: restore the database from its backup, then run `vouchsafe migrate`"
         )),
         other => StoreError::Internal(other.into()),
-    })
+    }
 }
 
 /// What the database says of its schema; `None` if it has none. Asked without prepared statements, which PgBouncer does not

@@ -18,6 +18,8 @@ mod postgres;
 mod secrets;
 mod sqlite;
 
-pub use connect::{Location, Options, SCHEMA_VERSION, Surroundings, check_schema, migrate, open};
+pub use connect::{
+    Founding, Location, Options, SCHEMA_VERSION, Surroundings, check_schema, found_or_migrate, migrate, open,
+};
 pub use error::{Refused, StoreError};
 pub use secrets::{StoredSecrets, keep_secrets, stored_secrets};

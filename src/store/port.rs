@@ -5,7 +5,7 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{Refused, StoreError};
 use crate::crypto::KeyedHash;
 pub use crate::domain::audit::PersonalDataVault;
 use crate::domain::{
@@ -239,6 +239,33 @@ pub trait UserStore: Send + Sync + 'static {
     ) -> Result<Change, StoreError>;
 }
 
+/// Whether there can be tokens of a session that is about to begin, as its account is at this moment. Must not block.
+#[derive(Clone)]
+pub struct SessionCheck(Arc<Check>);
+
+type Check = dyn Fn(&LiveSession) -> Result<(), Refused> + Send + Sync;
+
+impl SessionCheck {
+    /// Asks `check`.
+    pub fn new(check: impl Fn(&LiveSession) -> Result<(), Refused> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+
+    /// Refuses the session, or not.
+    ///
+    /// # Errors
+    /// Why there can be none.
+    pub fn check(&self, live: &LiveSession) -> Result<(), Refused> {
+        (self.0)(live)
+    }
+}
+
+impl Debug for SessionCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionCheck")
+    }
+}
+
 /// A session to begin.
 #[derive(Clone, Debug)]
 pub struct NewSession {
@@ -262,6 +289,8 @@ pub struct NewSession {
     pub news: Option<NewMessage>,
     /// The HMAC key of its first refresh token.
     pub key_id: i64,
+    /// Asked before anything is written. What it refuses is [`Refused`](super::Refused), and nothing was done.
+    pub check: SessionCheck,
 }
 
 /// A device to be known.

@@ -37,22 +37,28 @@ pub async fn keep_secrets(
     sealed: &[(&'static str, Vec<u8>)],
     now: Timestamp,
 ) -> Result<StoredSecrets, StoreError> {
-    let insert = |literal: fn(&str) -> String| {
-        let row = |(name, sealed): &(&str, Vec<u8>)| {
-            let hex = sealed.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-            format!("('{name}', {}, {})", literal(&hex), now.as_micros())
-        };
-        let rows: Vec<_> = sealed.iter().map(row).collect();
-        format!(
-            "INSERT INTO stored_secrets (name, secret_sealed, create_time) VALUES {} ON CONFLICT (name) DO NOTHING",
-            rows.join(", ")
-        )
-    };
     let statement = match location {
-        Location::Sqlite(_) => insert(sqlite::bytes_literal),
-        Location::Postgres(_) | Location::PgBouncer(_) => insert(postgres::bytes_literal),
+        Location::Sqlite(_) => insert_secrets(sealed, now, sqlite::bytes_literal),
+        Location::Postgres(_) | Location::PgBouncer(_) => insert_secrets(sealed, now, postgres::bytes_literal),
     };
     with_connection(location, Some(statement)).await
+}
+
+/// The statement that stores these keys, each unless there is one of its name: of names that are ours, of digits and of hexadecimal digits.
+pub(super) fn insert_secrets(
+    sealed: &[(&'static str, Vec<u8>)],
+    now: Timestamp,
+    literal: fn(&str) -> String,
+) -> String {
+    let row = |(name, sealed): &(&str, Vec<u8>)| {
+        let hex = sealed.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        format!("('{name}', {}, {})", literal(&hex), now.as_micros())
+    };
+    let rows: Vec<_> = sealed.iter().map(row).collect();
+    format!(
+        "INSERT INTO stored_secrets (name, secret_sealed, create_time) VALUES {} ON CONFLICT (name) DO NOTHING",
+        rows.join(", ")
+    )
 }
 
 async fn with_connection(location: &Location, first: Option<String>) -> Result<StoredSecrets, StoreError> {
@@ -86,7 +92,6 @@ where
     for<'r> (Vec<u8>,): FromRow<'r, D::Row>,
 {
     if let Some(statement) = first {
-        // Made of names that are ours, of digits and of hexadecimal digits.
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
     }
     let rows = sqlx::raw_sql("SELECT name, secret_sealed FROM stored_secrets").fetch_all(&mut *connection).await?;

@@ -104,6 +104,7 @@ impl World {
             head,
             last_head,
             changes: node.progress.changes(),
+            said: record.said,
         };
         may_carry(session(1), record, &outage).is_ok()
     }

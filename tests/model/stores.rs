@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     audience::Scope,
-    claim_rules::OwnClaims,
+    claim_rules::{OwnClaims, SaidMark},
     hot::{FeedHead, FeedPosition, HotRecord},
     id::{SessionId, UserId},
     refresh::Family,
@@ -186,6 +186,7 @@ pub(crate) fn record_of(row: &Row, family: Family) -> HotRecord {
         // As many roles as there were changes: the model's claims.
         held: HeldRoles { names: vec![String::new(); row.claims], ..HeldRoles::default() },
         own: OwnClaims::default(),
+        said: SaidMark::default(),
         create_time: start,
         absolute_expire_time: start,
         seen: FeedPosition { incarnation: INCARNATION, number: row.seen },

@@ -1,6 +1,6 @@
 //! The keys that seal: the master key an operator provides, and the data keys it protects.
 
-use std::fmt;
+use std::{any::Any, fmt};
 
 use base64::{
     DecodeError, Engine,
@@ -39,13 +39,21 @@ pub struct MasterKey {
     secret: SecretKey<32>,
     sealer: Sealer,
     other: Option<Box<MasterKey>>,
+    #[expect(dead_code, reason = "held for as long as the key")]
+    guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl MasterKey {
     /// Takes charge of `secret`, which must be random.
     pub fn new(secret: SecretKey<32>) -> Self {
         let sealer = Sealer::new(&secret, "master key v1");
-        Self { secret, sealer, other: None }
+        Self { secret, sealer, other: None, guard: None }
+    }
+
+    /// With something that lasts for as long as anybody can use the key, and keeps it from being replaced meanwhile.
+    #[must_use]
+    pub fn holding(self, guard: impl Any + Send + Sync) -> Self {
+        Self { guard: Some(Box::new(guard)), ..self }
     }
 
     /// With another key beside it, whose seals are opened too.

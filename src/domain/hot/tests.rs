@@ -37,6 +37,7 @@ fn record() -> HotRecord {
         },
         held: HeldRoles { names: vec!["clerk".to_owned()], ..HeldRoles::default() },
         own: OwnClaims::default(),
+        said: SaidMark::default(),
         create_time: at(1),
         absolute_expire_time: at(1_000_000),
         seen: FeedPosition { incarnation: uuid(1), number: 50 },
@@ -53,6 +54,7 @@ fn outage(changes: &RecentChanges) -> Outage<'_> {
         head: Some(HEAD),
         last_head: Some(HEAD),
         changes,
+        said: SaidMark::default(),
     }
 }
 
@@ -141,6 +143,17 @@ fn not_when_an_entry_since_is_about_the_session_its_user_or_its_roles() {
             assert_eq!(may_carry(session(), &record(), &outage(&changes)), expected, "{revocation:?} at {number}");
         }
     }
+}
+
+#[test]
+fn not_when_other_attributes_were_said_than_are_now() {
+    let said = SaidMark::of(&["tenant_id".to_owned()].into());
+    let changes = others();
+    let carry = |record: &HotRecord, said| may_carry(session(), record, &Outage { said, ..outage(&changes) });
+    let made = HotRecord { said, ..record() };
+    assert_eq!(carry(&made, said), Ok(()));
+    assert_eq!(carry(&made, SaidMark::default()), Err(NotCarried::OtherClaims));
+    assert_eq!(carry(&record(), said), Err(NotCarried::OtherClaims), "one that lacks what is said now");
 }
 
 #[test]

@@ -292,7 +292,7 @@ pub(super) fn point(x: &[u8; 32], y: &[u8; 32]) -> [u8; POINT_LEN] {
 }
 
 /// The members that make a public key (RFC 7518 §6.2.1).
-fn public_jwk(point: &[u8]) -> Value {
+pub(super) fn public_jwk(point: &[u8]) -> Value {
     let coordinate = |range| point.get(range).map(base64url::encode).unwrap_or_default();
     json!({ "kty": "EC", "crv": "P-256", "x": coordinate(1..33), "y": coordinate(33..POINT_LEN) })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::key::{JweKey, JweKeyError};
+use super::key::{JweKey, JweKeyError, KeyManagement};
 use crate::jose::json::parse_value;
 
 /// Why keys to decrypt with are refused, all of them.
@@ -68,9 +68,15 @@ impl DecryptionKeys {
         self.keys.binary_search_by(|key| key.kid().cmp(kid)).ok().map(|at| &self.keys[at])
     }
 
-    /// Some key, to do work with that is not to be told from real work.
-    pub(super) fn any(&self) -> Option<&JweKey> {
-        self.keys.first()
+    /// The key that is named so, if this is its way; otherwise another one of the same way, to do work with that is not to be told from
+    /// real work. Whether it is the one. If none of that way is held, some key does the work, always the same one: that much everybody
+    /// knows who has seen a token. `None` if there is no key at all, so that nothing can be learned of any.
+    pub(super) fn to_work_with(&self, kid: &str, way: KeyManagement) -> Option<(&JweKey, bool)> {
+        let fits = |key: &&JweKey| key.management() == way;
+        if let Some(key) = self.get(kid).filter(fits) {
+            return Some((key, true));
+        }
+        Some((self.keys.iter().find(fits).or_else(|| self.keys.first())?, false))
     }
 
     /// Whether there is none, so that no token is opened.

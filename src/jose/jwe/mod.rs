@@ -4,14 +4,14 @@
 //! - How a token is opened comes from the key that it names. Its header may only agree.
 //! - Every failure is [`Undecryptable`], and costs the same work from where a secret comes into it: with an unknown `kid`, a
 //!   wrapped key that does not open or a point that is none, the content is decrypted all the same, with a key that opens
-//!   nothing (RFC 7516 §11.5).
+//!   nothing (RFC 7516 §11.5). How much work it is follows from the `alg` that anybody can read, and not from the `kid`.
 //! - What is not offered cannot be asked for: no compression, no passwords, no RSA, no other content encryption, no extension.
 
 mod key;
 mod keys;
 
 use serde::de::{Error, MapAccess};
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 pub use key::{JweKey, JweKeyError, KeyManagement};
@@ -54,6 +54,36 @@ pub fn is_encrypted(token: &str) -> bool {
     token.bytes().filter(|byte| *byte == b'.').count() == 4
 }
 
+/// Whether a text could be a token that somebody can open, for all that can be seen without a key: five parts, a content, and a header
+/// that names how it is encrypted (RFC 7516 §4.1), be it in a way that is not offered here.
+pub fn may_be_opened_elsewhere(token: &str) -> bool {
+    if token.len() > MAX_TOKEN_LEN || !is_encrypted(token) {
+        return false;
+    }
+    let parts: Vec<_> = token.split('.').collect();
+    let mut header = Vec::new();
+    let has_header = parts[0].len() <= MAX_HEADER && base64url::decode_onto(parts[0], &mut header).is_ok();
+    let names_a_way = |header: &[u8]| matches!(parse_object(header), Ok(Ways { alg: Some(_), enc: Some(_) }));
+    has_header && !parts[3].is_empty() && names_a_way(&header)
+}
+
+/// What every JWE's header names.
+#[derive(Default)]
+struct Ways<'a> {
+    alg: Option<Text<'a>>,
+    enc: Option<Text<'a>>,
+}
+
+impl<'de> Members<'de> for Ways<'de> {
+    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        match name {
+            "alg" => once(&mut self.alg, map),
+            "enc" => once(&mut self.enc, map),
+            _ => Ok(false),
+        }
+    }
+}
+
 /// What was encrypted, and the key that opened it.
 pub struct Opened {
     token: Zeroizing<String>,
@@ -75,13 +105,7 @@ impl Opened {
 /// Opens a token with the key that it names.
 pub fn decrypt(token: &str, keys: &DecryptionKeys) -> Result<Opened, Undecryptable> {
     let parts = Parts::parse(token)?;
-    // Where no key is held, nothing can be learned from how long it takes.
-    let (key, mut opens) = match (keys.get(&parts.header.kid), keys.any()) {
-        (Some(key), _) => (key, true),
-        (None, Some(other)) => (other, false),
-        (None, None) => return Err(Undecryptable),
-    };
-    opens &= parts.header.alg == key.management();
+    let (key, mut opens) = keys.to_work_with(&parts.header.kid, parts.header.alg).ok_or(Undecryptable)?;
     let cek = key.unwrap_cek(&parts.encrypted_key, parts.header.epk.as_ref());
     opens &= cek.is_some();
     // One that opens nothing, whatever it decrypts.
@@ -98,14 +122,25 @@ pub fn decrypt(token: &str, keys: &DecryptionKeys) -> Result<Opened, Undecryptab
 /// Encrypts a signed token (RFC 7519 §5.2: `cty` says that it is one).
 pub fn encrypt(token: &str, key: &JweKey, entropy: &dyn Entropy) -> Result<String, EncryptError> {
     let sealed = key.new_cek(entropy)?;
-    let alg = key.management().as_str();
-    let mut header = json!({ "alg": alg, "enc": ENC, "cty": "JWT", "kid": key.kid() });
-    if let Some(epk) = sealed.epk {
-        header["epk"] = epk;
-    }
-    let content = Content { header: &header.to_string(), encrypted_key: &sealed.encrypted_key, iv: random(entropy) };
+    let header = header_for(key, sealed.epk);
+    let content = Content { header: &header, encrypted_key: &sealed.encrypted_key, iv: random(entropy) };
     let text = content.encrypt(&sealed.cek, token)?;
     if text.len() > MAX_TOKEN_LEN { Err(EncryptError::TooLong) } else { Ok(text) }
+}
+
+/// How long a signed token of this length is once it is encrypted, whether or not that is too long.
+pub fn encrypted_len(signed: usize, key: &JweKey) -> usize {
+    let epk = (key.management() == KeyManagement::EcdhEs).then(|| key::public_jwk(&[0; POINT_LEN]));
+    let parts = [header_for(key, epk).len(), key.management().encrypted_key_len(), IV_LEN, signed, TAG_LEN];
+    parts.map(base64url::encoded_len).iter().sum::<usize>() + 4
+}
+
+fn header_for(key: &JweKey, epk: Option<Value>) -> String {
+    let mut header = json!({ "alg": key.management().as_str(), "enc": ENC, "cty": "JWT", "kid": key.kid() });
+    if let Some(epk) = epk {
+        header["epk"] = epk;
+    }
+    header.to_string()
 }
 
 /// What decides a compact JWE beside the key and the plaintext.

@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use serde_json::Value;
 
 use super::*;
 
@@ -102,6 +101,60 @@ fn a_token_opens_with_its_own_key_and_no_other() {
         (&wrapping, shared("dir", "w", 60)),
     ] {
         assert_eq!(opens(&encrypt(SIGNED, made_for, &entropy()).unwrap(), &keys(&[key(&held)])), None);
+    }
+}
+
+/// With an unknown `kid`, and with one of a key for another way, the work is that of the header's `alg`: how long it takes does not tell
+/// whether there is such a key.
+#[test]
+fn the_work_follows_from_the_header_and_not_from_the_name() {
+    let held = keys(&all());
+    for key in all() {
+        let way = key.management();
+        assert!(held.to_work_with(key.kid(), way).is_some_and(|(found, is_it)| is_it && found.kid() == key.kid()));
+        for kid in ["unknown", "", "d", "w", "bob"].into_iter().filter(|kid| *kid != key.kid()) {
+            let (other, is_it) = held.to_work_with(kid, way).unwrap();
+            assert_eq!((other.management(), is_it), (way, false), "{kid}");
+        }
+        // None of that way is held: one and the same for every name.
+        let others: Vec<_> = all().into_iter().filter(|other| other.kid() != key.kid()).collect();
+        let others = keys(&others);
+        let kids = ["unknown", "d", "w", "bob"].map(|kid| others.to_work_with(kid, way).unwrap());
+        assert!(kids.iter().all(|(other, is_it)| other.kid() == kids[0].0.kid() && !is_it));
+    }
+    assert!(DecryptionKeys::default().to_work_with("d", KeyManagement::Dir).is_none());
+}
+
+#[test]
+fn how_long_it_gets_is_known_before() {
+    let keys = all().into_iter().chain([key(&shared("dir", &"k".repeat(127), 1))]);
+    for key in keys {
+        for bytes in [1, 2, 3, 4, 1_000, 11_000] {
+            let made = encrypt(&"x".repeat(bytes), &key, &entropy()).unwrap();
+            assert_eq!(encrypted_len(bytes, &key), made.len(), "{bytes} {key:?}");
+        }
+    }
+}
+
+#[test]
+fn what_nobody_can_open_is_told_from_what_another_can() {
+    for key in all() {
+        let token = encrypt(SIGNED, &key, &entropy()).unwrap();
+        assert!(may_be_opened_elsewhere(&token));
+        let parts: Vec<_> = token.split('.').collect();
+        let empty = format!("{}.{}.{}..{}", parts[0], parts[1], parts[2], parts[4]);
+        let long = format!("{token}{}", "A".repeat(MAX_TOKEN_LEN));
+        for other in [parts[..4].join("."), empty, long, token.replacen("ey", "xy", 1)] {
+            assert!(!may_be_opened_elsewhere(&other), "{other}");
+        }
+    }
+    let with = |header: &str| format!("{}..AAAA.AAAA.AAAA", base64url::encode(header.as_bytes()));
+    assert!(may_be_opened_elsewhere(&with(r#"{"alg":"RSA-OAEP-256","enc":"A128CBC-HS256","zip":"DEF"}"#)));
+    for header in ["", "x", "[]", "{}", r#"{"alg":"ES256","typ":"at+jwt","kid":"k"}"#, r#"{"alg":1,"enc":"A256GCM"}"#] {
+        assert!(!may_be_opened_elsewhere(&with(header)), "{header}");
+    }
+    for text in ["....", "", SIGNED, "vrt_AAAA"] {
+        assert!(!may_be_opened_elsewhere(text), "{text}");
     }
 }
 

@@ -16,6 +16,7 @@ use super::Hot;
 use crate::{
     crypto::monotonic_now,
     domain::{
+        claim_rules::SaidMark,
         hot::{HotRecord, NotCarried, Outage, may_carry},
         id::SessionId,
         time::{Clock, Timestamp},
@@ -171,12 +172,12 @@ impl Feed {
         self.observer.progress().forget_before(now.minus(grace));
     }
 
-    /// Whether the hot record may speak for its row now. Asks the hot state how far the feed goes.
+    /// Whether the hot record may speak for its row now, for so long at most, at a node whose tokens say these attributes. Asks the hot state how far the feed goes.
     pub(super) async fn may_carry(
         &self,
         session: SessionId,
         record: &HotRecord,
-        grace: Duration,
+        (grace, said): (Duration, SaidMark),
     ) -> Result<(), NotCarried> {
         // Before the head is read: it goes up meanwhile, by this node's own hand too.
         let last_head = self.observer.progress().last_head;
@@ -184,7 +185,7 @@ impl Feed {
         let lasts = self.database_staleness();
         let mut progress = self.observer.progress();
         let Some(known) = progress.position() else { return Err(NotCarried::Behind) };
-        let outage = Outage { lasts, grace, known, head, last_head, changes: progress.changes() };
+        let outage = Outage { lasts, grace, known, head, last_head, changes: progress.changes(), said };
         let verdict = may_carry(session, record, &outage);
         if let Some(head) = head {
             progress.saw(head);

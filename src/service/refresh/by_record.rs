@@ -184,7 +184,8 @@ impl Service {
             {
                 return Err(away);
             }
-            if let Err(reason) = self.feed.may_carry(attempt.session, record, self.policy.database_grace).await {
+            let here = (self.policy.database_grace, self.policy.said_mark);
+            if let Err(reason) = self.feed.may_carry(attempt.session, record, here).await {
                 tracing::debug!(session = %attempt.session, %reason, "hot record not used");
                 return Err(away);
             }
@@ -243,6 +244,7 @@ impl Service {
             grant: session.grant.clone(),
             held: held.clone(),
             own: OwnClaims { attributes: attributes.only(&self.policy.said_attributes), claims: claims.clone() },
+            said: self.policy.said_mark,
             create_time: session.create_time,
             absolute_expire_time: session.absolute_expire_time,
             seen,

@@ -210,7 +210,8 @@ impl Tx {
         self.replace_recovery_codes(act.user, recovery_codes).await?;
         // Those from before took the password alone: they shall give nobody who has it guesses at the app besides.
         self.forget_devices(act.user, Some(act.session)).await?;
-        self.bar_programs_without_factors().await?;
+        // One of before second factors would let in whoever has the password.
+        self.bar_programs_before(FIRST_WITH_FACTORS).await?;
         if !self.raise_epoch_and_refuse_all(act.user, act.session).await? {
             return Ok(FactorChange::SessionGone);
         }
@@ -232,16 +233,6 @@ impl Tx {
             return Ok(FactorChange::SessionGone);
         }
         self.close_factor_act(act).await
-    }
-
-    /// A program of before second factors would let in whoever has the password: from the first app on none starts any more. After that
-    /// nothing is written and nothing locked here.
-    async fn bar_programs_without_factors(&mut self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE schema_compatibility SET oldest_reader = $1 WHERE oldest_reader < $1")
-            .bind(FIRST_WITH_FACTORS)
-            .execute(self.conn())
-            .await?;
-        Ok(())
     }
 
     /// Deletes app and recovery codes. Whether there were any. The user's row must be locked.

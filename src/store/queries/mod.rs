@@ -19,6 +19,7 @@ mod audit_chain;
 mod audit_keeping;
 mod audit_verify;
 mod challenges;
+mod compatibility;
 mod create_requests;
 mod devices;
 mod doubt;

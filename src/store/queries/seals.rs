@@ -1,5 +1,6 @@
-//! What is sealed under the master key, sealed under another one: row by row in the order of the primary key, in short
-//! transactions. A row that was changed since it was read stays as it is; the next walk over the column finds it.
+//! What is sealed under the master key, sealed under another one: page by page in the order of the primary key, in short
+//! transactions, also where there is nothing left to do. A row that was changed since it was read stays as it is; the next walk over the
+//! column finds it.
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -9,13 +10,14 @@ use uuid::Uuid;
 use super::{Database, Db, Tx};
 use crate::store::{
     StoreError,
+    connect::FIRST_WITH_STORED_SECRETS,
     port::{ResealedBatch, RowKey, SealBatch, SealStore, SealedColumn},
 };
 
-/// How many rows are sealed anew in one transaction.
+/// How many rows are looked at in one transaction, and sealed anew where that is needed.
 const BATCH: u32 = 200;
 
-/// The statements of a column. `$1` of the first is the row to begin with, `$2` the key whose seals are passed over.
+/// The statements of a column. `$1` of the first is the row to begin with, `$2` the key whose seals are not read.
 struct Statements {
     select: &'static str,
     update: &'static str,
@@ -31,15 +33,15 @@ macro_rules! statements {
                 $key,
                 ", ",
                 $bound_to,
-                ", ",
+                ", CASE WHEN substr(",
                 $column,
-                " FROM ",
+                ", 2, 4) <> $2 THEN ",
+                $column,
+                " END FROM ",
                 $table,
                 " WHERE ",
                 $key,
-                " >= $1 AND substr(",
-                $column,
-                ", 2, 4) <> $2 ORDER BY ",
+                " >= $1 ORDER BY ",
                 $key,
                 " LIMIT $3"
             ),
@@ -90,12 +92,24 @@ async fn reseal(tx: &mut Tx, batch: &SealBatch) -> Result<ResealedBatch, StoreEr
         // It is read again: nothing tells the one after it.
         done.next = rows.last().map(|row| row.key.clone());
     }
+    let mut anew = Vec::new();
     for SealedRow { key, bound_to, sealed } in rows {
+        let Some(sealed) = sealed else { continue };
         match reseal(&bound_to.to_bytes(), &sealed) {
             Ok(None) => {}
-            Ok(Some(new)) if tx.replace_seal(*column, &key, &sealed, &new).await? => done.resealed += 1,
-            Ok(Some(_)) => done.missed += 1,
+            Ok(Some(new)) => anew.push((key, sealed, new)),
             Err(problem) => done.unreadable.push((key, problem)),
+        }
+    }
+    if !anew.is_empty() {
+        // One of before stored keys would derive others from the new master key, and take everything made with them for wrong.
+        tx.bar_programs_before(FIRST_WITH_STORED_SECRETS).await?;
+    }
+    for (key, old, new) in anew {
+        if tx.replace_seal(*column, &key, &old, &new).await? {
+            done.resealed += 1;
+        } else {
+            done.missed += 1;
         }
     }
     Ok(done)
@@ -104,7 +118,8 @@ async fn reseal(tx: &mut Tx, batch: &SealBatch) -> Result<ResealedBatch, StoreEr
 struct SealedRow {
     key: RowKey,
     bound_to: RowKey,
-    sealed: Vec<u8>,
+    /// `None` where it can be seen that it is sealed as it should be.
+    sealed: Option<Vec<u8>>,
 }
 
 type Query = sqlx::query::Query<'static, Db, <Db as sqlx::Database>::Arguments>;
@@ -135,13 +150,13 @@ impl Tx {
                 RowKey::Bytes(_) => RowKey::Bytes(row.try_get(place)?),
             })
         };
-        let sealed = |row: &<Db as sqlx::Database>::Row| -> Result<Vec<u8>, sqlx::Error> {
+        let sealed = |row: &<Db as sqlx::Database>::Row| -> Result<Option<Vec<u8>>, sqlx::Error> {
             if column != SealedColumn::Challenges {
                 return row.try_get(2);
             }
             let Json(text): Json<String> = row.try_get(2)?;
             // What is no base64 is no seal either, and found out when it is opened.
-            Ok(STANDARD.decode(text).unwrap_or_default())
+            Ok(Some(STANDARD.decode(text).unwrap_or_default()))
         };
         let rows: Result<_, sqlx::Error> = rows
             .iter()

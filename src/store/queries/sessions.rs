@@ -258,17 +258,18 @@ impl Tx {
         origin: &Origin,
     ) -> Result<BegunSession, StoreError> {
         let owner = new.grant.user;
+        let session = begun(new, user.epoch, policy, self.now());
+        let live = LiveSession { session, held: held_roles(user.held), own: user.own.into() };
+        new.check.check(&live)?;
         let (device, known) = match self.touch_device(owner, new.known_device).await? {
             Some(device) => (device, Known::Already),
             None => (new.new_device.id, self.add_device(owner, &new.new_device).await?),
         };
         self.make_room(owner, user.epoch, new.limit, policy, origin).await?;
-        let session = begun(new, user.epoch, policy, self.now());
-        insert(self, &session, device).await?;
+        insert(self, &live.session, device).await?;
         if let (Known::New, Some(news)) = (known, &new.news) {
             self.enqueue(news).await?;
         }
-        let live = LiveSession { session, held: held_roles(user.held), own: user.own.into() };
         Ok(BegunSession { live, device_known: known == Known::Already })
     }
 

@@ -36,6 +36,12 @@ fn said(tokens: &v1::TokenPair) -> Value {
 }
 
 impl Node {
+    /// Goes on with one session by its record, and not with the other.
+    async fn carries_only(&self, own: &mut v1::TokenPair, other: &v1::TokenPair) {
+        self.until_path(own, Path::Grace).await;
+        self.assert_unavailable(other).await;
+    }
+
     async fn say(&self, admin: &v1::TokenPair, user: &v1::User, field: &str) {
         let request = v1::UpdateUserRequest { user: Some(user.clone()), update_mask: mask(field) };
         let mut users = UserAdminServiceClient::new(self.client.channel.clone());
@@ -125,5 +131,47 @@ async fn without_the_database_tokens_say_what_they_said_and_no_session_goes_on_w
             node.until_refreshed(&mut untouched).await;
         }
     }
+    world.remove().await;
+}
+
+/// Nodes of two files of claims: a record has the attributes that the tokens of its maker say. At another node it says nothing of others,
+/// and a token without them would be one that leaves out what it promises.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_database_no_token_leaves_out_what_another_file_of_claims_says() {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(b"[attributes]\ndesk = \"desk_id\"\n").unwrap();
+    let world = World::with(&[("tokens.claims", &file.path().display().to_string())]).await;
+    let a = &world.nodes[0];
+    let root = a.client.register("root@example.com").await.unwrap();
+    world.place.database.give_role(&root.id, "admin").await;
+    let admin = a.client.login("root@example.com").await.unwrap();
+    let mut held = Vec::new();
+    for email in ["ada@example.com", "eve@example.com"] {
+        let id = a.client.register(email).await.unwrap().id;
+        let attributes = texts(&[("desk_id", "one"), ("tenant_id", "acme")]);
+        a.say(&admin, &v1::User { id, attributes, ..v1::User::default() }, "attributes").await;
+        held.push(a.client.login(email).await.unwrap());
+    }
+    let [ada, eve] = &mut held[..] else { unreachable!() };
+    // Read once, at the start.
+    std::fs::write(file.path(), "[attributes]\ndesk = \"desk_id\"\ntenant = \"tenant_id\"\n").unwrap();
+    let c = Node::start(&world.place, &world.redis).await;
+    a.until_path(ada, Path::Hot).await;
+    c.until_path(eve, Path::Hot).await;
+    assert_eq!((said(ada), said(eve)), (json!(["one", null, null]), json!(["one", "acme", null])));
+
+    world.database_link(Link::Cut);
+    c.database.set(Link::Cut);
+    a.carries_only(ada, eve).await;
+    assert_eq!(said(ada), json!(["one", null, null]));
+    c.carries_only(eve, ada).await;
+    assert_eq!(said(eve), json!(["one", "acme", null]));
+    world.database_link(Link::Up);
+    c.database.set(Link::Up);
+    for tokens in [ada, eve] {
+        c.until_refreshed(tokens).await;
+        assert_eq!(said(tokens), json!(["one", "acme", null]));
+    }
+    c.server.stop().await;
     world.remove().await;
 }

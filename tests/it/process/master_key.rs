@@ -4,25 +4,38 @@ use std::{
     collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt as _,
+    process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use futures_util::future::join_all;
+use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use tokio::sync::watch;
 use uuid::Uuid;
-use vouchsafe::crypto::{MasterKey, MessageSeal, SystemEntropy, seal::hex};
+use vouchsafe::{
+    crypto::{DerivedKey, MasterKey, MessageSeal, SystemEntropy, seal::hex},
+    domain::secret::SecretKey,
+    store::Location,
+};
 
 use super::{
     client::Client,
     harness::{Place, Server, until},
+    lines::Lines,
     rolling::{Cluster, WORKERS, work},
 };
 use crate::{
     rpc::on_both_databases,
-    support::{Backend, MASTER_KEY},
+    support::{Backend, MASTER_KEY, TestDatabase},
 };
 
-on_both_databases!(a_command_that_is_killed_is_begun_again, each_state_of_the_settings_is_answered_with_what_to_do);
+on_both_databases!(
+    a_command_that_is_killed_is_begun_again,
+    each_state_of_the_settings_is_answered_with_what_to_do,
+    a_new_database_has_keys_that_nobody_can_derive,
+    a_database_of_before_keeps_the_keys_it_has,
+);
 
 /// Base64 of 32 other bytes each.
 const NEXT: &str = "dGhlIG5leHQgbWFzdGVyIGtleSBmb3IgdGhlIHRlc3Q=";
@@ -212,10 +225,14 @@ async fn each_state_of_the_settings_is_answered_with_what_to_do(backend: Backend
     assert_eq!(sealed_under(&place).await, std::slice::from_ref(&old).iter().cloned().collect());
 
     // To look changes nothing.
+    let oldest = async || place.database.integer("SELECT oldest_reader FROM schema_compatibility").await;
+    let before = oldest().await;
     let check = ["keys", "rotate-master", "--check"];
     told(&run(&check, NEXT, MASTER_KEY).await.ok(), &["stored_secrets    4", "refresh_keys      1", &next]);
-    assert_eq!(sealed_under(&place).await, [old.clone()].into());
+    assert_eq!((sealed_under(&place).await, oldest().await), ([old.clone()].into(), before));
     told(&run(&ROTATE, NEXT, MASTER_KEY).await.ok(), &["rows sealed under", &next, &old, "can be removed"]);
+    // A program of before stored keys would derive others from the new one.
+    assert_eq!(oldest().await, 5);
     told(&run(&check, NEXT, MASTER_KEY).await.ok(), &["stored_secrets    0", "data_keys         0"]);
 
     // What neither key opens is named, and holds up nothing else.
@@ -223,11 +240,20 @@ async fn each_state_of_the_settings_is_answered_with_what_to_do(backend: Backend
     fill(&place, MASTER_KEY, 8..9).await;
     let ended = run(&ROTATE, NEXT, MASTER_KEY).await;
     told(&ended.stderr, &["cannot be opened with either key: outbox", &name(THIRD), &Uuid::from_u128(7).to_string()]);
-    told(&ended.ok(), &["1 row sealed under"]);
+    told(&ended.stdout, &["1 row sealed under"]);
+    let count = "rows that cannot be opened with either key (outbox: 1)";
+    told(&ended.stderr, &[count, "keys.previous_master_key"]);
+    assert_eq!(ended.status.code(), Some(1), "nobody takes it for done");
+    let looked = run(&check, NEXT, MASTER_KEY).await;
+    told(&looked.stdout, &["outbox            0"]);
+    told(&looked.stderr, &[count]);
+    assert_eq!(looked.status.code(), Some(1));
+    // The key is found, and nothing is lost.
+    told(&run(&ROTATE, NEXT, THIRD).await.ok(), &["1 row sealed under"]);
     // And back.
     told(&run(&ROTATE, MASTER_KEY, NEXT).await.ok(), &["rows sealed under", &old]);
     let condition = "SELECT count(*) FROM audit_events WHERE act = 'master_key.changed' AND actor = 'operator'";
-    assert_eq!(place.database.integer(condition).await, 3);
+    assert_eq!(place.database.integer(condition).await, 4);
     server.stop().await;
     place.remove().await;
 }
@@ -326,5 +352,126 @@ async fn a_change_of_a_generated_master_key_survives_kill_again_and_again() {
     let server = place.serve().await;
     Client::of(&server).await.refresh(&tokens.refresh_token).await.unwrap();
     server.stop().await;
+    place.remove().await;
+}
+
+/// The stored keys by their names, opened with a master key.
+async fn stored_keys(place: &Place, key: &str) -> Vec<(DerivedKey, SecretKey<32>)> {
+    let master = MasterKey::parse(key).unwrap();
+    let mut keys = Vec::new();
+    for kind in DerivedKey::ALL {
+        let hex = if place.database.postgres_pool().is_some() {
+            "encode(secret_sealed, 'hex')"
+        } else {
+            "hex(secret_sealed)"
+        };
+        let sql = format!("SELECT {hex} FROM stored_secrets WHERE name = '{}'", kind.name());
+        let texts = place.database.texts(&sql).await;
+        let [text] = &texts[..] else { panic!("{kind:?}: {texts:?}") };
+        let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        let sealed: Vec<u8> = (0..text.len()).step_by(2).map(byte).collect();
+        keys.push((kind, kind.open(&master, &sealed).unwrap()));
+    }
+    keys
+}
+
+/// Whoever comes first founds it, however many come at once; and what is founded is not derived from the master key, so that whoever
+/// learns one of before a change can make nothing with it.
+async fn a_new_database_has_keys_that_nobody_can_derive(backend: Backend) {
+    let place = Place::on(TestDatabase::empty(backend).await).set("keys.master_key", MASTER_KEY);
+    for ended in join_all((0..4).map(|_| place.run(&["migrate"]))).await {
+        ended.ok();
+    }
+    let (keys, master) = (stored_keys(&place, MASTER_KEY).await, MasterKey::parse(MASTER_KEY).unwrap());
+    for (kind, key) in &keys {
+        assert_ne!(*key, master.derive(kind.name()), "{kind:?}");
+        assert_eq!(keys.iter().filter(|(_, other)| other == key).count(), 1, "{kind:?}");
+    }
+    assert_eq!(place.database.integer("SELECT count(*) FROM stored_secrets").await, 4);
+    // A program that would derive them does not start.
+    assert_eq!(place.database.integer("SELECT oldest_reader FROM schema_compatibility").await, 5);
+    // They are in use, and what is made with them is found again.
+    make_account(&place).await;
+    let server = place.serve().await;
+    let client = Client::of(&server).await;
+    let tokens = client.join("ada@example.com").await;
+    server.stop().await;
+    place.run(&["migrate"]).await.ok();
+    let server = place.serve().await;
+    Client::of(&server).await.refresh(&tokens.refresh_token).await.unwrap();
+    server.stop().await;
+    place.run(&["audit", "verify"]).await.ok();
+    assert_eq!(stored_keys(&place, MASTER_KEY).await, keys);
+    place.remove().await;
+}
+
+/// A command may be the first that uses a database.
+async fn make_account(place: &Place) {
+    let created = ["admin", "create", "--email", "root@example.com", "--password-stdin"];
+    place.run_with_input(&created, "correct horse battery staple\n").await.ok();
+}
+
+/// One that a version of before made, and perhaps used: everything that was made with its keys stays good.
+async fn a_database_of_before_keeps_the_keys_it_has(backend: Backend) {
+    let place = Place::on(TestDatabase::migrated(backend).await).set("keys.master_key", MASTER_KEY);
+    let oldest = place.database.integer("SELECT oldest_reader FROM schema_compatibility").await;
+    make_account(&place).await;
+    for _ in 0..2 {
+        place.run(&["migrate"]).await.ok();
+        place.serve().await.stop().await;
+        let master = MasterKey::parse(MASTER_KEY).unwrap();
+        for (kind, key) in stored_keys(&place, MASTER_KEY).await {
+            assert_eq!(key, master.derive(kind.name()), "{kind:?}");
+        }
+    }
+    assert_eq!(place.database.integer("SELECT oldest_reader FROM schema_compatibility").await, oldest);
+    place.run(&["audit", "verify"]).await.ok();
+    place.remove().await;
+}
+
+/// A generated key is changed while nobody uses it, and used while nobody changes it: what a command sealed meanwhile would be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generated_master_key_is_not_changed_while_a_command_uses_it() {
+    let place = Place::new(Backend::Sqlite).await;
+    make_account(&place).await;
+    let key = place.data_dir().join("master.key");
+    let (first, next) = (fs::read(&key).unwrap(), place.data_dir().join("master.key.next"));
+
+    // A command that goes on for as long as it is let.
+    let mut watching = place.command(&["audit", "watch", "--from-beginning"]);
+    watching.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut watching = watching.spawn().unwrap();
+    let lines = Lines::follow(watching.stdout.take().unwrap());
+    lines.wait(|line| line.contains("user.registered")).await;
+    let said = place.run(&ROTATE).await.refused();
+    assert!(said.contains("another vouchsafe command uses the master key"), "{said}");
+    assert!(!next.exists() && fs::read(&key).unwrap() == first, "nothing has begun");
+    watching.kill().await.unwrap();
+
+    // Stopped in the middle, and with the database locked until then, so that it cannot have come to its end.
+    let Location::Sqlite(file) = place.database.location() else { unreachable!() };
+    let mut locked = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut locked).await.unwrap();
+    let mut changing = place.command(&ROTATE);
+    changing.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    let mut changing = changing.spawn().unwrap();
+    until("it is at work", async || next.exists().then_some(())).await;
+    let pid = Pid::from_raw(i32::try_from(changing.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    sqlx::query("ROLLBACK").execute(&mut locked).await.unwrap();
+    locked.close().await.unwrap();
+    let create = ["user", "create", "--email", "ada@example.com", "--password-stdin"];
+    for command in
+        [&create[..], &["keys", "list"], &["keys", "rotate"], &["keys", "rotate-master", "--check"], &["migrate"]]
+    {
+        let said = place.run_with_input(command, "correct horse battery staple\n").await.refused();
+        assert!(said.contains("is being changed") && said.contains("run this command again"), "{command:?}: {said}");
+    }
+    kill_process(pid, Signal::CONT).unwrap();
+    assert!(changing.wait().await.unwrap().success());
+    let last = fs::read_to_string(&key).unwrap();
+    assert_ne!(last.as_bytes(), first);
+    place.run_with_input(&create, "correct horse battery staple\n").await.ok();
+    assert_eq!(sealed_under(&place).await, [name(last.trim())].into());
     place.remove().await;
 }

@@ -162,6 +162,9 @@ async fn sessions_from_before_encryption_go_on(backend: Backend) {
     let mixed = node.refresh(&mixed.refresh_token).await.unwrap();
     assert_eq!(aud(&mixed.access_token), json!(["billing", "vouchsafe", "orders"]));
     assert_eq!(node.verify(&alone.access_token).await.inactive_reason(), InactiveReason::Undecryptable);
+    // Its services, which have the key, take it for as long as it lives: it would be a lie to say that it is revoked.
+    let status = node.revoke_token(&alone.access_token).await.unwrap_err();
+    assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["token".to_owned()]));
     node.remove().await;
 }
 

@@ -4,7 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tonic::Code;
-use vouchsafe::pb::v1::{self, InactiveReason, auth_service_client::AuthServiceClient};
+use vouchsafe::{
+    crypto::SystemEntropy,
+    jose::{
+        JweKey,
+        jwe::{self, may_be_opened_elsewhere},
+    },
+    pb::v1::{self, InactiveReason, auth_service_client::AuthServiceClient},
+};
 
 use super::{
     on_both_databases,
@@ -12,7 +19,7 @@ use super::{
 };
 use crate::{
     hostile::{self, Forge},
-    support::{Backend, ManualClock, TestDatabase, TestNode, bearer, fields, until},
+    support::{Backend, ManualClock, TestDatabase, TestNode, bearer, encryption::wrapping_jwk, fields, until},
 };
 
 on_both_databases!(
@@ -92,9 +99,21 @@ async fn what_is_not_good_is_a_success_and_leaves_no_trace(backend: Backend) {
         node.revoke_token(nonsense).await.unwrap();
     }
     for hostile::Hostile { name, token, .. } in hostile::all(&key, &mine.access_token).into_iter().step_by(5) {
-        if (1..48 * 1024).contains(&token.len()) {
-            node.revoke_token(&token).await.unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        if !(1..48 * 1024).contains(&token.len()) {
+            continue;
         }
+        match node.revoke_token(&token).await {
+            Ok(()) => assert!(!may_be_opened_elsewhere(&token), "{name}"),
+            Err(status) => assert!(may_be_opened_elsewhere(&token), "{name}: {status:?}"),
+        }
+    }
+    // Nobody here knows whether somebody can open it.
+    let sealed = jwe::encrypt(&mine.access_token, &JweKey::from_jwk(&wrapping_jwk()).unwrap(), &SystemEntropy).unwrap();
+    let status = node.revoke_token(&sealed).await.unwrap_err();
+    assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["token".to_owned()]));
+    // What nobody can.
+    for nothing in ["....", "a.b.c.d.e", &sealed[1..], &sealed.replacen("ey", "xy", 1), &format!("{sealed}.")] {
+        node.revoke_token(nothing).await.unwrap();
     }
     clock.advance(Duration::from_secs(30));
     node.catch_up().await;

@@ -256,6 +256,7 @@ suite! {
         every_column_that_may_be_sealed_is_known
         every_place_that_is_sealed_for_is_known
         rows_are_sealed_anew_batch_by_batch
+        once_a_row_is_sealed_anew_no_program_of_before_starts
         of_walks_at_once_each_row_is_sealed_anew_by_one
         a_row_that_was_changed_meanwhile_stays_as_it_is
         each_column_is_sealed_anew_for_its_own_rows

@@ -160,8 +160,27 @@ pub(super) async fn rows_are_sealed_anew_batch_by_batch(w: Arc<World>) {
     assert_eq!(rows, expected, "what is so already is not looked at");
     assert_eq!((under(&w, OLD).await, under(&w, NEW).await), (0, 500));
 
-    let (again, _) = walk(&*w.store, SealedColumn::DataKeys, &reseal).await;
-    assert_eq!((again.resealed, again.unreadable.len()), (0, 2), "there is nothing left to do");
+    // Where there is nothing left to do, too, no transaction looks at more than so many rows.
+    let (again, batches) = walk(&*w.store, SealedColumn::DataKeys, &reseal).await;
+    assert_eq!((again.resealed, again.unreadable.len(), batches), (0, 2, 3), "there is nothing left to do");
+}
+
+/// A program of before stored keys would derive others from the new master key.
+pub(super) async fn once_a_row_is_sealed_anew_no_program_of_before_starts(w: Arc<World>) {
+    let oldest = async || w.database.integer("SELECT oldest_reader FROM schema_compatibility").await;
+    fill(&w, NEW, 0..3).await;
+    fill(&w, [1, 9, 9, 9, 9], 3..4).await;
+    let (_, reseal) = resealing();
+    walk(&*w.store, SealedColumn::DataKeys, &reseal).await;
+    assert_eq!(oldest().await, 1, "nothing was sealed anew");
+    fill(&w, OLD, 4..5).await;
+    walk(&*w.store, SealedColumn::DataKeys, &reseal).await;
+    assert_eq!(oldest().await, 5, "the first that read those keys");
+    // What is barred already stays so.
+    w.database.execute("UPDATE schema_compatibility SET oldest_reader = 6").await;
+    fill(&w, OLD, 5..6).await;
+    walk(&*w.store, SealedColumn::DataKeys, &reseal).await;
+    assert_eq!(oldest().await, 6);
 }
 
 pub(super) async fn of_walks_at_once_each_row_is_sealed_anew_by_one(w: Arc<World>) {

@@ -19,7 +19,7 @@ use vouchsafe::{
         StoreError, Surroundings, open,
         port::{
             Caller, Change, CreateUser, LiveSession, NewDevice, NewSession, NewUser, RefreshAttempt, RefreshOutcome,
-            SessionPage, Store, Waiting,
+            SessionCheck, SessionPage, Store, Waiting,
         },
     },
 };
@@ -249,6 +249,7 @@ impl World {
             limit: SessionLimit { most: 100, at_limit: AtLimit::EvictOldest },
             news: None,
             key_id: 1,
+            check: SessionCheck::new(|_| Ok(())),
         }
     }
 

@@ -15,13 +15,21 @@ use super::{Admin, role};
 use crate::{
     hostile::payload_of,
     rpc::on_both_databases,
-    support::{Backend, PASSWORD, TestDatabase, TestNode, bearer, fields, login_request, reason, role_of},
+    support::{
+        Backend, PASSWORD, TestDatabase, TestNode, bearer,
+        encryption::{private_file, wrapping_jwk},
+        fields, login_request,
+        outbox::{outbox_code, outbox_keep},
+        reason, role_of,
+        signin::{signin_recovery, signin_sent},
+    },
 };
 
 on_both_databases!(
     the_user_goes_before_attributes_before_roles_before_the_audience,
     what_no_token_may_say_is_refused_where_it_is_written,
     nothing_is_left_out_in_silence,
+    a_sign_in_that_is_refused_for_its_claims_changes_nothing,
     tokens_of_services_say_what_their_roles_say,
     imported_users_come_with_their_claims,
 );
@@ -348,6 +356,95 @@ async fn nothing_is_left_out_in_silence(backend: Backend) {
     admin.keep(&id, &json!({ "tenant_id": "acme" })).await.unwrap();
     let after = node.refresh(&after.refresh_token).await.unwrap();
     assert_eq!(custom(&after.access_token)["tenant"], "acme");
+    node.remove().await;
+}
+
+/// What a sign-in may change, but for its counters.
+async fn everything(node: &TestNode) -> Vec<String> {
+    let mut all = Vec::new();
+    for table in [
+        "users",
+        "sessions",
+        "known_devices",
+        "totp_factors",
+        "recovery_codes",
+        "challenges",
+        "feed",
+        "feed_head",
+        "audit_events",
+    ] {
+        all.push(node.database.dump(table).await);
+    }
+    all
+}
+
+/// No session that nobody has the tokens of, none that made way for it, no code spent.
+async fn a_sign_in_that_is_refused_for_its_claims_changes_nothing(backend: Backend) {
+    const RECOVERY: &str = "0001-abcd-efgh-jkmn";
+    let folder = tempfile::tempdir().unwrap();
+    let keys = private_file(folder.path(), "keys.json", &json!({ "audiences": { "billing": wrapping_jwk() } }));
+    let node = TestNode::builder(backend)
+        .await
+        .set("tokens.audiences=vouchsafe,billing")
+        .set(&format!("tokens.encryption_keys={keys}"))
+        .set("sessions.max_per_user=1")
+        .set("notify.email=log")
+        .set("login.codes=email")
+        .start()
+        .await;
+    outbox_keep(&node.database).await;
+    let admin = Admin::of(&node).await;
+    for (name, claim) in [("one", "a"), ("two", "b"), ("three", "c")] {
+        role(&node, name, &[]).await;
+        let claims = if name == "three" { json!({}) } else { json!({ claim: "x".repeat(4_000) }) };
+        admin.role_says(&node, name, &claims).await.unwrap();
+    }
+    let (ada, bob) = (node.register_verified("ada@example.com").await, node.register_verified("bob@example.com").await);
+    for id in [&ada.id, &bob.id] {
+        for name in ["one", "two", "three"] {
+            admin.assign(id, name).await.unwrap();
+        }
+    }
+    node.signin_give_totp(&bob, &[RECOVERY]).await;
+    let held = node.login("ada@example.com").await;
+    let by_mail = node.signin_send("ada@example.com", v1::CodeChannel::Email).await.unwrap().challenge_id;
+    let code = outbox_code(&node.database, "ada@example.com").await;
+    let by_factor = node.signin_challenge("bob@example.com").await.challenge_id;
+
+    admin.role_says(&node, "three", &json!({ "c": "x".repeat(4_000) })).await.unwrap();
+    let before = everything(&node).await;
+    for _ in 0..2 {
+        for refused in [
+            node.try_login(login_request("ada@example.com", PASSWORD)).await,
+            node.signin_finish(&by_mail, signin_sent(code.clone())).await,
+            node.signin_finish(&by_factor, signin_recovery(RECOVERY)).await,
+        ] {
+            let status = refused.unwrap_err();
+            assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "CLAIMS_TOO_LARGE"));
+        }
+        assert!(everything(&node).await == before, "it changed something");
+    }
+    assert!(node.admits(&held.access_token).await, "it made way for nobody");
+
+    admin.role_says(&node, "three", &json!({})).await.unwrap();
+    node.signin_finish(&by_factor, signin_recovery(RECOVERY)).await.unwrap();
+    let next = node.signin_finish(&by_mail, signin_sent(code)).await.unwrap();
+    assert!(node.admits(&next.access_token).await && !node.admits(&held.access_token).await, "now it did");
+
+    // What a plain token has room for, an encrypted one may have none for.
+    admin.say(&ada.id, &json!({ "c": "x".repeat(140) })).await.unwrap();
+    for number in 0..12 {
+        let name = format!("a-role-with-quite-a-long-name-that-every-token-says-{number:02}");
+        role(&node, &name, &[]).await;
+        admin.assign(&ada.id, &name).await.unwrap();
+    }
+    let held = node.login("ada@example.com").await;
+    assert!(node.admits(&held.access_token).await);
+    let before = everything(&node).await;
+    let request = v1::LoginRequest { audience: vec!["billing".into()], ..login_request("ada@example.com", PASSWORD) };
+    assert_eq!(reason(&node.try_login(request).await.unwrap_err()), "CLAIMS_TOO_LARGE");
+    assert!(everything(&node).await == before, "it changed something");
+    assert!(node.admits(&held.access_token).await);
     node.remove().await;
 }
 

@@ -69,7 +69,7 @@ impl Reader<'_> {
             .await?;
         let key = key.map(|(key,)| key);
         let is_full = u32::try_from(rows.len()).is_ok_and(|read| read >= limit);
-        let events: Vec<RecordedEvent> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        let events: Vec<RecordedEvent> = rows.into_iter().map(Into::into).collect();
         let last = events.last().filter(|_| is_full).map(|last| EventCursor { time: last.time, id: last.id });
         let opened = events.into_iter().map(|event| {
             let personal = key.as_ref().map(|key| own_part(vault, &event, person.uuid(), key)).unwrap_or_default();

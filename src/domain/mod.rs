@@ -60,3 +60,5 @@ pub mod user;
 pub mod users;
 #[cfg(feature = "server")]
 pub mod warrant;
+#[cfg(feature = "server")]
+pub mod web_origin;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use ipnet::IpNet;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service as TowerService};
@@ -19,6 +19,7 @@ use super::{
     client_address::client_address,
     connections::Peer,
     recording::Recording,
+    web,
 };
 use crate::{
     crypto::monotonic_now,
@@ -132,7 +133,7 @@ where
             async move {
                 match shared.admit(&mut request, &request_id, budget).await {
                     Ok(()) => inner.call(request).await,
-                    Err(refusal) => Ok(refusal.into_status().into_http()),
+                    Err(refusal) => Ok(refusal.into_answer()),
                 }
             }
         };
@@ -160,15 +161,24 @@ fn grpc_status(response: &Response<Body>) -> Option<&HeaderValue> {
 
 /// Why a call does not reach its handler.
 enum Refusal {
+    NotGrpc,
     NoSuchMethod,
     Service(ServiceError),
 }
 
 impl Refusal {
-    fn into_status(self) -> Status {
+    fn into_answer(self) -> Response<Body> {
         match self {
-            Self::NoSuchMethod => Status::unimplemented("there is no such RPC: reflection lists those there are"),
-            Self::Service(error) => error.into(),
+            Self::NotGrpc => {
+                let mut answer = Status::invalid_argument("the content type is not application/grpc").into_http();
+                // As the protocol wants it.
+                *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                answer
+            }
+            Self::NoSuchMethod => {
+                Status::unimplemented("there is no such RPC: reflection lists those there are").into_http()
+            }
+            Self::Service(error) => Status::from(error).into_http(),
         }
     }
 }
@@ -176,6 +186,10 @@ impl Refusal {
 impl Shared {
     /// Checks who calls, and puts the context and the caller into the request's extensions.
     async fn admit(&self, request: &mut Request<Body>, request_id: &str, budget: Duration) -> Result<(), Refusal> {
+        // A browser sends any other content type to any server, without asking it first (CORS), for whatever page.
+        if !request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| web::is_grpc(kind.as_bytes())) {
+            return Err(Refusal::NotGrpc);
+        }
         let Some(access) = access::of(request.uri().path()) else { return Err(Refusal::NoSuchMethod) };
         match access {
             Access::Open => {}

@@ -1,12 +1,13 @@
 //! Connections of the gRPC port: how many, how soon they must speak HTTP/2, and how long they last.
 //!
 //! A connection is handed to the server only when its peer has done the TLS handshake, if there is TLS, and has sent the HTTP/2
-//! preface, which every client sends at once.
+//! preface, which every client sends at once; where web pages may call, also the head of a request in HTTP/1.1.
 //! Until then it is a newcomer, and newcomers push out each other: see [`Newcomers`]. One that has sent it takes a place of
 //! its own. If there is none it waits for as long as a handshake may take and is then closed, so that a client behind a
 //! balancer tries elsewhere rather than hang. Nothing here spins: bytes are read, not peeked at, and given to the server again.
 
 mod gathering;
+mod greeting;
 
 use std::{
     io,
@@ -17,10 +18,11 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Buf as _, Bytes};
 use rustix::process::{Resource, getrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Sleep, sleep, timeout},
@@ -30,16 +32,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use self::gathering::Gathering;
+pub(super) use self::greeting::MAX_HEAD;
+use self::{gathering::Gathering, greeting::Greeting};
 use super::newcomers::Newcomers;
 use crate::service::WatchPlaces;
 use crate::telemetry::{Metrics, OpenConnection};
 use crate::tls::{self, Acceptor, Stream};
 
-/// What a client sends first (RFC 9113 §3.4).
-const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Connections handed to the server that it has not taken yet.
-const BACKLOG: usize = 64;
+pub(super) const BACKLOG: usize = 64;
 /// Pause after a failed accept. Out of file descriptors, accept fails at once and for ever; without a pause this would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// After this a connection is told to go (GOAWAY), and its client opens another, maybe to another node.
@@ -55,11 +56,11 @@ const WATCHES: usize = 64;
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Most connections at once that speak HTTP/2.
+    /// Most connections at once that are served.
     pub(super) connections: usize,
-    /// Most connections at once that have not sent the preface yet.
+    /// Most connections at once that have not said yet what they speak.
     pub(super) newcomers: usize,
-    /// Longest until TLS is agreed on, the preface has come and there is a place.
+    /// Longest until TLS is agreed on, the preface or a head has come and there is a place.
     pub(super) handshake: Duration,
     /// Longest that a connection may last whatever its peer does.
     pub(super) lifetime: Duration,
@@ -86,29 +87,39 @@ pub(crate) fn descriptors(part: u64) -> usize {
     usize::try_from(all / part).unwrap_or(usize::MAX).max(1)
 }
 
-/// Accepts until `stop`, and gives out connections that speak HTTP/2.
+/// Where connections go that are to be served.
+#[derive(Clone)]
+struct Doors {
+    http2: mpsc::Sender<io::Result<Connection>>,
+    /// `None`: HTTP/1.1 is not spoken.
+    http1: Option<mpsc::Sender<Connection>>,
+}
+
+/// Accepts until `stop`, and gives out connections that speak HTTP/2; those that speak HTTP/1.1 go to `http1`, if it is there.
 pub(super) fn accept(
     listener: TcpListener,
     tls: Option<Acceptor>,
     bounds: Bounds,
+    http1: Option<mpsc::Sender<Connection>>,
     stop: CancellationToken,
     metrics: &Arc<Metrics>,
 ) -> ReceiverStream<io::Result<Connection>> {
     let metrics = Arc::clone(metrics);
-    let (ready, incoming) = mpsc::channel(BACKLOG);
+    let (http2, incoming) = mpsc::channel(BACKLOG);
+    let doors = Doors { http2, http1 };
     let places = Arc::new(Semaphore::new(bounds.connections));
     let mut newcomers = Newcomers::new(bounds.newcomers);
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         loop {
             let accepted = tokio::select! {
-                () = ready.closed() => return,
+                () = doors.http2.closed() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, _)) => {
                     tune(&stream);
-                    let (places, ready, metrics) = (Arc::clone(&places), ready.clone(), Arc::clone(&metrics));
-                    let greeting = greet(stream, tls.clone(), bounds, places, ready, metrics);
+                    let (places, doors, metrics) = (Arc::clone(&places), doors.clone(), Arc::clone(&metrics));
+                    let greeting = greet(stream, tls.clone(), bounds, places, doors, metrics);
                     let greeting = stop.clone().run_until_cancelled_owned(greeting);
                     newcomers.admit(async { greeting.await.unwrap_or_default() }).await;
                 }
@@ -122,36 +133,39 @@ pub(super) fn accept(
     ReceiverStream::new(incoming)
 }
 
-/// Waits until a newcomer speaks HTTP/2 and has a place, and hands it over; or closes it.
+/// Waits until a newcomer has said what it speaks and has a place, and hands it over; or closes it.
 async fn greet(
     stream: TcpStream,
     tls: Option<Acceptor>,
     bounds: Bounds,
     places: Arc<Semaphore>,
-    ready: mpsc::Sender<io::Result<Connection>>,
+    doors: Doors,
     metrics: Arc<Metrics>,
 ) {
     let handshake = async {
         let opened = tls::open(stream, tls.as_ref()).await;
         let mut stream = opened.inspect_err(|error| tracing::debug!(%error, "no TLS handshake")).ok()?;
-        let mut preface = [0; PREFACE.len()];
-        stream.read_exact(&mut preface).await.ok()?;
-        if preface != PREFACE {
-            return None;
-        }
+        let greeting = Greeting::read(&mut stream, doors.http1.is_some()).await?;
         if places.available_permits() == 0 {
             tracing::debug!("every place for a connection is taken: one waits");
         }
-        Some((stream, places.acquire_owned().await.ok()?))
+        Some((stream, greeting, places.acquire_owned().await.ok()?))
     };
-    let Ok(Some((stream, place))) = timeout(bounds.handshake, handshake).await else {
+    let Ok(Some((stream, greeting, place))) = timeout(bounds.handshake, handshake).await else {
         tracing::debug!("closed a connection: no TLS or no HTTP/2 preface in time, or no place for it");
         return;
     };
     let (stream, end) = (Gathering::new(stream), Box::pin(sleep(bounds.lifetime)));
+    let (said, http1) = match greeting {
+        Greeting::Http2(said) => (said, None),
+        Greeting::Http1(said) => (said, doors.http1),
+    };
+    let connection = Connection { stream, said, end, _place: place, _counted: metrics.connection() };
     // If nobody takes it the server has ended.
-    let _ =
-        ready.send(Ok(Connection { stream, replayed: 0, end, _place: place, _counted: metrics.connection() })).await;
+    match http1 {
+        Some(http1) => drop(http1.send(connection).await),
+        None => drop(doors.http2.send(Ok(connection)).await),
+    }
 }
 
 /// Small answers go out at once, and dead peers are noticed. A socket that refuses is served all the same.
@@ -165,11 +179,11 @@ fn tune(stream: &TcpStream) {
     }
 }
 
-/// A connection whose peer speaks HTTP/2. Its place is free again when it is dropped.
+/// A connection whose peer has said what it speaks. Its place is free again when it is dropped.
 pub(super) struct Connection {
     stream: Gathering<Stream>,
-    /// How much of the preface was given to the server.
-    replayed: usize,
+    /// What the server has yet to hear of what was read already.
+    said: Bytes,
     end: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
     _counted: OpenConnection,
@@ -188,13 +202,12 @@ impl Connection {
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check_age(cx)?;
-        let left = &PREFACE[self.replayed..];
-        if left.is_empty() {
+        if self.said.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
-        let now = left.len().min(buf.remaining());
-        buf.put_slice(&left[..now]);
-        self.replayed += now;
+        let now = self.said.len().min(buf.remaining());
+        buf.put_slice(&self.said[..now]);
+        self.said.advance(now);
         Poll::Ready(Ok(()))
     }
 }

@@ -38,6 +38,7 @@ mod user_admin;
 mod user_routes;
 mod verifier;
 mod watch;
+mod web;
 
 pub use access::{Access, markdown_table, paths, permissions};
 pub use call::{CallLayer, CallPolicy};

@@ -1,20 +1,25 @@
 //! The gRPC listener: bounds on every connection, and a drain that ends.
 
-use std::{future::IntoFuture as _, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::IntoFuture as _, io, sync::Arc, time::Duration};
 
+use http::{Request, Response};
 use tokio::{
     net::TcpListener,
+    sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic_health::server::HealthReporter;
+use tower::{Layer as _, util::option_layer};
 
 use super::{
     CallLayer,
     connections::{self, Bounds},
     routes,
+    web::{self, WebLayer},
 };
-use crate::{service::Service, tls::Acceptor};
+use crate::{domain::web_origin::WebOrigin, service::Service, tls::Acceptor};
 
 /// Bytes of header list a caller may send; a token and its metadata are a few KiB.
 const MAX_HEADER_LIST: u32 = 16 * 1024;
@@ -40,13 +45,15 @@ pub struct Server {
     listener: TcpListener,
     tls: Option<Acceptor>,
     layer: CallLayer,
+    /// `None`: no web page may call.
+    web: Option<WebLayer>,
     limits: Limits,
 }
 
 impl Server {
     /// A server that will listen on `listener`.
     pub fn new(listener: TcpListener, layer: CallLayer, limits: Limits) -> Self {
-        Self { listener, tls: None, layer, limits }
+        Self { listener, tls: None, layer, web: None, limits }
     }
 
     /// With TLS, if there is an acceptor.
@@ -55,21 +62,32 @@ impl Server {
         Self { tls, ..self }
     }
 
+    /// With these origins' web pages as callers, by gRPC-Web.
+    #[must_use]
+    pub fn with_web_origins(self, origins: &[WebOrigin]) -> Self {
+        Self { web: WebLayer::new(origins), ..self }
+    }
+
     /// Serves until `shutdown`: then says NOT_SERVING, waits for balancers to notice, refuses new calls, and lets those under
     /// way finish within the bound.
     ///
     /// # Errors
     /// If the transport fails as a whole.
     pub async fn run(self, service: Arc<Service>, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { listener, tls, layer, limits } = self;
+        let Self { listener, tls, layer, web, limits } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
         let metrics = Arc::clone(service.metrics());
         let routes = routes(Arc::clone(&service), health_service).map_err(io::Error::other)?;
         announce(&health, tonic_health::ServingStatus::Serving).await;
 
         let stop = CancellationToken::new();
-        let incoming = connections::accept(listener, tls, Bounds::of_process(), stop.clone(), &metrics);
+        let (http1, pages) = web.as_ref().map(|_| mpsc::channel(connections::BACKLOG)).unzip();
+        let incoming = connections::accept(listener, tls, Bounds::of_process(), http1, stop.clone(), &metrics);
+        // The same as below, for those who come over HTTP/1.1.
+        let pages = pages.zip(web.as_ref().map(|web| web.layer(layer.layer(routes.clone().prepare()))));
+        let pages = serve_pages(pages, stop.clone());
         let server = tonic::transport::Server::builder()
+            .layer(option_layer(web))
             .layer(layer)
             // tonic removes hyper's own limits unless these are set.
             .max_concurrent_streams(limits.max_concurrent_streams)
@@ -83,6 +101,7 @@ impl Server {
             .add_routes(routes)
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned())
             .into_future();
+        let server = async { tokio::try_join!(server, pages).map(|_| ()) };
         tokio::pin!(server);
 
         tokio::select! {
@@ -104,6 +123,21 @@ impl Server {
         tracing::info!("connections still open after the drain, closing them");
         Ok(())
     }
+}
+
+/// Serves pages that come over HTTP/1.1, if any may.
+async fn serve_pages<S>(
+    pages: Option<(mpsc::Receiver<connections::Connection>, S)>,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error>
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    if let Some((incoming, service)) = pages {
+        web::serve(incoming, service, stop).await;
+    }
+    Ok(())
 }
 
 /// What health tells of: the server as a whole, and each service.

@@ -171,6 +171,7 @@ impl Node {
         let background = Background::start(&service);
         let layer = CallLayer::new(Arc::clone(&service), ambient.entropy, call_policy);
         let grpc = Server::new(listeners.grpc, layer, limits).with_tls(tls.grpc());
+        let grpc = grpc.with_web_origins(&settings.grpc.web_origins);
         let grpc = grpc.run(Arc::clone(&service), shutdown.clone());
 
         // The HTTP port outlives the gRPC port, so that probes see the drain.

@@ -85,7 +85,7 @@ impl Contents {
     }
 
     /// Checks everything that can be checked without a peer.
-    pub(super) fn load(&self, section: &str, tls: &Tls, protocol: &[u8]) -> Result<Loaded, TlsError> {
+    pub(super) fn load(&self, section: &str, tls: &Tls, protocols: &[&[u8]]) -> Result<Loaded, TlsError> {
         let provider = provider();
         let pair = self.pair(section, tls, &provider)?;
         let not_after = pair.cert.first().and_then(|certificate| expiry::not_after(certificate));
@@ -102,7 +102,7 @@ impl Contents {
             _ => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-        config.alpn_protocols = vec![protocol.to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         // A resumed session is not asked for its certificate again, and another node would not know it. Connections last, so
         // each of them can prove itself anew.
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -26,6 +26,11 @@ const SOON: Duration = Duration::from_hours(14 * 24);
 /// How often.
 const REMINDER: Duration = Duration::from_hours(24);
 
+/// What is spoken over TLS, by its ALPN names (RFC 7301), the better ones first.
+type Protocols = &'static [&'static [u8]];
+const H2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
 /// TLS of the ports that have it.
 #[derive(Debug)]
 pub struct Ports {
@@ -51,12 +56,14 @@ impl Ports {
     /// # Errors
     /// What is wrong with the first set that cannot be used.
     pub fn load(settings: &Settings) -> Result<Self, TlsError> {
-        let port = |section, tls: &Option<Tls>, protocol| {
-            tls.as_ref().map(|tls| Port::load(section, tls.clone(), protocol)).transpose()
+        let port = |section, tls: &Option<Tls>, protocols| {
+            tls.as_ref().map(|tls| Port::load(section, tls.clone(), protocols)).transpose()
         };
+        // Browsers choose HTTP/2, and what stands between them and us often cannot.
+        let spoken: Protocols = if settings.grpc.web_origins.is_empty() { &[H2] } else { &[H2, HTTP1] };
         Ok(Self {
-            grpc: port("grpc", &settings.grpc.tls, b"h2")?,
-            http: port("http", &settings.http.tls, b"http/1.1")?,
+            grpc: port("grpc", &settings.grpc.tls, spoken)?,
+            http: port("http", &settings.http.tls, &[HTTP1])?,
             asked: Reload::default(),
         })
     }
@@ -103,7 +110,7 @@ impl Ports {
 struct Port {
     section: &'static str,
     tls: Tls,
-    protocol: &'static [u8],
+    protocols: Protocols,
     acceptor: Acceptor,
     in_use: Found,
     /// What was found last if it could not be used, and whether that was said.
@@ -126,25 +133,25 @@ impl std::fmt::Debug for Port {
 }
 
 /// Reads and checks; what was found, and what it is good for.
-fn find(section: &str, tls: &Tls, protocol: &[u8]) -> (Found, Result<Loaded, TlsError>) {
+fn find(section: &str, tls: &Tls, protocols: Protocols) -> (Found, Result<Loaded, TlsError>) {
     match Contents::read(section, tls) {
-        Ok(contents) => (Found::Content(contents.digest()), contents.load(section, tls, protocol)),
+        Ok(contents) => (Found::Content(contents.digest()), contents.load(section, tls, protocols)),
         Err(error) => (Found::Unreadable(error.clone()), Err(error)),
     }
 }
 
 impl Port {
-    fn load(section: &'static str, tls: Tls, protocol: &'static [u8]) -> Result<Self, TlsError> {
-        let (in_use, loaded) = find(section, &tls, protocol);
+    fn load(section: &'static str, tls: Tls, protocols: Protocols) -> Result<Self, TlsError> {
+        let (in_use, loaded) = find(section, &tls, protocols);
         let Loaded { config, not_after } = loaded?;
         let acceptor = Acceptor { current: Arc::new(ArcSwap::from_pointee(config)) };
-        Ok(Self { section, tls, protocol, acceptor, in_use, refused: None, not_after, reminded: None })
+        Ok(Self { section, tls, protocols, acceptor, in_use, refused: None, not_after, reminded: None })
     }
 
     /// Looks at the files, and takes them over if they changed and are good.
     async fn look(&mut self, asked: bool) {
-        let (section, tls, protocol) = (self.section, self.tls.clone(), self.protocol);
-        let Ok((found, loaded)) = spawn_blocking(move || find(section, &tls, protocol)).await else { return };
+        let (section, tls, protocols) = (self.section, self.tls.clone(), self.protocols);
+        let Ok((found, loaded)) = spawn_blocking(move || find(section, &tls, protocols)).await else { return };
         if found == self.in_use {
             let restored = self.refused.take().is_some();
             if asked || restored {

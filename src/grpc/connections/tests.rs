@@ -1,14 +1,26 @@
-use tokio::{io::AsyncWriteExt as _, task::yield_now};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::yield_now,
+};
 use tokio_rustls::rustls;
 use tokio_stream::StreamExt as _;
 
-use super::*;
+use super::{greeting::PREFACE, *};
 use crate::config::{Sources, load};
 
 const BOUND: Duration = Duration::from_mins(1);
 /// Nothing of what the tests wait for is waiting for one of these.
 const LONG: Duration = Duration::from_hours(1);
 const ROOMY: Bounds = Bounds { connections: 8, newcomers: 8, handshake: LONG, lifetime: LONG };
+
+/// One that pages may call: those who speak HTTP/1.1 are given out too.
+async fn start_for_pages(
+    bounds: Bounds,
+) -> (SocketAddr, ReceiverStream<io::Result<Connection>>, mpsc::Receiver<Connection>, CancellationToken) {
+    let (http1, pages) = mpsc::channel(8);
+    let (address, incoming, stop) = start_at(None, bounds, Some(http1)).await;
+    (address, incoming, pages, stop)
+}
 
 async fn start(bounds: Bounds) -> (SocketAddr, ReceiverStream<io::Result<Connection>>, CancellationToken) {
     start_with(None, bounds).await
@@ -18,11 +30,19 @@ async fn start_with(
     tls: Option<Acceptor>,
     bounds: Bounds,
 ) -> (SocketAddr, ReceiverStream<io::Result<Connection>>, CancellationToken) {
+    start_at(tls, bounds, None).await
+}
+
+async fn start_at(
+    tls: Option<Acceptor>,
+    bounds: Bounds,
+    http1: Option<mpsc::Sender<Connection>>,
+) -> (SocketAddr, ReceiverStream<io::Result<Connection>>, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let metrics = Arc::new(Metrics::new([], crate::domain::time::Timestamp::default()));
-    (address, accept(listener, tls, bounds, stop.clone(), &metrics), stop)
+    (address, accept(listener, tls, bounds, http1, stop.clone(), &metrics), stop)
 }
 
 async fn connect(address: SocketAddr, sent: &[u8]) -> TcpStream {
@@ -232,4 +252,55 @@ async fn who_shows_no_certificate_or_anothers_is_closed() {
     }
     stop.cancel();
     assert!(timeout(BOUND, incoming.next()).await.unwrap().is_none(), "none of them got in");
+}
+
+const HEAD: &[u8] = b"POST / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+#[tokio::test]
+async fn pages_have_a_door_of_their_own_and_share_the_places() {
+    let (address, mut incoming, mut pages, _stop) = start_for_pages(Bounds { connections: 2, ..ROOMY }).await;
+    let mut page = connect(address, HEAD).await;
+    page.write_all(b"body").await.unwrap();
+    let mut served = timeout(BOUND, pages.recv()).await.unwrap().unwrap();
+    let mut read = vec![0; HEAD.len() + 4];
+    for piece in read.chunks_mut(5) {
+        served.read_exact(piece).await.unwrap();
+    }
+    assert_eq!(read, [HEAD, b"body"].concat());
+    assert_eq!(served.connect_info().address(), Some(page.local_addr().unwrap()));
+
+    let _client = connect(address, &PREFACE).await;
+    let _server = next(&mut incoming).await;
+    // Both places are taken.
+    let mut waits = connect(address, HEAD).await;
+    let waiting = pages.recv();
+    tokio::pin!(waiting);
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    drop(served);
+    let served = timeout(BOUND, waiting).await.unwrap().unwrap();
+    assert_eq!(served.connect_info().address(), Some(waits.local_addr().unwrap()));
+    drop(served);
+    closed(&mut waits).await;
+}
+
+#[tokio::test]
+async fn whoever_sends_a_head_slowly_takes_no_place_and_keeps_nobody_waiting() {
+    let bounds = Bounds { newcomers: 3, connections: 1, ..ROOMY };
+    let (address, _incoming, mut pages, _stop) = start_for_pages(bounds).await;
+    let mut slow = Vec::new();
+    for _ in 0..30 {
+        for _ in 0..5 {
+            slow.push(connect(address, &HEAD[..HEAD.len() - 1]).await);
+        }
+        let _page = connect(address, HEAD).await;
+        timeout(BOUND, pages.recv()).await.expect("there is a place").unwrap();
+    }
+    for stream in &mut slow[..100] {
+        closed(stream).await;
+    }
+    let bounds = Bounds { handshake: Duration::from_millis(50), ..ROOMY };
+    let (address, _incoming, _pages, _stop) = start_for_pages(bounds).await;
+    for sent in [&b""[..], b"P", b"POST / HTTP/1.1\r\n", &HEAD[..HEAD.len() - 1]] {
+        closed(&mut connect(address, sent).await).await;
+    }
 }

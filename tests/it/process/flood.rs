@@ -25,7 +25,7 @@ on_both_databases!(
 const CROWD: usize = 128;
 
 /// A server that may have 64 file descriptors.
-async fn serve_with_few_descriptors(place: &Place) -> Server {
+pub(super) async fn serve_with_few_descriptors(place: &Place) -> Server {
     let server = Server::start(place.wrapped("/bin/sh", &["-c", "ulimit -n 64 && exec \"$0\" serve", PROGRAM])).await;
     get(&server, "/readyz").await;
     server

@@ -29,6 +29,7 @@ mod journey;
 mod keys;
 mod log;
 mod master_key;
+mod pages;
 mod peers;
 mod pgbouncer;
 mod pool_exhausted;

@@ -47,13 +47,22 @@ pub(crate) async fn call(
     headers: &[(&str, &[u8])],
     body: Vec<u8>,
 ) -> Result<Answer, hyper::Error> {
+    let content_type: (&str, &[u8]) = ("content-type", b"application/grpc");
+    call_as(address, path, &[&[content_type], headers].concat(), body).await
+}
+
+/// The same without a content type, unless it is among the headers.
+pub(crate) async fn call_as(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &[u8])],
+    body: Vec<u8>,
+) -> Result<Answer, hyper::Error> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let mut request = Request::post(format!("http://{address}{path}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
+    let mut request = Request::post(format!("http://{address}{path}")).header("te", "trailers");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

@@ -62,7 +62,7 @@ fn assert_failed(ended: &Ended) {
     assert!(!ended.status.success() && ended.stdout.is_empty(), "{ended:?}");
 }
 
-async fn connect(connector: &TlsConnector, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+pub(super) async fn connect(connector: &TlsConnector, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     timeout(BOUND, connector.connect(ServerName::try_from("localhost").unwrap(), stream))
         .await
@@ -70,7 +70,7 @@ async fn connect(connector: &TlsConnector, address: SocketAddr) -> io::Result<Tl
 }
 
 /// A gRPC connection of its own.
-async fn channel(connector: TlsConnector, address: SocketAddr) -> Result<Channel, tonic::transport::Error> {
+pub(super) async fn channel(connector: TlsConnector, address: SocketAddr) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap().timeout(BOUND);
     let connector = tower::service_fn(move |_: Uri| {
         let connector = connector.clone();
@@ -79,7 +79,7 @@ async fn channel(connector: TlsConnector, address: SocketAddr) -> Result<Channel
     endpoint.connect_with_connector(connector).await
 }
 
-async fn healthy(channel: &Channel) -> Result<(), tonic::Status> {
+pub(super) async fn healthy(channel: &Channel) -> Result<(), tonic::Status> {
     HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.map(|_| ())
 }
 

@@ -46,9 +46,9 @@ struct Person {
     address: &'static str,
 }
 
-fn said(name: &str, text: &str) -> Option<Struct> {
+fn said(name: &str, text: &str) -> Struct {
     let value = PbValue { kind: Some(Kind::StringValue(text.to_owned())) };
-    Some(Struct { fields: [(name.to_owned(), value)].into_iter().collect() })
+    Struct { fields: [(name.to_owned(), value)].into_iter().collect() }
 }
 
 impl Person {
@@ -61,8 +61,8 @@ impl Person {
             username: format!("{tag}-name"),
             password: PASSWORD.into(),
             display_name: format!("{tag} shown"),
-            attributes: said("note", &format!("{tag}-attribute")),
-            custom_claims: said("https://example.com/note", &format!("{tag}-claim")),
+            attributes: Some(said("note", &format!("{tag}-attribute"))),
+            custom_claims: Some(said("https://example.com/note", &format!("{tag}-claim"))),
             ..Default::default()
         };
         let user = admin.create(request).await.unwrap();
@@ -176,7 +176,7 @@ impl Kept<'_> {
             match redis.ask::<String>(&["TYPE", &key]).await.unwrap().as_str() {
                 // It may have expired by now.
                 "string" => {
-                    bytes.extend(redis.ask::<Option<Vec<u8>>>(&["GET", &key]).await.unwrap().unwrap_or_default())
+                    bytes.extend(redis.ask::<Option<Vec<u8>>>(&["GET", &key]).await.unwrap().unwrap_or_default());
                 }
                 "stream" => {
                     let entries: ::redis::Value = redis.ask(&["XRANGE", &key, "-", "+"]).await.unwrap();

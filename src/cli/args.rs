@@ -18,6 +18,7 @@ use crate::{
 mod audit;
 mod manage;
 mod passwords;
+mod privacy;
 mod role;
 mod service_account;
 mod user;
@@ -25,6 +26,7 @@ mod user;
 pub use audit::{AuditCommand, ExportEvents, ListEvents, VerifyTrail, WatchEvents};
 pub use manage::{ConfirmArgs, EtagArgs, ListArgs, ManageArgs, ServerArgs};
 pub use passwords::{BuildFilter, PasswordsCommand};
+pub use privacy::{ListErasures, PrivacyCommand, ReapplyErasures};
 pub use role::{CreateRole, DeleteRole, ListRoles, OneRole, RoleChanges, RoleCommand, UpdateRole};
 pub use service_account::{
     CreateServiceAccount, DeleteServiceAccount, ListServiceAccounts, OneServiceAccount, RotateSecret,
@@ -173,6 +175,18 @@ pub enum Command {
         /// Which.
         #[command(subcommand)]
         command: AuditCommand,
+        /// Settings flags after the command.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Keep users deleted who were deleted
+    ///
+    /// A backup that is restored brings back who was deleted since. Keep a list of them apart from the backups, and have it applied
+    /// again before servers start.
+    Privacy {
+        /// Which.
+        #[command(subcommand)]
+        command: PrivacyCommand,
         /// Settings flags after the command.
         #[command(flatten)]
         settings: SettingsArgs,
@@ -499,6 +513,12 @@ impl Command {
                     | MessagesCommand::Retry(SomeMessages { settings: inner, .. })
                     | MessagesCommand::Drop(SomeMessages { settings: inner, .. }),
                 settings,
+            }
+            | Self::Privacy {
+                command:
+                    PrivacyCommand::Erasures(ListErasures { settings: inner, .. })
+                    | PrivacyCommand::Reapply(ReapplyErasures { settings: inner, .. }),
+                settings,
             } => vec![settings, inner],
             Self::User { command, settings } => vec![settings, &command.common().settings],
             Self::Role { command, settings } => vec![settings, &command.common().settings],
@@ -540,6 +560,8 @@ mod tests {
             format!("keys rotate {all}"),
             format!("keys revoke -kid- {all}"),
             format!("messages drop --all {all}"),
+            format!("privacy erasures {all}"),
+            format!("privacy reapply - {all}"),
         ] {
             let settings = parse(&line).unwrap().settings();
             assert_eq!(settings.config, Some("b".into()), "{line}");

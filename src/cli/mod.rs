@@ -21,6 +21,7 @@ mod master_key;
 mod messages;
 mod password;
 mod passwords;
+mod privacy;
 mod serve;
 mod text;
 mod token;
@@ -88,6 +89,7 @@ fn dispatch(args: Args, env: Vec<(String, String)>) -> Result<ExitCode, Failure>
         Command::Keys { command: KeysCommand::Revoke(revoke), .. } => block_on(keys::revoke(settings, revoke)),
         Command::Passwords { command: PasswordsCommand::BuildFilter(build) } => passwords::build_filter(&build),
         Command::Messages { command, .. } => block_on(messages::run(settings()?, command)),
+        Command::Privacy { command, .. } => block_on(privacy::run(settings()?, command)),
         Command::User { command, .. } => block_on(manage::user(command, settings)),
         Command::Role { command, .. } => block_on(manage::role(command, settings)),
         Command::ServiceAccount { command, .. } => block_on(manage::service_account(command, settings)),

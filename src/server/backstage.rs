@@ -177,7 +177,9 @@ impl OpenStore {
     /// See [`StartError`].
     pub async fn into_service(self, settings: &Settings) -> Result<Arc<Service>, StartError> {
         let keys = Arc::new(self.open_keys().await?);
-        let Self { store, feed, hot, policy, master, derived, ambient, metrics } = self;
+        let Self { store, feed, hot: _, policy, master, derived, ambient, metrics } = self;
+        // For records of users who are deleted. A Redis that cannot be used keeps no operator from anything.
+        let hot = hot_state(settings).ok().flatten().map(|state| Arc::new(Hot::new(state, HotSeal::new(&derived))));
         let one_at_a_time = PoolConfig { threads: 1, queue: 1, niceness: 0, ..pool_config(settings) };
         let passwords = (PasswordPool::start(one_at_a_time)?, password_rules(settings)?);
         let service =

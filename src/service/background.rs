@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 use super::{
     Service,
@@ -13,7 +14,7 @@ use super::{
     users::REQUEST_RETENTION,
 };
 use crate::{
-    domain::{time::Timestamp, warrant::Authority},
+    domain::{id::SessionId, time::Timestamp, warrant::Authority},
     store::StoreError,
 };
 
@@ -28,10 +29,17 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 const KEYS_INTERVAL: Duration = Duration::from_secs(30);
 /// How soon other nodes hear of failures.
 const FAILURES_INTERVAL: Duration = Duration::from_millis(100);
+/// How often hot records of users who were deleted are looked at.
+const UNWANTED_INTERVAL: Duration = Duration::from_secs(1);
 /// How often what has expired is deleted.
 const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 /// How long a session that ended is remembered, so that its holder is told so rather than that it is unknown.
 const SESSION_RETENTION: Duration = Duration::from_hours(7 * 24);
+
+/// Before the first session.
+const NO_SESSION: SessionId = SessionId::from_uuid(Uuid::nil());
+/// How many pages of sessions are looked through each time for those that nobody uses any more: a hundred thousand sessions.
+const SWEPT_PAGES: usize = 20;
 
 /// The trail is cut by days.
 const DAY: Duration = Duration::from_hours(24);
@@ -59,6 +67,7 @@ impl Background {
             }
             background.spawn("write-behind", service, Service::write_behind);
             background.spawn("head", service, Service::exchange_heads);
+            background.spawn("erasures", service, Service::remove_unwanted);
             background.spawn("push", service, Service::push_revocations);
             background.spawn("stream", service, Service::follow_stream);
             background.spawn("throttle", service, Service::share_failures);
@@ -147,6 +156,16 @@ impl Service {
         }
     }
 
+    async fn remove_unwanted(self: Arc<Self>) {
+        let Some(parts) = &self.hot else { return };
+        let mut ticks = interval(UNWANTED_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            parts.hot.remove_unwanted(self.clock.now()).await;
+        }
+    }
+
     async fn push_revocations(self: Arc<Self>) {
         self.feed.push_committed().await;
     }
@@ -198,6 +217,7 @@ impl Service {
     async fn purge(self: Arc<Self>) {
         let mut ticks = interval(PURGE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut swept = NO_SESSION;
         loop {
             ticks.tick().await;
             self.feed.forget_expired(self.policy.database_grace);
@@ -207,6 +227,7 @@ impl Service {
             note_purge("entries of the feed", self.store.purge_feed().await);
             note_purge("keys", self.store.purge_keys().await);
             note_purge("sessions", self.store.purge_sessions(forgotten).await);
+            note_purge("sessions that nobody uses any more", self.sweep_sessions(&mut swept, now).await);
             note_purge("requests to create", self.store.purge_create_requests(now.minus(REQUEST_RETENTION)).await);
             note_purge("secrets of service accounts", self.store.purge_service_accounts().await);
             note_purge("imports", self.store.purge_imports(now.minus(IMPORT_RETENTION)).await);
@@ -215,11 +236,29 @@ impl Service {
             note_purge("messages", self.purge_messages().await);
             note_purge("counters", self.store.purge_throttles().await);
             self.keep_trail(now).await;
+            // Last, so that what was deleted now is gone from the files too.
+            self.scrub().await;
         }
     }
 }
 
 impl Service {
+    /// Goes on looking for sessions that nobody uses any more, and begins again after the last one. How many were deleted.
+    async fn sweep_sessions(&self, after: &mut SessionId, now: Timestamp) -> Result<u64, StoreError> {
+        let dead_since = now.minus(SESSION_RETENTION);
+        let unused_since = dead_since.minus(self.policy.sessions.idle);
+        let mut deleted = 0;
+        for _ in 0..SWEPT_PAGES {
+            let (some, next) = self.store.sweep_sessions(*after, unused_since, dead_since).await?;
+            deleted += some;
+            *after = next.unwrap_or(NO_SESSION);
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(deleted)
+    }
+
     /// Takes in events of older versions, and removes those that are too old.
     async fn keep_trail(&self, now: Timestamp) {
         match self.store.adopt_events().await {

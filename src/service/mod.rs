@@ -33,6 +33,7 @@ mod change_password;
 mod change_phone_number;
 mod context;
 mod encryption;
+mod erasure;
 mod error;
 mod factors;
 mod feed;
@@ -77,6 +78,7 @@ pub use challenge::{ChallengeResponse, IssuedChallenge};
 pub use change_phone_number::PhoneVerification;
 pub use context::{Principal, RequestContext};
 pub use encryption::{Encryption, EncryptionProblems};
+pub use erasure::ReappliedErasures;
 pub use error::ServiceError;
 pub use factors::TotpEnrolment;
 pub use feed::{Feed, Observer, Piece};
@@ -129,6 +131,7 @@ pub struct Service {
     login_failures: login_failures::LoginFailures,
     notifier: Notifier,
     deliveries: TaskTracker,
+    erasures: TaskTracker,
 }
 
 impl std::fmt::Debug for Service {
@@ -230,6 +233,7 @@ impl Service {
             login_failures: login_failures::LoginFailures::default(),
             notifier,
             deliveries: TaskTracker::new(),
+            erasures: TaskTracker::new(),
         })
     }
 
@@ -301,6 +305,8 @@ impl Service {
         // Messages that are half sent would be sent twice. Last, because a provider may be slow.
         self.deliveries.close();
         self.deliveries.wait().await;
+        self.erasures.close();
+        self.erasures.wait().await;
         self.store.close().await;
     }
 

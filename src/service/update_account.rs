@@ -1,5 +1,7 @@
 //! `UpdateAccount` and `DeleteAccount`.
 
+use std::sync::Arc;
+
 use super::{Principal, RequestContext, Service, ServiceError, recent::caller_gone};
 use crate::{
     domain::{notice::Notice, user::User, users::UserChange},
@@ -25,7 +27,9 @@ impl Service {
         let user = self.recently_proved(caller).await?;
         // About nobody: it would go with the account.
         let farewell = self.news(&user, Notice::AccountDeleted).map(|news| NewMessage { user: None, ..news });
-        let deleted = self.store.delete_account(user.id, caller.session, farewell, context.origin.clone()).await;
-        deleted.map_err(caller_gone)
+        let messages = self.messages_to(std::slice::from_ref(&user)).await?.remove(&user.id).unwrap_or_default();
+        let (store, origin) = (Arc::clone(&self.store), context.origin.clone());
+        let delete = async move { store.delete_account(user.id, caller.session, messages, farewell, origin).await };
+        self.erase(delete).await.map_err(caller_gone)
     }
 }

@@ -28,6 +28,7 @@ mod factors;
 mod imports;
 mod outbox;
 mod people;
+mod privacy;
 mod refresh;
 mod roles;
 mod seals;
@@ -50,6 +51,7 @@ pub use self::people::{
     EmailOutcome, EmailProof, MailedCode, Mailing, NewEmailChange, NewMailedCode, NewPhoneChange, NewRegistration,
     PasswordReset, PeopleStore, PhoneOutcome, PhoneProof, WaitingRegistration,
 };
+pub use self::privacy::{Erasure, PrivacyStore, Reapplied};
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
 pub use self::roles::{NewRole, RoleStore};
 pub use self::seals::{Reseal, ResealedBatch, RowKey, SealBatch, SealStore, SealedColumn};
@@ -63,6 +65,7 @@ pub use self::users::{UserAct, UserAddition, UserAdminStore, UserListing};
 pub trait Store:
     UserStore
     + PeopleStore
+    + PrivacyStore
     + UserAdminStore
     + FactorStore
     + WarrantStore
@@ -85,6 +88,7 @@ pub trait Store:
 impl<S> Store for S where
     S: UserStore
         + PeopleStore
+        + PrivacyStore
         + UserAdminStore
         + FactorStore
         + WarrantStore
@@ -306,6 +310,15 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Forgets sessions that expired or ended before `before`. How many.
     async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Deletes, among the next few thousand sessions after this id, those not used since `unused_since`, and of those that their
+    /// user's epoch has ended the ones not used since `dead_since`. How many, and where to go on; `None` at the end.
+    async fn sweep_sessions(
+        &self,
+        after: SessionId,
+        unused_since: Timestamp,
+        dead_since: Timestamp,
+    ) -> Result<(u64, Option<SessionId>), StoreError>;
 }
 
 /// A key that signs access tokens, as stored.

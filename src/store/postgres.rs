@@ -45,6 +45,9 @@ pub(super) const FREE_LANE: &str =
 /// How many lanes the audit trail has, numbered from 0.
 pub(super) const LANES: i64 = 64;
 
+/// Nothing to do: the server cleans its files by itself (autovacuum), and its log when that is archived.
+pub(super) const SCRUB: &str = "SELECT 0";
+
 /// Bytes as SQL spells them, from their hexadecimal digits.
 pub(super) fn bytes_literal(hex: &str) -> String {
     format!("decode('{hex}', 'hex')")

@@ -36,6 +36,10 @@ pub(super) const FREE_LANE: &str = "SELECT id, position, hash, mac FROM audit_la
 /// How many lanes the audit trail has, numbered from 0.
 pub(super) const LANES: i64 = 1;
 
+/// Brings the write-ahead log into the file and cuts it to nothing: what was deleted is overwritten there, and gone here. It waits
+/// for readers only briefly, because nobody writes meanwhile.
+pub(super) const SCRUB: &str = "PRAGMA busy_timeout = 200; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout = 5000";
+
 /// Bytes as SQL spells them, from their hexadecimal digits.
 pub(super) fn bytes_literal(hex: &str) -> String {
     format!("x'{hex}'")

@@ -175,7 +175,7 @@ async fn list(
 }
 
 /// Whether somebody can be asked, or need not be. To be known before anything is looked up.
-fn can_ask(yes: bool) -> Result<(), Failure> {
+pub(super) fn can_ask(yes: bool) -> Result<(), Failure> {
     if yes || std::io::stdin().is_terminal() {
         return Ok(());
     }
@@ -183,7 +183,7 @@ fn can_ask(yes: bool) -> Result<(), Failure> {
 }
 
 /// Asks whether to do what cannot be undone.
-fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     can_ask(yes)?;
     if yes {
         return Ok(());

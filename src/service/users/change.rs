@@ -1,5 +1,7 @@
 //! `UpdateUser`, `DeleteUser`, `SuspendUser`, `ReactivateUser`, `SetUserPassword`, `AssignRole`, `UnassignRole`.
 
+use std::sync::Arc;
+
 use super::act;
 use crate::{
     domain::{
@@ -27,7 +29,7 @@ impl Service {
         Ok(self.store.update_user(act(warrant, user, context), expected, change).await?)
     }
 
-    /// Deletes a user for good, if its revision is the one expected.
+    /// Deletes a user for good, with all that is kept of the user, if its revision is the one expected.
     pub async fn delete_user(
         &self,
         warrant: Warrant,
@@ -35,7 +37,12 @@ impl Service {
         expected: Option<i64>,
         context: &RequestContext,
     ) -> Result<(), ServiceError> {
-        Ok(self.store.delete_user(act(warrant, user, context), expected).await?)
+        let messages = match self.store.get_user(user).await? {
+            Some(user) => self.messages_to(std::slice::from_ref(&user)).await?.remove(&user.id).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let (store, act) = (Arc::clone(&self.store), act(warrant, user, context));
+        Ok(self.erase(async move { store.delete_user(act, expected, messages).await }).await?)
     }
 
     /// Bars a user from signing in and ends all sessions.

@@ -47,7 +47,7 @@ pub struct RecordedEvent {
     pub request_id: String,
     /// The rest: an object, nothing personal and nothing secret.
     pub detail: Value,
-    /// Address and agent, encrypted under the data key of the subject, or of nobody.
+    /// Address and agent, encrypted under the data key of the user whose they are, or of nobody.
     pub personal_sealed: Option<Vec<u8>>,
     /// Its place. None for events of versions that knew of none, until they are taken in.
     pub link: Option<ChainLink>,

@@ -252,14 +252,16 @@ pub trait PeopleStore: Send + Sync + 'static {
         origin: Origin,
     ) -> Result<User, StoreError>;
 
-    /// Deletes an account as its owner, unless it is the last administrator's. The message outlives it.
+    /// Deletes an account as its owner, unless it is the last administrator's, with all that is kept of the user and with these
+    /// messages; the farewell outlives it. The sessions that there may be hot records of.
     async fn delete_account(
         &self,
         user: UserId,
         session: SessionId,
+        messages: Vec<Uuid>,
         farewell: Option<NewMessage>,
         origin: Origin,
-    ) -> Result<(), StoreError>;
+    ) -> Result<Vec<SessionId>, StoreError>;
 
     /// Begins a change of phone number in place of one that was begun before.
     async fn begin_phone_change(&self, change: NewPhoneChange) -> Result<Change, StoreError>;

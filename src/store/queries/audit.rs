@@ -8,7 +8,7 @@ use super::{Database, Pools, READS_APART, Tx};
 use crate::{
     domain::{
         audit::{Act, Actor, AuditEvent, Origin},
-        id::{EventId, SessionId, Subject},
+        id::{EventId, SessionId, Subject, UserId},
         secret::random,
         time::Timestamp,
     },
@@ -101,7 +101,7 @@ impl Tx {
         if ip_address.is_empty() && user_agent.is_empty() {
             return Ok(None);
         }
-        let owner = event.subject.and_then(Subject::user).map_or(Uuid::nil(), |user| *user.as_uuid());
+        let owner = owner(event).map_or(Uuid::nil(), |user| *user.as_uuid());
         let Some(key) = self.data_key(owner).await? else { return Ok(None) };
         let personal = json!({ "ip_address": ip_address, "user_agent": user_agent }).to_string();
         let sealed = self.around().vault.seal(owner, &key, id, personal.as_bytes());
@@ -125,6 +125,16 @@ impl Tx {
             .fetch_optional(self.conn())
             .await?;
         Ok(key.map(|(key,)| key))
+    }
+}
+
+/// Whose address and agent an event has: the user's who acts. Those of somebody not signed in are taken for the user's whom it is about,
+/// so that they go with that user at the latest. Nobody else's are any user's.
+fn owner(event: &AuditEvent) -> Option<UserId> {
+    match event.actor {
+        Actor::User(user) => Some(user),
+        Actor::Anonymous => event.subject.and_then(Subject::user),
+        Actor::Service(_) | Actor::Operator | Actor::System => None,
     }
 }
 

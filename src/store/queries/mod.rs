@@ -7,7 +7,7 @@ use sqlx::Pool;
 use tokio_util::task::TaskTracker;
 
 use self::transaction::Tx;
-use super::{Db, FREE_LANE, LANES, NAME, OUTCOME, READS_APART};
+use super::{Db, FREE_LANE, LANES, NAME, OUTCOME, READS_APART, SCRUB};
 use crate::store::{
     connect::Surroundings,
     held::Hold,
@@ -23,6 +23,7 @@ mod create_requests;
 mod devices;
 mod doubt;
 mod email_changes;
+mod erasure;
 mod factors;
 mod families;
 mod feed;

@@ -1,5 +1,7 @@
 //! What people change of their own accounts, down to deleting them.
 
+use uuid::Uuid;
+
 use super::{Tx, user_admin::check_revision};
 use crate::{
     domain::{
@@ -34,15 +36,17 @@ impl Tx {
         &mut self,
         id: UserId,
         session: SessionId,
+        messages: &[Uuid],
         farewell: Option<&NewMessage>,
         origin: &Origin,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<SessionId>, StoreError> {
         let user = self.hold_caller(id, session).await?;
         self.keep_an_administrator(&user).await?;
-        self.erase(&user).await?;
+        let sessions = self.erase(&user, messages).await?;
         if let Some(farewell) = farewell {
             self.enqueue(farewell).await?;
         }
-        self.audit_own(id, Act::AccountDeleted, origin).await
+        self.audit_own(id, Act::AccountDeleted, origin).await?;
+        Ok(sessions)
     }
 }

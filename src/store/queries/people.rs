@@ -1,6 +1,7 @@
 //! The life of an account: each verb is a transaction, and what it does stands in the file of its subject.
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::{Database, Tx, sessions::is_live_session_of};
 use crate::{
@@ -91,12 +92,13 @@ impl PeopleStore for Database {
         &self,
         user: UserId,
         session: SessionId,
+        messages: Vec<Uuid>,
         farewell: Option<NewMessage>,
         origin: Origin,
-    ) -> Result<(), StoreError> {
-        let input = (user, session, farewell, origin);
-        self.transaction("delete_account", input, |tx, (user, session, farewell, origin)| {
-            Box::pin(tx.delete_account(*user, *session, farewell.as_ref(), origin))
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let input = (user, session, messages, farewell, origin);
+        self.transaction("delete_account", input, |tx, (user, session, messages, farewell, origin)| {
+            Box::pin(tx.delete_account(*user, *session, messages, farewell.as_ref(), origin))
         })
         .await
     }

@@ -31,6 +31,9 @@ use crate::{
 /// How many sessions make room for one at most: where the limit was lowered, the rest give way to the next.
 const MAX_EVICTIONS: i64 = 100;
 
+/// How many sessions are looked through in one transaction, so that nobody waits long for SQLite's write lock.
+const SWEPT: i64 = 5_000;
+
 #[async_trait]
 impl SessionStore for Database {
     async fn create_session(
@@ -138,6 +141,18 @@ impl SessionStore for Database {
         .await
     }
 
+    async fn sweep_sessions(
+        &self,
+        after: SessionId,
+        unused_since: Timestamp,
+        dead_since: Timestamp,
+    ) -> Result<(u64, Option<SessionId>), StoreError> {
+        self.transaction("sweep_sessions", (after, unused_since, dead_since), |tx, (after, unused, dead)| {
+            Box::pin(sweep(tx, *after, *unused, *dead))
+        })
+        .await
+    }
+
     async fn purge_sessions(&self, before: Timestamp) -> Result<u64, StoreError> {
         let mut purged = 0;
         loop {
@@ -153,6 +168,33 @@ impl SessionStore for Database {
 
 /// Deletes some sessions that ended or ran out before `before`: so few that nobody waits long for the rows, or on SQLite for
 /// the write lock.
+/// No index helps, because none may change at a refresh: so by and by, along the ids.
+async fn sweep(
+    tx: &mut Tx,
+    after: SessionId,
+    unused_since: Timestamp,
+    dead_since: Timestamp,
+) -> Result<(u64, Option<SessionId>), StoreError> {
+    let last: Option<(SessionId,)> =
+        sqlx::query_as("SELECT id FROM sessions WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2")
+            .bind(after)
+            .bind(SWEPT - 1)
+            .fetch_optional(tx.conn())
+            .await?;
+    let last = last.map(|(last,)| last);
+    let swept = sqlx::query(
+        "DELETE FROM sessions WHERE id > $1 AND id <= $2 AND (last_used_time < $3 OR (last_used_time < $4 \
+         AND epoch < (SELECT u.epoch FROM users u WHERE u.id = sessions.user_id)))",
+    )
+    .bind(after)
+    .bind(last.unwrap_or(SessionId::from_uuid(Uuid::max())))
+    .bind(unused_since)
+    .bind(dead_since)
+    .execute(tx.conn())
+    .await?;
+    Ok((swept.rows_affected(), last))
+}
+
 async fn purge_batch(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
     let mut purged = 0;
     for query in [

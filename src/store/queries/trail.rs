@@ -13,7 +13,7 @@ use crate::{
         audit::{Personal, PersonalDataVault},
         id::{EventId, SessionId},
         time::Timestamp,
-        trail::{ActFilter, ActorFilter, EventCursor, EventFilter, EventOrder},
+        trail::{ActFilter, ActorFilter, ActorKind, EventCursor, EventFilter, EventOrder},
     },
     store::{
         StoreError,
@@ -164,11 +164,11 @@ impl TrailStore for Database {
 /// Sealed data keys by owner.
 type Keys = HashMap<Uuid, Vec<u8>>;
 
-/// The events and the keys that what is personal in them may open with: the subject's, or that of nobody.
+/// The events and the keys that what is personal in them may open with.
 async fn with_keys(conn: &mut Conn, rows: Vec<EventRow>) -> Result<(Vec<RecordedEvent>, Keys), StoreError> {
     let events: Vec<RecordedEvent> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
     let sealed = events.iter().filter(|event| event.personal_sealed.is_some());
-    let mut owners: Vec<Uuid> = sealed.filter_map(|event| event.subject_id).chain([Uuid::nil()]).collect();
+    let mut owners: Vec<Uuid> = sealed.flat_map(owners).collect();
     owners.sort_unstable();
     owners.dedup();
     let keys: Vec<(Uuid, Vec<u8>)> =
@@ -187,22 +187,38 @@ impl Database {
     }
 }
 
-/// What is personal in the event; nothing if its key is gone. Of a subject that is a service account, or of none, it is
-/// under the key of nobody; of a user who was erased it is under a key that nobody has, and does not open.
+/// Whose key what is personal in the event may be under, the likeliest first: the user's who acted; the subject's, as it is where
+/// nobody had signed in, and was in all events once; nobody's.
+fn owners(event: &RecordedEvent) -> impl Iterator<Item = Uuid> + use<> {
+    [actor_key(event), event.subject_id, Some(Uuid::nil())].into_iter().flatten()
+}
+
+fn actor_key(event: &RecordedEvent) -> Option<Uuid> {
+    event.actor_id.filter(|_| event.actor == ActorKind::User.as_str())
+}
+
+/// What is personal in the event; nothing if its key is gone. A user who acted and was erased stays so, also in events that
+/// are under another's key. With a subject's key missing, which may be a service account, nobody's is tried: it does not open what was
+/// an erased user's.
 fn open(vault: &dyn PersonalDataVault, event: &RecordedEvent, keys: &Keys) -> Personal {
     let Some(sealed) = &event.personal_sealed else { return Personal::default() };
-    let own = event.subject_id.filter(|subject| keys.contains_key(subject));
-    let owner = own.unwrap_or_default();
-    let Some(key) = keys.get(&owner) else { return Personal::default() };
-    match vault.open(owner, key, event.id, sealed) {
-        Ok(personal) => serde_json::from_slice(&personal).unwrap_or_default(),
-        Err(problem) => {
-            if own.is_some() {
-                tracing::warn!(event = %event.id, %problem, "what is personal in an audit event does not open");
-            }
-            Personal::default()
+    if actor_key(event).is_some_and(|actor| !keys.contains_key(&actor)) {
+        return Personal::default();
+    }
+    let mut problem = None;
+    for owner in owners(event) {
+        let Some(key) = keys.get(&owner) else { continue };
+        match vault.open(owner, key, event.id, sealed) {
+            Ok(personal) => return serde_json::from_slice(&personal).unwrap_or_default(),
+            Err(another) => problem = Some(another),
         }
     }
+    if let Some(problem) = problem
+        && event.subject_id.is_none_or(|subject| keys.contains_key(&subject))
+    {
+        tracing::warn!(event = %event.id, %problem, "what is personal in an audit event does not open");
+    }
+    Personal::default()
 }
 
 /// A page of events, read along an index in their order as far as the filter allows.

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 use super::{
     Database, Db, Tx,
@@ -16,7 +17,6 @@ use crate::{
         id::{SessionId, UserId},
         locale::Locale,
         phone::PhoneNumber,
-        revocation::Revocation,
         session::EndReason,
         time::Timestamp,
         user::{Identifier, PhcString, User, UserState, Username},
@@ -88,15 +88,21 @@ impl UserAdminStore for Database {
         .await
     }
 
-    async fn delete_user(&self, act: UserAct, expected: Option<i64>) -> Result<(), StoreError> {
-        self.transaction("delete_user", (act, expected), |tx, (act, expected)| {
+    async fn delete_user(
+        &self,
+        act: UserAct,
+        expected: Option<i64>,
+        messages: Vec<Uuid>,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.transaction("delete_user", (act, expected, messages), |tx, (act, expected, messages)| {
             Box::pin(async move {
                 let (user, allowed) = tx.user_to_act_on(act).await?;
                 check_revision(&user, *expected)?;
                 tx.keep_an_administrator(&user).await?;
                 tx.still_allowed(&act.warrant, &allowed).await?;
-                tx.erase(&user).await?;
-                tx.audit_act(act, Act::UserDeleted).await
+                let sessions = tx.erase(&user, messages).await?;
+                tx.audit_act(act, Act::UserDeleted).await?;
+                Ok(sessions)
             })
         })
         .await
@@ -261,16 +267,6 @@ impl Tx {
             .bind(user.id)
             .execute(self.conn())
             .await?;
-        Ok(())
-    }
-
-    /// Deletes a user with everything that is kept of the user alone. What the audit trail has that is personal cannot be
-    /// read any more.
-    pub(super) async fn erase(&mut self, user: &User) -> Result<(), StoreError> {
-        self.lock_sessions_of(user.id).await?;
-        self.revoke(Revocation::User { user: user.id, epoch: user.epoch + 1, spared: None });
-        sqlx::query("DELETE FROM users WHERE id = $1").bind(user.id).execute(self.conn()).await?;
-        sqlx::query("DELETE FROM data_keys WHERE owner_id = $1").bind(user.id).execute(self.conn()).await?;
         Ok(())
     }
 }

@@ -32,6 +32,7 @@ mod master_key;
 mod peers;
 mod pgbouncer;
 mod pool_exhausted;
+mod privacy;
 mod restart;
 mod rolling;
 mod settings;

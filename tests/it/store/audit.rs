@@ -93,17 +93,23 @@ pub(super) async fn the_whole_life_of_an_account_is_in_the_trail_once(w: Arc<Wor
     assert_eq!(acts, expected);
 }
 
-pub(super) async fn personal_data_is_sealed_under_the_key_of_its_subject(w: Arc<World>) {
+pub(super) async fn personal_data_is_sealed_under_the_key_of_its_owner(w: Arc<World>) {
     let ada = w.user("ada").await;
     let session = w.sign_in(ada).await;
     w.granted(session, 5).await;
     w.store.record(w.event(None, Act::PasswordChanged)).await.unwrap();
     w.end(session, Some(ada)).await;
+    // Of whoever acts, whomever on; of somebody not signed in the subject's; of all others nobody's.
+    let grace = w.user("grace").await;
+    for actor in [Actor::User(grace), Actor::Anonymous, Actor::Operator] {
+        let act = Act::RoleAssigned { role: "auditor".into() };
+        w.store.record(AuditEvent { actor, ..w.event(Some(ada), act) }).await.unwrap();
+    }
 
-    let sealings = w.vault.sealings();
-    assert_eq!(sealings.len(), 5);
-    for (sealing, owner) in sealings.iter().zip([ada, ada, ada, UserId::from_uuid(Uuid::nil()), ada]) {
-        assert_eq!(sealing.owner, *owner.as_uuid(), "nil for those who are no user");
+    let (sealings, nobody) = (w.vault.sealings(), UserId::from_uuid(Uuid::nil()));
+    assert_eq!(sealings.len(), 9);
+    for (sealing, owner) in sealings.iter().zip([ada, ada, ada, nobody, ada, grace, grace, ada, nobody]) {
+        assert_eq!(sealing.owner, *owner.as_uuid(), "nil for nobody");
         let personal: serde_json::Value = serde_json::from_str(&sealing.personal).unwrap();
         assert_eq!(personal, serde_json::json!({ "ip_address": ADDRESS, "user_agent": AGENT }));
         let marker = w.database.id(sealing.event.as_uuid());
@@ -116,7 +122,7 @@ pub(super) async fn personal_data_is_sealed_under_the_key_of_its_subject(w: Arc<
         }
     }
     assert!(w.database.dump("audit_events").await.contains("request-1"), "the search finds what is there");
-    assert_eq!(w.database.integer("SELECT COUNT(*) FROM data_keys").await, 2, "ada's and the nil one");
+    assert_eq!(w.database.integer("SELECT COUNT(*) FROM data_keys").await, 3, "the users' and the nil one");
 }
 
 pub(super) async fn an_event_without_personal_data_seals_none(w: Arc<World>) {

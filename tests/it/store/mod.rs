@@ -66,7 +66,7 @@ suite! {
         every_actor_has_a_word
         every_act_that_names_a_session_is_found_by_it
         the_whole_life_of_an_account_is_in_the_trail_once
-        personal_data_is_sealed_under_the_key_of_its_subject
+        personal_data_is_sealed_under_the_key_of_its_owner
         an_event_without_personal_data_seals_none
         nothing_personal_is_kept_of_an_erased_user
         an_effect_whose_event_fails_does_not_happen
@@ -74,6 +74,7 @@ suite! {
     trail {
         events_are_listed_by_every_condition
         what_is_personal_opens_while_its_key_is_there
+        what_older_versions_sealed_opens_until_whoever_acted_is_gone
         whoever_follows_the_lanes_is_told_everything_once
     }
     audit_chain {
@@ -273,6 +274,7 @@ suite! {
         ending_the_other_sessions_spares_one_and_the_password
         ending_the_other_sessions_from_one_that_is_not_alive_changes_nothing
         a_session_is_forgotten_after_its_end
+        a_session_that_nobody_uses_is_forgotten_before_it_would_have_expired
         the_reason_of_an_end_is_kept
     }
     throttle {

@@ -20,7 +20,7 @@ const NEW_ID: [u8; 4] = [0xbb, 0, 0xbb, 0xff];
 
 /// Columns that hold bytes and are not sealed under the master key, and why.
 const NOT_SEALED: [(&str, &str); 16] = [
-    ("audit_events.personal_sealed", "under the key of its subject, which is in data_keys"),
+    ("audit_events.personal_sealed", "under the key of its owner, which is in data_keys"),
     ("audit_events.hash", "a hash"),
     ("audit_lanes.hash", "a hash"),
     ("audit_lanes.mac", "under a key in stored_secrets"),

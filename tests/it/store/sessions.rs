@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use uuid::Uuid;
 use vouchsafe::{
     domain::{
         audit::Act,
@@ -197,6 +198,27 @@ pub(super) async fn a_session_is_forgotten_after_its_end(w: Arc<World>) {
     assert_eq!(w.store.purge_sessions(absolute.plus(Duration::from_micros(1))).await.unwrap(), 1);
     assert_eq!(w.refresh(alive, 1).await, RefreshOutcome::Unknown);
     assert_eq!(w.count("session.ended").await, 1, "events outlive the session");
+}
+
+pub(super) async fn a_session_that_nobody_uses_is_forgotten_before_it_would_have_expired(w: Arc<World>) {
+    let (ada, grace) = (w.user("ada").await, w.user("grace").await);
+    let (idle, dead) = (w.sign_in(ada).await, w.sign_in(grace).await);
+    w.wait(Duration::from_hours(1));
+    let spared = w.sign_in(grace).await;
+    w.end_others(grace, spared).await;
+    let sweep = async |after: SessionId, unused_since, dead_since| {
+        w.store.sweep_sessions(after, unused_since, dead_since).await.unwrap()
+    };
+    let (beginning, now) = (SessionId::from_uuid(Uuid::nil()), w.clock.now());
+    let (long_ago, lately) = (now.minus(Duration::from_hours(2)), now.minus(Duration::from_mins(30)));
+    assert_eq!(sweep(beginning, long_ago, long_ago).await, (0, None), "not before");
+    assert_eq!(sweep(spared, lately, lately).await, (0, None), "only those after it");
+    assert_eq!(sweep(beginning, long_ago, lately).await, (1, None), "one that the epoch ended");
+    assert_eq!(w.refresh(dead, 0).await, RefreshOutcome::Unknown);
+    assert_eq!((w.live(ada).await, w.live(grace).await), (vec![idle], vec![spared]));
+    assert_eq!(sweep(beginning, lately, lately).await, (1, None), "one that was not used");
+    assert_eq!(w.refresh(idle, 0).await, RefreshOutcome::Unknown);
+    w.granted(spared, 0).await;
 }
 
 pub(super) async fn the_reason_of_an_end_is_kept(w: Arc<World>) {

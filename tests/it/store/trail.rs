@@ -123,6 +123,32 @@ async fn follow(store: &dyn Store, reached: &mut BTreeMap<i64, i64>, told: &mut 
     }
 }
 
+/// They sealed address and agent under the subject's key, whoever had acted, and under nobody's where the subject is no user.
+pub(super) async fn what_older_versions_sealed_opens_until_whoever_acted_is_gone(w: Arc<World>) {
+    let (ada, root) = (w.user("ada").await, w.user("root").await);
+    let role = Act::RoleAssigned { role: "auditor".into() };
+    w.store.record(AuditEvent { actor: Actor::Anonymous, ..w.event(Some(ada), role.clone()) }).await.unwrap();
+    w.store.record(AuditEvent { actor: Actor::Anonymous, ..w.event(None, role) }).await.unwrap();
+    let by_root = format!("actor = 'user', actor_id = {}", w.database.id(root.as_uuid()));
+    let sql = format!("UPDATE audit_events SET {by_root} WHERE act = 'role.assigned'");
+    assert_eq!(w.database.execute(&sql).await, 2);
+    let addresses = async || {
+        let act = Some(ActFilter::Named("role.assigned".into()));
+        let read = listed(&w, EventFilter { act, ..EventFilter::default() }).await;
+        let mut addresses: Vec<_> = read.into_iter().map(|read| read.personal.ip_address).collect();
+        addresses.sort_unstable();
+        addresses
+    };
+    assert_eq!(addresses().await, [ADDRESS, ADDRESS]);
+    let forget = async |id: &str| {
+        assert_eq!(w.database.execute(&format!("DELETE FROM data_keys WHERE owner_id = {id}")).await, 1);
+    };
+    forget(&w.database.id(ada.as_uuid())).await;
+    assert_eq!(addresses().await, ["", ADDRESS], "nothing of an erased subject opens by another key");
+    forget(&w.database.id(root.as_uuid())).await;
+    assert_eq!(addresses().await, ["", ""], "nor anything of who acted and was erased");
+}
+
 pub(super) async fn whoever_follows_the_lanes_is_told_everything_once(w: Arc<World>) {
     const WRITERS: usize = 8;
     const EACH: usize = 15;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod claims;
+mod erasure;
 mod imports;
 mod lists;
 mod nodes;

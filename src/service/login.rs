@@ -129,7 +129,7 @@ impl Service {
         context: &RequestContext,
     ) -> Result<(Pending, Checked, Undecided), ServiceError> {
         // In a storm of logins most are sent away. None of them shall cost the database anything.
-        let place = self.passwords.keep_place(self.hash_deadline(context))?;
+        let place = self.passwords.keep_place(&command.password, self.hash_deadline(context))?;
         let credentials = match Identifier::parse(&command.wanted.identifier) {
             Some(identifier) => self.store.find_credentials(identifier).await?,
             None => None,

@@ -109,7 +109,7 @@ impl Service {
             // Nobody could sign in to it.
             self.needs_mail()?;
         }
-        let place = self.may_be_made(&command, context).await?;
+        let mut place = self.may_be_made(&command, context).await?;
         let (typed, key) = (command.email.as_typed(), command.email.key());
         let spent = if self.policy.sends_email {
             self.spend_message(MessageKind::Registration, typed, Some(key), context).await
@@ -124,7 +124,7 @@ impl Service {
         let hash = match &command.password {
             Some(password) => {
                 let deadline = self.hash_deadline(context);
-                Some(self.passwords.hash_at(place, password.clone(), self.random(), deadline).await?)
+                Some(self.passwords.hash_at(&mut place, password.clone(), self.random(), deadline).await?)
             }
             None => None,
         };
@@ -145,7 +145,8 @@ impl Service {
         context: &RequestContext,
     ) -> Result<Option<Place>, ServiceError> {
         let deadline = self.hash_deadline(context);
-        let place = command.password.as_ref().map(|_| self.passwords.keep_place(deadline)).transpose()?;
+        let place =
+            command.password.as_ref().map(|password| self.passwords.keep_place(password, deadline)).transpose()?;
         match &command.username {
             Some(name) if self.store.is_username_taken(name.clone()).await? => Err(ServiceError::UsernameTaken),
             Some(_) | None => Ok(place),

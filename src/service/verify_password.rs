@@ -11,18 +11,18 @@ impl Service {
     /// is refused as for a wrong password, at the same cost.
     pub(super) async fn verify_password(
         &self,
-        place: Option<Place>,
+        mut place: Option<Place>,
         user: Option<UserId>,
         password: Password,
         stored: Option<PhcString>,
         context: &RequestContext,
     ) -> Result<Verdict, ServiceError> {
         let deadline = self.hash_deadline(context);
-        match self.passwords.verify_at(place, password.clone(), stored, deadline).await {
+        match self.passwords.verify_at(&mut place, password.clone(), stored, deadline).await {
             Err(HashError::Stored(bad)) => {
                 let user = user.map(|user| user.to_string());
                 tracing::error!(user, "the stored password hash of an account {bad}");
-                Ok(self.passwords.verify(password, None, deadline).await?)
+                Ok(self.passwords.verify_at(&mut place, password, None, deadline).await?)
             }
             verdict => Ok(verdict?),
         }

@@ -1,7 +1,7 @@
 //! Who waits, who runs, and who is sent away: the arithmetic of the hashing pool. No threads and no clock in here.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -59,13 +59,22 @@ impl Pace {
     }
 }
 
+/// A place that is kept for an entry to come. The earlier its deadline, the less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct KeptPlace {
+    deadline: Instant,
+    number: u64,
+}
+
 /// The queue in front of the threads.
 pub(super) struct Backlog<E> {
     threads: usize,
     limit: usize,
     waiting: VecDeque<E>,
-    /// Places that are kept for entries to come.
-    kept: usize,
+    /// Places that are kept for entries to come, and what these cost.
+    kept: BTreeMap<KeptPlace, u64>,
+    /// The number of the next of them.
+    number: u64,
     /// The cost of all that wait or run, or that a place is kept for.
     pending: u64,
     pace: Pace,
@@ -79,7 +88,8 @@ impl<E: Entry> Backlog<E> {
             threads,
             limit,
             waiting: VecDeque::new(),
-            kept: 0,
+            kept: BTreeMap::new(),
+            number: 0,
             pending: 0,
             pace: Pace::default(),
             stats: QueueStats::default(),
@@ -95,32 +105,45 @@ impl<E: Entry> Backlog<E> {
         self.waiting.push_back(entry);
     }
 
-    /// Keeps a place for an entry of this cost, until [`Backlog::give_back`]; otherwise when to come again.
-    pub(super) fn keep(&mut self, cost: u64, deadline: Instant, now: Instant) -> Result<(), Duration> {
+    /// Keeps a place for an entry of this cost, until [`Backlog::give_back`] or the deadline; otherwise when to come again.
+    pub(super) fn keep(&mut self, cost: u64, deadline: Instant, now: Instant) -> Result<KeptPlace, Duration> {
         if let Some(retry_after) = self.refusal(cost, deadline, now) {
             return Err(retry_after);
         }
-        self.kept += 1;
+        let place = KeptPlace { deadline, number: self.number };
+        self.number += 1;
+        self.kept.insert(place, cost);
         self.pending += cost;
-        Ok(())
+        Ok(place)
     }
 
-    /// The place that was kept for this cost is free again.
-    pub(super) fn give_back(&mut self, cost: u64) {
-        self.kept -= 1;
-        self.pending -= cost;
+    /// A place that was kept is free again. Whether it still was.
+    pub(super) fn give_back(&mut self, place: KeptPlace) -> bool {
+        let cost = self.kept.remove(&place);
+        self.pending -= cost.unwrap_or(0);
+        cost.is_some()
     }
 
-    /// Queues an entry at the place that was kept for `kept`. It is not sent away any more: whoever came later and keeps a place too
-    /// must not push it out, and what was done meanwhile must not have been done for nothing.
-    pub(super) fn admit_kept(&mut self, entry: E, kept: u64) {
-        self.give_back(kept);
+    /// Queues an entry at a place that was kept. It is not sent away any more: whoever came later and keeps a place too must not push it
+    /// out, and what was done meanwhile must not have been done for nothing.
+    pub(super) fn admit_kept(&mut self, entry: E, place: KeptPlace, now: Instant) {
+        if !self.give_back(place) {
+            return self.admit(entry, now);
+        }
         self.pending += entry.cost();
         self.waiting.push_back(entry);
     }
 
+    /// Frees what was kept for those whose time is up: a database that does not answer must not hold up those who need none.
+    fn drop_overdue(&mut self, now: Instant) {
+        while let Some(place) = self.kept.first_entry().filter(|place| place.key().deadline <= now) {
+            self.pending -= place.remove();
+        }
+    }
+
     /// When to come again, if an entry like this would be sent away now. Counts it as sent away.
     fn refusal(&mut self, cost: u64, deadline: Instant, now: Instant) -> Option<Duration> {
+        self.drop_overdue(now);
         if !self.has_room_for(cost, deadline, now) {
             // Whoever has given up must not take the place of somebody who still waits.
             self.drop_abandoned();
@@ -134,7 +157,7 @@ impl<E: Entry> Backlog<E> {
 
     fn has_room_for(&self, cost: u64, deadline: Instant, now: Instant) -> bool {
         let patience = deadline.saturating_duration_since(now);
-        let ahead = self.stats.running + self.waiting.len() + self.kept;
+        let ahead = self.stats.running + self.waiting.len() + self.kept.len();
         if patience.is_zero() {
             false
         } else if ahead < self.threads {

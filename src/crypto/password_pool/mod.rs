@@ -27,18 +27,18 @@ use std::{
 use subtle::ConstantTimeEq;
 use tokio::{sync::oneshot, time::timeout_at};
 
+pub use self::{
+    backlog::QueueStats,
+    stored::{ACCEPTED_HASHES, BadHash, import_hash, password_scheme},
+};
 use self::{
-    backlog::Backlog,
+    backlog::{Backlog, KeptPlace},
     queue::Queue,
     stored::{
         MAX_MEMORY_KIB, Output, Recipe, StoredHash,
         argon2::{self, MAX_ITERATIONS, MAX_PARALLELISM},
     },
     worker::{Job, Trail},
-};
-pub use self::{
-    backlog::QueueStats,
-    stored::{ACCEPTED_HASHES, BadHash, import_hash, password_scheme},
 };
 use crate::domain::{password::Password, user::PhcString};
 
@@ -153,17 +153,17 @@ impl HashObserver for Unobserved {
     fn hashed(&self, _took: Duration) {}
 }
 
-/// A place in the queue, see [`PasswordPool::keep_place`].
+/// Places in the queue for a password, see [`PasswordPool::keep_place`].
 pub struct Place {
     queue: Arc<Queue<Job>>,
-    /// What it is kept for, unless it is taken.
-    cost: Option<u64>,
+    /// One for each of its forms that is not yet taken.
+    kept: Vec<KeptPlace>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(cost) = self.cost.take() {
-            self.queue.give_back(cost);
+        for place in self.kept.drain(..) {
+            self.queue.give_back(place);
         }
     }
 }
@@ -212,13 +212,13 @@ impl PasswordPool {
 
     /// Hashes a new password with today's parameters. `salt` must be fresh random bytes.
     pub async fn hash(&self, password: Password, salt: [u8; 16], deadline: Instant) -> Result<PhcString, HashError> {
-        self.hash_at(None, password, salt, deadline).await
+        self.hash_at(&mut None, password, salt, deadline).await
     }
 
     /// The same at a place that was kept, if one was.
     pub async fn hash_at(
         &self,
-        place: Option<Place>,
+        place: &mut Option<Place>,
         password: Password,
         salt: [u8; 16],
         deadline: Instant,
@@ -238,13 +238,13 @@ impl PasswordPool {
         stored: Option<PhcString>,
         deadline: Instant,
     ) -> Result<Verdict, HashError> {
-        self.verify_at(None, password, stored, deadline).await
+        self.verify_at(&mut None, password, stored, deadline).await
     }
 
     /// The same at a place that was kept, if one was.
     pub async fn verify_at(
         &self,
-        mut place: Option<Place>,
+        place: &mut Option<Place>,
         password: Password,
         stored: Option<PhcString>,
         deadline: Instant,
@@ -252,8 +252,13 @@ impl PasswordPool {
         let StoredHash { recipe, salt, output: expected } = StoredHash::parse(stored.as_ref().unwrap_or(&self.nobody))?;
         let as_typed = password.as_typed().map(|typed| (typed, true));
         let forms = [(password, recipe != Recipe::Argon2(self.today))].into_iter().chain(as_typed);
+        let mut outputs = Vec::new();
         for (form, outdated) in forms {
-            let output = self.compute(place.take(), form, salt.clone(), recipe, deadline).await?;
+            outputs.push((self.compute(place, form, salt.clone(), recipe, deadline).await?, outdated));
+        }
+        // All are computed before one is looked at. Whoever could have the second end in an error, by a deadline between the two, would
+        // learn from the first whether it was right, by a guess that nobody counts.
+        for (output, outdated) in outputs {
             // No password hashes to what is checked for nobody, but that shall not be what keeps an attacker out.
             if bool::from(output.ct_eq(expected.as_slice())) && stored.is_some() {
                 return Ok(Verdict::Match { outdated });
@@ -262,18 +267,20 @@ impl PasswordPool {
         Ok(Verdict::Mismatch)
     }
 
-    /// Keeps a place in the queue for whoever has other things to do first: a storm then costs those things only for as many as
-    /// can be hashed. Dropping it gives it back.
+    /// Keeps a place in the queue for whoever has other things to do before this password is hashed or checked: a storm then costs those
+    /// things only for as many as can be hashed. Dropping it gives it back, and so does the deadline.
     ///
     /// # Errors
     /// [`HashError::Overloaded`] if a hash with today's parameters that is asked for now would not be begun or not be done by
     /// its deadline.
-    pub fn keep_place(&self, deadline: Instant) -> Result<Place, HashError> {
-        let cost = self.today.cost();
-        match self.queue.keep(cost, deadline) {
-            Ok(()) => Ok(Place { queue: Arc::clone(&self.queue), cost: Some(cost) }),
-            Err(retry_after) => Err(HashError::Overloaded { retry_after }),
+    pub fn keep_place(&self, password: &Password, deadline: Instant) -> Result<Place, HashError> {
+        let mut place = Place { queue: Arc::clone(&self.queue), kept: Vec::new() };
+        let forms = if password.as_typed().is_some() { 2 } else { 1 };
+        for _ in 0..forms {
+            let kept = self.queue.keep(self.today.cost(), deadline);
+            place.kept.push(kept.map_err(|retry_after| HashError::Overloaded { retry_after })?);
         }
+        Ok(place)
     }
 
     /// What the pool is doing, for metrics.
@@ -294,7 +301,7 @@ impl PasswordPool {
 
     async fn compute(
         &self,
-        place: Option<Place>,
+        place: &mut Option<Place>,
         password: Password,
         salt: Vec<u8>,
         recipe: Recipe,
@@ -311,7 +318,7 @@ impl PasswordPool {
             #[cfg(test)]
             probe: None,
         };
-        match place.and_then(|mut place| place.cost.take()) {
+        match place.as_mut().and_then(|place| place.kept.pop()) {
             Some(kept) => self.queue.put_kept(job, kept),
             None => self.queue.put(job),
         }

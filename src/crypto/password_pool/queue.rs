@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::backlog::{Backlog, Entry, QueueStats};
+use super::backlog::{Backlog, Entry, KeptPlace, QueueStats};
 use crate::crypto::monotonic_now;
 
 /// A [`Backlog`] that many threads put into and take from. The lock is held for moments only, never while hashing.
@@ -40,22 +40,22 @@ impl<E: Entry> Queue<E> {
     }
 
     /// Keeps a place for an entry of this cost; otherwise when to come again.
-    pub(super) fn keep(&self, cost: u64, deadline: Instant) -> Result<(), Duration> {
+    pub(super) fn keep(&self, cost: u64, deadline: Instant) -> Result<KeptPlace, Duration> {
         self.lock().backlog.keep(cost, deadline, monotonic_now())
     }
 
-    /// Gives a place back that was kept for this cost.
-    pub(super) fn give_back(&self, cost: u64) {
-        self.lock().backlog.give_back(cost);
+    /// Gives back a place that was kept.
+    pub(super) fn give_back(&self, place: KeptPlace) {
+        self.lock().backlog.give_back(place);
     }
 
-    /// Queues an entry at the place that was kept for `kept`. After [`Queue::close`] the entry is dropped.
-    pub(super) fn put_kept(&self, entry: E, kept: u64) {
+    /// Queues an entry at a place that was kept. After [`Queue::close`] the entry is dropped.
+    pub(super) fn put_kept(&self, entry: E, place: KeptPlace) {
         let mut shared = self.lock();
         if shared.closed {
-            shared.backlog.give_back(kept);
+            shared.backlog.give_back(place);
         } else {
-            shared.backlog.admit_kept(entry, kept);
+            shared.backlog.admit_kept(entry, place, monotonic_now());
             drop(shared);
             self.ready.notify_one();
         }

@@ -259,13 +259,17 @@ async fn a_full_queue_sheds_at_once() {
     let (release, held) = pool.hold();
     let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(pool.verify(password("password"), None, later()))).collect();
     for call in &mut waiting {
-        assert!(pool.keep_place(later()).is_ok(), "and given back at once");
+        assert!(pool.keep_place(&password("password"), later()).is_ok(), "and given back at once");
         assert!(poll!(call).is_pending());
     }
     let shed = pool.verify(password("password"), None, later()).await;
     assert!(matches!(shed, Err(HashError::Overloaded { retry_after }) if retry_after >= Duration::from_secs(1)));
     assert_eq!((pool.queue_stats().queued, pool.queue_stats().shed), (2, 1));
-    assert_eq!(pool.keep_place(later()).err(), shed.err(), "whoever asks first is told the same");
+    assert_eq!(
+        pool.keep_place(&password("password"), later()).err(),
+        shed.err(),
+        "whoever asks first is told the same"
+    );
     assert_eq!((pool.queue_stats().queued, pool.queue_stats().shed), (2, 2));
 
     drop(release);
@@ -277,14 +281,14 @@ async fn a_full_queue_sheds_at_once() {
 async fn whoever_keeps_a_place_is_not_sent_away_and_nobody_else_gets_it() {
     let pool = pool(1, 2);
     let (release, held) = pool.hold();
-    let [first, second] = [(); 2].map(|()| pool.keep_place(later()).unwrap());
-    assert!(pool.keep_place(later()).is_err(), "there is room for two");
+    let [mut first, second] = [(); 2].map(|()| pool.keep_place(&password("password"), later()).ok());
+    assert!(pool.keep_place(&password("password"), later()).is_err(), "there is room for two");
     let shed = pool.verify(password("password"), None, later()).await;
     assert!(matches!(shed, Err(HashError::Overloaded { .. })), "{shed:?}");
 
-    let mut verified = Box::pin(pool.verify_at(Some(first), password("password"), None, later()));
+    let mut verified = Box::pin(pool.verify_at(&mut first, password("password"), None, later()));
     assert!(poll!(&mut verified).is_pending(), "its place was kept");
-    assert!(pool.keep_place(later()).is_err(), "taken is not free");
+    assert!(pool.keep_place(&password("password"), later()).is_err(), "taken is not free");
     drop(second);
     let mut another = Box::pin(pool.verify(password("password"), None, later()));
     assert!(poll!(&mut another).is_pending(), "what was given back is free");
@@ -293,9 +297,38 @@ async fn whoever_keeps_a_place_is_not_sent_away_and_nobody_else_gets_it() {
     assert!(held.await.is_ok());
     assert_eq!((verified.await, another.await), (Ok(Verdict::Mismatch), Ok(Verdict::Mismatch)));
     assert_eq!(pool.queue_stats().queued, 0);
-    let stopped = pool.keep_place(later()).unwrap();
+    let mut stopped = pool.keep_place(&password("password"), later()).ok();
     pool.shutdown();
-    assert_eq!(pool.verify_at(Some(stopped), password("password"), None, later()).await, Err(HashError::Stopped));
+    assert_eq!(pool.verify_at(&mut stopped, password("password"), None, later()).await, Err(HashError::Stopped));
+}
+
+#[tokio::test]
+async fn a_deadline_between_two_forms_tells_nothing_of_the_first() {
+    let pool = pool(1, 4);
+    // The Kelvin sign is K to us, and is tried as it was typed too.
+    let (ours, typed) = (password("Kelvin's horse battery"), password("\u{212a}elvin's horse battery"));
+    let stored = pool.hash(ours, SALT, later()).await.unwrap();
+    assert_eq!(pool.verify(typed.clone(), Some(stored.clone()), later()).await, Ok(Verdict::Match { outdated: false }));
+    let place = pool.keep_place(&typed, later()).unwrap();
+    assert_eq!(place.kept.len(), 2, "a place for each form");
+    drop(place);
+
+    // The first form is hashed, and what comes behind it takes until after the deadline.
+    let (release, held) = pool.hold();
+    let soon = monotonic_now() + Duration::from_millis(200);
+    let mut caught = Box::pin(pool.verify(typed, Some(stored), soon));
+    assert!(poll!(&mut caught).is_pending());
+    let (tell, told) = mpsc::channel::<()>();
+    let mut behind = Box::pin(pool.probe(move || {
+        let _ = told.recv();
+    }));
+    assert!(poll!(&mut behind).is_pending());
+    drop(release);
+    assert!(held.await.is_ok());
+    let verdict = caught.await;
+    assert!(matches!(verdict, Err(HashError::Overloaded { .. })), "{verdict:?}");
+    drop(tell);
+    assert!(behind.await.is_ok());
 }
 
 #[tokio::test]

@@ -160,14 +160,31 @@ fn the_books_balance() {
 fn a_place_that_was_kept_is_good_whoever_came_later() {
     let now = monotonic_now();
     let mut backlog = practised(1, 100, now);
-    backlog.keep(COST, now + SECOND, now).unwrap();
+    let first = backlog.keep(COST, now + SECOND, now).unwrap();
     assert_eq!(backlog.keep(COST, now + SECOND, now), Err(SECOND), "the kept one counts as work ahead");
-    backlog.keep(COST, now + 2 * SECOND, now).unwrap();
+    let second = backlog.keep(COST, now + 2 * SECOND, now).unwrap();
     let entry = Fake::new(2 * COST, now + SECOND);
-    backlog.admit_kept(entry.clone(), COST);
+    backlog.admit_kept(entry.clone(), first, now);
     assert_eq!(entry.sent_away.get(), None, "though with the other one it may come too late");
     assert_eq!(backlog.retry_after(), 3 * SECOND, "it counts as what it is");
-    backlog.give_back(COST);
+    assert!(backlog.give_back(second));
+    assert!(!backlog.give_back(second), "once");
     assert_eq!(backlog.retry_after(), 2 * SECOND);
     assert!(backlog.next(now).is_some());
+}
+
+#[test]
+fn a_place_is_kept_no_longer_than_its_deadline() {
+    let now = monotonic_now();
+    let mut backlog = practised(1, 1, now);
+    let late = backlog.keep(COST, now + SECOND, now).unwrap();
+    backlog.keep(COST, now + 3 * SECOND, now).unwrap();
+    assert!(backlog.keep(COST, now + 9 * SECOND, now).is_err(), "there is room for two");
+    let later = now + SECOND;
+    assert!(backlog.keep(COST, later + 9 * SECOND, later).is_ok(), "that of the first is over");
+    assert!(!backlog.give_back(late));
+    let entry = Fake::new(COST, later + SECOND);
+    backlog.admit_kept(entry.clone(), late, later);
+    assert!(entry.sent_away.get().is_some(), "and it is like any other who comes now");
+    assert_eq!(backlog.retry_after(), 2 * SECOND);
 }

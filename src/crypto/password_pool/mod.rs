@@ -230,7 +230,7 @@ impl PasswordPool {
     /// Checks a password against a stored hash, in constant time. `None` (no such user, or one without a password) costs the
     /// same and is a [`Verdict::Mismatch`].
     ///
-    /// A password that NFC changes is tried a second time as it was typed: others hash what they are sent. That goes for
+    /// A password that NFC changes is also tried as it was typed: others hash what they are sent. That goes for
     /// every hash and for nobody's, for nothing tells an imported argon2 hash from one of ours.
     pub async fn verify(
         &self,

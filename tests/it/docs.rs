@@ -1,6 +1,9 @@
 //! What is written down must be true.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -129,5 +132,64 @@ fn every_value_of_a_label_is_documented() {
         values::<MessageOutcome>(),
     ] {
         assert!(document.contains(&values), "{values}");
+    }
+}
+
+/// What docs/COMPLIANCE.md shows as evidence is there: `rpc/login::name` is the test `name` of tests/it/rpc/login.rs.
+#[test]
+fn every_test_that_is_shown_as_evidence_exists() {
+    let document = read("docs/COMPLIANCE.md");
+    let shown: BTreeSet<_> = document.split('`').skip(1).step_by(2).filter_map(test_reference).collect();
+    assert!(shown.len() > 200, "only {} tests: are they still found?", shown.len());
+    let missing: Vec<_> = shown.into_iter().filter(|(file, test)| !is_test(file, test)).collect();
+    assert!(missing.is_empty(), "docs/COMPLIANCE.md shows tests that there are not: {missing:#?}");
+}
+
+/// File and name, if this is a test as that page names them; `Principal::of` is none.
+fn test_reference(code: &str) -> Option<(&str, &str)> {
+    let (file, test) = code.split_once("::")?;
+    let plain = |text: &str, more: char| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == more)
+    };
+    (plain(file, '/') && plain(test, '_')).then_some((file, test))
+}
+
+/// Whether the file has a function of this name and a test is made of it: by an attribute, or by its name in one of the lists
+/// from which tests are made for each database, there or, where the folder is a suite, in its `mod.rs`.
+fn is_test(file: &str, test: &str) -> bool {
+    let folder = if file.starts_with("src/") || file.starts_with("tests/") { "" } else { "tests/it" };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(file);
+    let text_of = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let text = text_of(path.with_extension("rs")) + &text_of(path.join("mod.rs"));
+    let definition = format!("fn {test}(");
+    let mut definitions = text.match_indices(&definition).map(|(at, _)| &text[..at]).peekable();
+    if definitions.peek().is_none() {
+        return false;
+    }
+    // The line of the definition comes first, and is as far as its `fn`.
+    let marked = |before: &str| {
+        let above = before.rsplit('\n').skip(1).map(str::trim_start);
+        above
+            .take_while(|line| line.starts_with("#[") || line.starts_with("//"))
+            .any(|line| line.starts_with("#[") && (line.contains("test]") || line.contains("test(")))
+    };
+    definitions.any(marked) || is_listed(&(text.clone() + &text_of(path.with_file_name("mod.rs"))), test)
+}
+
+/// Whether the name stands somewhere by itself: neither defined nor called.
+fn is_listed(text: &str, name: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + name.len()..]);
+        !before.ends_with(word) && !before.ends_with("fn ") && !after.starts_with(|c: char| word(c) || c == '(')
+    })
+}
+
+/// Nothing is called by a word that only others could give it.
+#[test]
+fn nothing_is_called_compliant_or_certified() {
+    let document = read("docs/COMPLIANCE.md").to_lowercase();
+    for word in ["compliant", "certified", "conformant"] {
+        assert!(!document.contains(word), "{word}: the page says what there is, not what it amounts to");
     }
 }

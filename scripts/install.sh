@@ -151,7 +151,7 @@ install_tools() {
 # code while it is installed.
 install_node_tools() {
     ln -sf "$(command -v node)" "$TOOLS_DIR/bin/node"
-    find_chromium
+    find_chromium || die "Chromium is missing, or does not start"
     ln -sf "$CHROMIUM" "$TOOLS_DIR/bin/chromium"
     cmp -s tests/package-lock.json "$TOOLS_DIR/package-lock.json" && [ -d "$TOOLS_DIR/node_modules/jose" ] && return 0
     say "installing the libraries of tests/package.json into target/test-tools"

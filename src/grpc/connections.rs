@@ -8,6 +8,7 @@
 
 mod gathering;
 mod greeting;
+mod places;
 
 use std::{
     io,
@@ -24,7 +25,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -33,7 +34,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 pub(super) use self::greeting::MAX_HEAD;
-use self::{gathering::Gathering, greeting::Greeting};
+use self::{
+    gathering::Gathering,
+    greeting::Greeting,
+    places::{Place, Places},
+};
 use super::newcomers::Newcomers;
 use crate::service::WatchPlaces;
 use crate::telemetry::{Metrics, OpenConnection};
@@ -48,6 +53,11 @@ pub(super) const MAX_AGE: Duration = Duration::from_hours(1);
 /// What is still under way that much later is cut: more than a call may take (`grpc.max_deadline`, 10 min at most) and than a
 /// watch lasts, so only imports and peers that do not read are hit.
 pub(super) const GRACE: Duration = Duration::from_mins(15);
+
+/// A peer that takes nothing of what is sent to it for this time is gone, or as good as: whoever speaks HTTP/2 would have missed a
+/// ping by then.
+#[cfg(target_os = "linux")]
+const NOT_TAKEN: Duration = Duration::from_secs(40);
 
 /// Most watches of revocations at once on one connection: a verifier has one, and a proxy gathers those of a few. What a watcher
 /// does not read is kept for it, so nobody may have them all.
@@ -107,7 +117,7 @@ pub(super) fn accept(
     let metrics = Arc::clone(metrics);
     let (http2, incoming) = mpsc::channel(BACKLOG);
     let doors = Doors { http2, http1 };
-    let places = Arc::new(Semaphore::new(bounds.connections));
+    let places = Places::new(bounds.connections);
     let mut newcomers = Newcomers::new(bounds.newcomers);
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
         loop {
@@ -118,7 +128,7 @@ pub(super) fn accept(
             match accepted {
                 Ok((stream, _)) => {
                     tune(&stream);
-                    let (places, doors, metrics) = (Arc::clone(&places), doors.clone(), Arc::clone(&metrics));
+                    let (places, doors, metrics) = (places.clone(), doors.clone(), Arc::clone(&metrics));
                     let greeting = greet(stream, tls.clone(), bounds, places, doors, metrics);
                     let greeting = stop.clone().run_until_cancelled_owned(greeting);
                     newcomers.admit(async { greeting.await.unwrap_or_default() }).await;
@@ -138,7 +148,7 @@ async fn greet(
     stream: TcpStream,
     tls: Option<Acceptor>,
     bounds: Bounds,
-    places: Arc<Semaphore>,
+    places: Places,
     doors: Doors,
     metrics: Arc<Metrics>,
 ) {
@@ -146,19 +156,17 @@ async fn greet(
         let opened = tls::open(stream, tls.as_ref()).await;
         let mut stream = opened.inspect_err(|error| tracing::debug!(%error, "no TLS handshake")).ok()?;
         let greeting = Greeting::read(&mut stream, doors.http1.is_some()).await?;
-        if places.available_permits() == 0 {
-            tracing::debug!("every place for a connection is taken: one waits");
-        }
-        Some((stream, greeting, places.acquire_owned().await.ok()?))
+        let place = places.take(&greeting).await?;
+        Some((stream, greeting, place))
     };
     let Ok(Some((stream, greeting, place))) = timeout(bounds.handshake, handshake).await else {
         tracing::debug!("closed a connection: no TLS or no HTTP/2 preface in time, or no place for it");
         return;
     };
-    let (stream, end) = (Gathering::new(stream), Box::pin(sleep(bounds.lifetime)));
-    let (said, http1) = match greeting {
-        Greeting::Http2(said) => (said, None),
-        Greeting::Http1(said) => (said, doors.http1),
+    let end = Box::pin(sleep(bounds.lifetime));
+    let (said, stream, http1) = match greeting {
+        Greeting::Http2(said) => (said, Gathering::new(stream), None),
+        Greeting::Http1(said) => (said, Gathering::at_once(stream), doors.http1),
     };
     let connection = Connection { stream, said, end, _place: place, _counted: metrics.connection() };
     // If nobody takes it the server has ended.
@@ -168,12 +176,15 @@ async fn greet(
     }
 }
 
-/// Small answers go out at once, and dead peers are noticed. A socket that refuses is served all the same.
+/// Small answers go out at once, dead peers are noticed, and peers that take nothing of what is sent. A socket that refuses is
+/// served all the same.
 fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let tuned = socket
         .set_tcp_nodelay(true)
         .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_mins(1))));
+    #[cfg(target_os = "linux")]
+    let tuned = tuned.and_then(|()| socket.set_tcp_user_timeout(Some(NOT_TAKEN)));
     if let Err(error) = tuned {
         tracing::debug!(%error, "socket options not set");
     }
@@ -185,7 +196,7 @@ pub(super) struct Connection {
     /// What the server has yet to hear of what was read already.
     said: Bytes,
     end: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     _counted: OpenConnection,
 }
 
@@ -208,6 +219,10 @@ impl AsyncRead for Connection {
         let now = self.said.len().min(buf.remaining());
         buf.put_slice(&self.said[..now]);
         self.said.advance(now);
+        if self.said.is_empty() {
+            // What is empty still holds the memory that it was in.
+            self.said = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

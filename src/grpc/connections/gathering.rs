@@ -26,12 +26,22 @@ pub(super) struct Gathering<S> {
     sent: usize,
     /// Whether the others have had their turn.
     waited: bool,
+    /// Whether nobody waits for the others.
+    at_once: bool,
 }
 
 impl<S> Gathering<S> {
     /// Gathers what is written to `stream`.
     pub(super) const fn new(stream: S) -> Self {
-        Self { stream, gathered: Vec::new(), sent: 0, waited: false }
+        Self { stream, gathered: Vec::new(), sent: 0, waited: false, at_once: false }
+    }
+
+    /// Gathers until the next flush, and no longer. HTTP/1.1 has one answer at a time, and writes it together by itself; nor does it
+    /// always wait for the end of a flush before it lets a connection go.
+    pub(super) fn at_once(stream: S) -> Self {
+        let mut gathering = Self::new(stream);
+        gathering.at_once = true;
+        gathering
     }
 
     /// The stream itself.
@@ -77,7 +87,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.gathered.is_empty() && !self.waited {
+        if !self.gathered.is_empty() && !self.waited && !self.at_once {
             self.waited = true;
             // Asked once, it wakes this task after all that are ready now. Any other event of the connection does as well.
             ready!(pin!(yield_now()).poll(cx));
@@ -118,6 +128,16 @@ mod tests {
         };
         let (read, ()) = tokio::join!(arriving(&mut peer), writer);
         assert_eq!(read, "headerstrailers".len());
+    }
+
+    #[tokio::test]
+    async fn where_nobody_waits_a_flush_sends() {
+        let (stream, mut peer) = duplex(LIMIT);
+        let mut stream = Gathering::at_once(stream);
+        stream.write_all(b"answer").await.unwrap();
+        let flushed = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_flush(cx))).await;
+        assert!(flushed.is_ready());
+        assert_eq!(arriving(&mut peer).await, "answer".len());
     }
 
     #[tokio::test]

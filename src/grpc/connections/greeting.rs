@@ -7,8 +7,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 pub(super) const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of a request's head in HTTP/1.1, as many as in HTTP/2.
 pub(in crate::grpc) const MAX_HEAD: usize = 16 * 1024;
-/// What a head ends with (RFC 9112 §2.1).
-const END: &[u8] = b"\r\n\r\n";
+/// What a head ends with: an empty line. The parser takes LF for CRLF (RFC 9112 §2.2), so what it takes for the end is one here.
+const ENDS: [&[u8]; 2] = [b"\n\r\n", b"\n\n"];
 
 /// What was read, for the server to read it again.
 pub(super) enum Greeting {
@@ -22,7 +22,8 @@ impl Greeting {
     /// Reads until it is clear what the peer speaks. `None` if it has gone, or speaks nothing that is spoken here. Unbounded in time:
     /// whoever calls bounds it.
     ///
-    /// A head in HTTP/1.1 is waited for to its end. Whoever sends it slowly is a newcomer for as long, and takes no place.
+    /// A head in HTTP/1.1 is waited for to its end. Whoever sends it slowly is a newcomer for as long, and takes no place. Nobody
+    /// begins with an empty line, which the parser would skip: it could be taken for the end of a head.
     pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin), http1: bool) -> Option<Self> {
         let mut said = BytesMut::with_capacity(PREFACE.len());
         loop {
@@ -38,9 +39,9 @@ impl Greeting {
                 if said.len() == PREFACE.len() {
                     return Some(Self::Http2(Bytes::from_static(&PREFACE)));
                 }
-            } else if !http1 {
+            } else if !http1 || b"\r\n".contains(&said[0]) {
                 return None;
-            } else if said.len() >= MAX_HEAD || has_end(&said, before) {
+            } else if said.len() >= MAX_HEAD || has_end(&said, if so_far_http2 { 0 } else { before }) {
                 return Some(Self::Http1(said.freeze()));
             }
         }
@@ -49,7 +50,8 @@ impl Greeting {
 
 /// Whether a head ends in what was said, which it did not in the part before this place.
 fn has_end(said: &[u8], before: usize) -> bool {
-    said[before.saturating_sub(END.len() - 1)..].windows(END.len()).any(|four| four == END)
+    let new = &said[before.saturating_sub(2)..];
+    ENDS.iter().any(|end| new.windows(end.len()).any(|window| window == *end))
 }
 
 #[cfg(test)]
@@ -91,6 +93,17 @@ mod tests {
             let Some(Greeting::Http1(said)) = said else { panic!("{piece}") };
             assert!(said.starts_with(HEAD));
             assert_eq!([&said[..], &left].concat(), [HEAD, b"body"].concat());
+            for (head, rest) in [
+                (&b"GET / HTTP/1.1\nhost: a\n\n"[..], &b"body"[..]),
+                (b"GET / HTTP/1.1\r\nhost: a\r\n\n", b"body"),
+                (b"GET / HTTP/1.1\nhost: a\n\r\n", b"body"),
+                // Like HTTP/2 for longer than it takes to end.
+                (b"PRI * HTTP/2.0\r\n\r\n", b"X"),
+            ] {
+                let (said, left) = greeting(&[head, rest].concat(), piece, true).await;
+                let Some(Greeting::Http1(said)) = said else { panic!("{piece} {head:?}") };
+                assert_eq!([&said[..], &left].concat(), [head, rest].concat());
+            }
             let (said, _) = greeting(HEAD, piece, false).await;
             assert!(said.is_none(), "HTTP/1.1 is not spoken where no page may call");
         }
@@ -102,6 +115,9 @@ mod tests {
         let (said, left) = greeting(&long, 1000, true).await;
         assert!(matches!(said, Some(Greeting::Http1(said)) if said.len() == MAX_HEAD));
         assert_eq!(left.len(), long.len() - MAX_HEAD);
+        for empty in [&b"\r\n\r\n"[..], b"\n\n", b"\r\n\r\nGET / HTTP/1.1\r\n\r\n"] {
+            assert!(greeting(empty, 5, true).await.0.is_none(), "{empty:?}");
+        }
         for cut in [&HEAD[..HEAD.len() - 1], b"", b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", b"PRI * HTTP/1.1\r\n\r"] {
             assert!(greeting(cut, 5, true).await.0.is_none(), "{cut:?}");
         }

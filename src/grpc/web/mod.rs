@@ -12,11 +12,13 @@ mod http1;
 use std::{
     future::ready,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service as TowerService};
@@ -25,17 +27,21 @@ pub(super) use self::http1::serve;
 use crate::domain::web_origin::WebOrigin;
 
 /// The content types of gRPC-Web, those that `tonic_web` translates.
-const CONTENT_TYPES: [&[u8]; 4] = [
-    b"application/grpc-web",
-    b"application/grpc-web+proto",
-    b"application/grpc-web-text",
-    b"application/grpc-web-text+proto",
+const CONTENT_TYPES: [&str; 4] = [
+    "application/grpc-web",
+    "application/grpc-web+proto",
+    "application/grpc-web-text",
+    "application/grpc-web-text+proto",
 ];
 /// What a page may send beside what every page may.
 const ALLOWED_HEADERS: &str =
     "authorization, content-type, grpc-timeout, traceparent, tracestate, x-grpc-web, x-request-id, x-user-agent";
 /// What a page may read.
 const EXPOSED_HEADERS: &str = "grpc-message, grpc-status, grpc-status-details-bin, x-request-id";
+/// How often it is told that pages were refused: anybody's page can have itself refused as often as it likes.
+const TELL: Duration = Duration::from_mins(1);
+/// Most characters that are told of an origin.
+const MAX_ORIGIN: usize = 100;
 /// How long a browser need not ask again, in seconds: the most that Chromium keeps.
 const MAX_AGE: &str = "7200";
 
@@ -43,6 +49,7 @@ const MAX_AGE: &str = "7200";
 #[derive(Clone, Debug)]
 pub(super) struct WebLayer {
     origins: Arc<[HeaderValue]>,
+    told: Arc<Mutex<Option<Instant>>>,
 }
 
 impl WebLayer {
@@ -50,7 +57,7 @@ impl WebLayer {
     pub(super) fn new(origins: &[WebOrigin]) -> Option<Self> {
         // An origin is ASCII.
         let origins: Arc<[_]> = origins.iter().filter_map(|origin| origin.as_str().parse().ok()).collect();
-        (!origins.is_empty()).then_some(Self { origins })
+        (!origins.is_empty()).then(|| Self { origins, told: Arc::default() })
     }
 }
 
@@ -58,7 +65,11 @@ impl<S> Layer<S> for WebLayer {
     type Service = Web<S>;
 
     fn layer(&self, inner: S) -> Web<S> {
-        Web { inner: GrpcWebLayer::new().layer(inner), origins: Arc::clone(&self.origins) }
+        Web {
+            inner: GrpcWebLayer::new().layer(inner),
+            origins: Arc::clone(&self.origins),
+            told: Arc::clone(&self.told),
+        }
     }
 }
 
@@ -67,6 +78,20 @@ impl<S> Layer<S> for WebLayer {
 pub(super) struct Web<S> {
     inner: GrpcWebService<S>,
     origins: Arc<[HeaderValue]>,
+    /// When it was last told that a page was refused.
+    told: Arc<Mutex<Option<Instant>>>,
+}
+
+impl<S> Web<S> {
+    /// Tells of a page that was refused, so that whoever mistyped an origin finds out.
+    fn tell_of(&self, origin: &HeaderValue) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= TELL) {
+            *told = Some(Instant::now());
+            let origin: String = origin.as_bytes().escape_ascii().map(char::from).take(MAX_ORIGIN).collect();
+            tracing::warn!(origin, "refused a page: grpc.web_origins does not list its origin");
+        }
+    }
 }
 
 impl<S> TowerService<Request<Body>> for Web<S>
@@ -83,14 +108,22 @@ where
         TowerService::<Request<Body>>::poll_ready(&mut self.inner, cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match judge(&self.origins, &request) {
             Verdict::Answer(answer) => {
-                tracing::debug!(origin = ?request.headers().get(header::ORIGIN), status = %answer.status(), "not a call");
+                let origin = request.headers().get(header::ORIGIN);
+                tracing::debug!(?origin, status = %answer.status(), "not a call");
+                if answer.status() == StatusCode::FORBIDDEN
+                    && let Some(origin) = origin
+                {
+                    self.tell_of(origin);
+                }
                 Box::pin(ready(Ok(answer)))
             }
             Verdict::Call => Box::pin(self.inner.call(request)),
-            Verdict::PagesCall(origin) => {
+            Verdict::PagesCall(origin, content_type) => {
+                // As the translation knows it.
+                request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
                 let call = self.inner.call(request);
                 Box::pin(async move {
                     let mut answer = call.await?;
@@ -108,40 +141,41 @@ where
 enum Verdict {
     /// Whoever calls is no page.
     Call,
-    /// A page of this origin calls.
-    PagesCall(HeaderValue),
+    /// A page of this origin calls, in this content type.
+    PagesCall(HeaderValue, &'static str),
     /// It ends here.
     Answer(Response<Body>),
 }
 
 fn judge<B>(origins: &[HeaderValue], request: &Request<B>) -> Verdict {
     let Ok(origin) = origin(origins, request.headers()) else {
-        return refuse(
-            StatusCode::FORBIDDEN,
-            "the pages of this origin may not call: grpc.web_origins does not list it",
-        );
+        let why = "the pages of this origin may not call: grpc.web_origins does not list it";
+        return refuse(None, StatusCode::FORBIDDEN, why);
     };
     let content_type = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let is_post = *request.method() == Method::POST;
-    match origin {
-        Some(origin) if is_preflight(request) => return preflight(origin),
-        Some(origin) if is_post && CONTENT_TYPES.contains(&content_type) => return Verdict::PagesCall(origin),
-        None if is_post && CONTENT_TYPES.contains(&content_type) => {
-            return refuse(StatusCode::FORBIDDEN, "gRPC-Web is for web pages, which name their origin: call by gRPC");
+    let of_web = if is_post { web_content_type(content_type) } else { None };
+    let origin = match (origin, of_web) {
+        (Some(origin), _) if is_preflight(request) => return preflight(origin),
+        (Some(origin), Some(content_type)) => return Verdict::PagesCall(origin, content_type),
+        (None, Some(_)) => {
+            let why = "gRPC-Web is for web pages, which name their origin: call by gRPC";
+            return refuse(None, StatusCode::FORBIDDEN, why);
         }
-        Some(_) | None => {}
-    }
+        (origin, None) => origin,
+    };
     // Whoever speaks HTTP/2 speaks gRPC, and is answered by those who do.
     if request.version() == Version::HTTP_2 {
         return Verdict::Call;
     }
     if !is_post {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "gRPC-Web is spoken here, by POST");
+        return refuse(origin, StatusCode::METHOD_NOT_ALLOWED, "gRPC-Web is spoken here, by POST");
     }
     if is_grpc(content_type) {
-        return refuse(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "gRPC needs HTTP/2");
+        return refuse(origin, StatusCode::HTTP_VERSION_NOT_SUPPORTED, "gRPC needs HTTP/2");
     }
-    refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "gRPC-Web is spoken here, in application/grpc-web+proto or -text")
+    let why = "gRPC-Web is spoken here, in application/grpc-web+proto or -text";
+    refuse(origin, StatusCode::UNSUPPORTED_MEDIA_TYPE, why)
 }
 
 /// An origin that may not call.
@@ -180,15 +214,19 @@ fn preflight(origin: HeaderValue) -> Verdict {
 /// Tells the browser that pages of this origin may read the answer, and caches that others get another.
 fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    headers.insert(header::VARY, HeaderValue::from_static("origin"));
 }
 
-fn refuse(status: StatusCode, why: &'static str) -> Verdict {
+/// Pages of this origin may read why.
+fn refuse(origin: Option<HeaderValue>, status: StatusCode, why: &'static str) -> Verdict {
     let mut answer = Response::new(Body::new(format!("{why}\n")));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    if let Some(origin) = origin {
+        allow(headers, origin);
+    }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
     }
@@ -197,8 +235,20 @@ fn refuse(status: StatusCode, why: &'static str) -> Verdict {
 
 /// Whether this is a content type of gRPC itself, over HTTP/2.
 pub(super) fn is_grpc(content_type: &[u8]) -> bool {
-    let rest = content_type.strip_prefix(b"application/grpc");
-    rest.is_some_and(|rest| rest.first().is_none_or(|next| b"+;".contains(next)))
+    const GRPC: &[u8] = b"application/grpc";
+    let split = media_type(content_type).split_at_checked(GRPC.len());
+    split.is_some_and(|(begin, rest)| begin.eq_ignore_ascii_case(GRPC) && rest.first().is_none_or(|next| *next == b'+'))
+}
+
+/// Which of those of gRPC-Web this content type is.
+fn web_content_type(content_type: &[u8]) -> Option<&'static str> {
+    let asked = media_type(content_type);
+    CONTENT_TYPES.into_iter().find(|known| known.as_bytes().eq_ignore_ascii_case(asked))
+}
+
+/// A content type without its parameters. Whether its letters are large or small does not matter (RFC 9110 §8.3.1).
+fn media_type(content_type: &[u8]) -> &[u8] {
+    content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
 #[cfg(test)]

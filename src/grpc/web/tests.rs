@@ -19,7 +19,7 @@ fn request(version: Version, method: &str, headers: &[(&str, &str)]) -> Request<
 fn verdict(version: Version, method: &str, headers: &[(&str, &str)]) -> String {
     match judge(&origins(), &request(version, method, headers)) {
         Verdict::Call => "call".to_owned(),
-        Verdict::PagesCall(origin) => origin.to_str().unwrap().to_owned(),
+        Verdict::PagesCall(origin, _) => origin.to_str().unwrap().to_owned(),
         Verdict::Answer(answer) => answer.status().as_u16().to_string(),
     }
 }
@@ -28,7 +28,6 @@ fn verdict(version: Version, method: &str, headers: &[(&str, &str)]) -> String {
 fn pages_of_listed_origins_call_and_those_of_no_other() {
     for version in [Version::HTTP_11, Version::HTTP_2] {
         for content_type in CONTENT_TYPES {
-            let content_type = std::str::from_utf8(content_type).unwrap();
             let from = |origin| verdict(version, "POST", &[("content-type", content_type), ("origin", origin)]);
             assert_eq!(from(APP), APP);
             assert_eq!(from("http://localhost:3000"), "http://localhost:3000");
@@ -78,6 +77,18 @@ fn over_http1_only_pages_are_served() {
         |method, content_type| verdict(Version::HTTP_11, method, &[("content-type", content_type), ("origin", APP)]);
     assert_eq!(listed("POST", "text/plain"), "415");
     assert_eq!(listed("OPTIONS", ""), "405", "no preflight");
+    // Pages that may call may read what was wrong.
+    for (method, content_type) in [("POST", "text/plain"), ("POST", "application/grpc"), ("GET", "")] {
+        let asked = request(Version::HTTP_11, method, &[("content-type", content_type), ("origin", APP)]);
+        let Verdict::Answer(answer) = judge(&origins(), &asked) else { panic!() };
+        assert_eq!(
+            (
+                answer.headers()["access-control-allow-origin"].as_bytes(),
+                answer.headers().get_all("vary").iter().count()
+            ),
+            (APP.as_bytes(), 1)
+        );
+    }
     // Those who speak gRPC are not touched.
     assert_eq!(verdict(Version::HTTP_2, "POST", &[("content-type", "application/grpc")]), "call");
     assert_eq!(verdict(Version::HTTP_2, "POST", &[("content-type", "application/grpc"), ("origin", APP)]), "call");
@@ -105,11 +116,30 @@ fn a_preflight_is_told_what_pages_may_do() {
 
 #[test]
 fn content_types_of_grpc_are_told_from_others() {
-    for yes in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+    for yes in
+        ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8", "Application/gRPC ; a=b"]
+    {
         assert!(is_grpc(yes.as_bytes()), "{yes}");
     }
-    for no in ["", "text/plain", "application/grpc-web", "application/grpcs", "Application/grpc", "application/json"] {
+    for no in
+        ["", "text/plain", "application/grpc-web", "application/grpcs", "application/grpc-web;a=b", "application/json"]
+    {
         assert!(!is_grpc(no.as_bytes()), "{no}");
+    }
+}
+
+#[test]
+fn content_types_of_grpc_web_are_known_however_they_are_written() {
+    for (written, known) in [
+        ("application/grpc-web+proto; charset=utf-8", Some("application/grpc-web+proto")),
+        ("Application/gRPC-Web-Text", Some("application/grpc-web-text")),
+        ("application/grpc-web ;a=b", Some("application/grpc-web")),
+        ("application/grpc-webs", None),
+        ("text/plain; application/grpc-web", None),
+        ("application/grpc", None),
+        ("", None),
+    ] {
+        assert_eq!(web_content_type(written.as_bytes()), known, "{written}");
     }
 }
 

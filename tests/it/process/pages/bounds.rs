@@ -49,7 +49,7 @@ async fn slow_heads_are_sent_away_and_pages_are_served() {
     place.remove().await;
 }
 
-/// Pages take the places that there are; whoever has one keeps it, and places come back.
+/// Pages take the places that there are for them; whoever has one keeps it, places come back, and others have theirs.
 #[tokio::test]
 async fn a_node_full_of_pages_serves_those_it_has_and_has_room_again() {
     let place = place().await;
@@ -62,12 +62,49 @@ async fn a_node_full_of_pages_serves_those_it_has_and_has_room_again() {
     );
     let crowd = crowd(server.grpc, head.as_bytes()).await;
     let renewed = before.refresh(&tokens.refresh_token).await.unwrap();
+    let newcomer = Client::of(&server).await;
+    let renewed = newcomer.refresh(&renewed.refresh_token).await.unwrap();
     assert_eq!(get(&server, "/readyz").await.status, 200);
     drop(crowd);
-    let after = until("there is room", async || Client::try_of(&server).await.ok()).await;
-    after.refresh(&renewed.refresh_token).await.unwrap();
+    until("there is room for a page", async || {
+        let head = format!("OPTIONS {AUTH}/Login HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        wire::raw(server.grpc, head.as_bytes(), |_| {}).await.starts_with("HTTP/1.1 405").then_some(())
+    })
+    .await;
+    newcomer.refresh(&renewed.refresh_token).await.unwrap();
     assert!(!server.log.so_far().iter().any(|line| line.contains("cannot accept")), "descriptors ran out");
-    drop((before, after));
+    drop((before, newcomer));
+    server.stop().await;
+    place.remove().await;
+}
+
+/// Whoever asks on and on and reads nothing is not heard for ever: the answers would have to be kept.
+#[tokio::test]
+async fn whoever_takes_no_answers_is_sent_away() {
+    /// More than the buffers of two sockets hold, in answers, which are longer than what asks for them.
+    const MOST: usize = 16 << 20;
+    let place = place().await;
+    let server = place.serve().await;
+    let expects = "expect: 100-continue\r\ncontent-length: 1\r\n\r\nx";
+    let preflight = format!(
+        "OPTIONS {AUTH}/Login HTTP/1.1\r\nhost: a\r\norigin: {APP}\r\naccess-control-request-method: POST\r\n{expects}"
+    );
+    let refused = format!(
+        "POST /vouchsafe.v1.AccountService/GetAccount HTTP/1.1\r\nhost: a\r\norigin: {APP}\r\ncontent-type: {BINARY}\r\n{expects}"
+    );
+    for request in [preflight, refused] {
+        let requests = request.repeat(1000);
+        let mut stream = TcpStream::connect(server.grpc).await.unwrap();
+        let mut taken = 0;
+        let asking = async {
+            while let Ok(written) = stream.write(&requests.as_bytes()[taken % requests.len()..]).await {
+                taken += written;
+                assert!(taken < MOST, "everything is taken");
+            }
+        };
+        timeout(BOUND, asking).await.expect("the connection is closed");
+    }
+    Client::of(&server).await.join("ada@example.com").await;
     server.stop().await;
     place.remove().await;
 }

@@ -22,7 +22,7 @@ use tokio::{
 };
 use vouchsafe::pb::v1;
 
-use super::{BOUND, Backend, Client, PASSWORD, Place};
+use super::{BOUND, Backend, Client, PASSWORD, Place, register};
 use crate::{
     process::{
         harness::Server,
@@ -177,14 +177,7 @@ async fn a_browser_signs_in_from_a_page_of_a_listed_origin_and_from_no_other() {
     let address = format!("http://{}", server.grpc);
     assert_served(&listed.visit(&address, "ada@example.com").await, "ada@example.com");
 
-    let said = stranger.visit(&address, "mallory@example.com").await;
-    for step in ["register", "wrongPassword", "noToken", "login", "getAccount", "inTime", "fetch", "fetchWithCookies"] {
-        let failed = &said[step]["failed"];
-        assert_eq!(failed["name"], "TypeError", "{step}: {said}");
-        assert_eq!(failed["reason"], Value::Null, "{step}: {said}");
-    }
-    // That one was sent, and its answer kept from the page.
-    assert_eq!(said["fetchBlindly"], "opaque", "{said}");
+    assert_refused(&stranger.visit(&address, "mallory@example.com").await);
     let client = Client::of(&server).await;
     for kind in ["", "fetch-", "cookies-", "blindly-"] {
         // The address is free: nothing that the page sent was carried out.
@@ -198,19 +191,36 @@ async fn a_browser_signs_in_from_a_page_of_a_listed_origin_and_from_no_other() {
     place.remove().await;
 }
 
+/// That a page could read nothing.
+#[track_caller]
+fn assert_refused(said: &Value) {
+    for step in ["register", "wrongPassword", "noToken", "login", "getAccount", "inTime", "fetch", "fetchWithCookies"] {
+        let failed = &said[step]["failed"];
+        assert_eq!(failed["name"], "TypeError", "{step}: {said}");
+        assert_eq!(failed["reason"], Value::Null, "{step}: {said}");
+    }
+    // That one was sent, and its answer kept from the page.
+    assert_eq!(said["fetchBlindly"], "opaque", "{said}");
+}
+
 /// By HTTP/2, which browsers agree on with every server that has TLS.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_signs_in_over_tls() {
-    let mut site = Site::open().await;
+    let (mut listed, mut stranger) = (Site::open().await, Site::open().await);
     let ours = Authority::new("ours");
     let place = with_tls(Place::new(Backend::Sqlite).await, "grpc", &ours.server(), None);
-    let (place, server) = serve(place, &site).await;
+    let (place, server) = serve(place, &listed).await;
     let address = format!("https://localhost:{}", server.grpc.port());
-    assert_served(&site.visit(&address, "ada@example.com").await, "ada@example.com");
+    assert_served(&listed.visit(&address, "ada@example.com").await, "ada@example.com");
+    assert_refused(&stranger.visit(&address, "mallory@example.com").await);
     let mut auth = v1::auth_service_client::AuthServiceClient::new(
         channel(ours.connector("h2", None), server.grpc).await.unwrap(),
     );
     auth.login(crate::support::login_request("ada@example.com", PASSWORD)).await.unwrap();
+    for kind in ["", "fetch-", "cookies-", "blindly-"] {
+        // The address is free.
+        auth.register(register(&format!("{kind}mallory@example.com"))).await.unwrap();
+    }
     drop(auth);
     server.stop().await;
     place.remove().await;

@@ -67,16 +67,21 @@ async fn pages_of_a_listed_origin_call_over_http1_and_are_told_what_is_wrong() {
         }
         let tokens = tokens(signed_in.message());
 
-        // Refused before the handler, by the handler, and where nothing is.
+        // Refused before the handler, by the handler, and where nothing is. Whose message is not read is not listened to further.
         let account = "/vouchsafe.v1.AccountService/GetAccount";
+        let unread = async |path| {
+            let answer = Browser::at(server.grpc).await.call(content_type, path, None, &()).await;
+            assert_eq!(answer.header("connection"), "close", "{answer:?}");
+            answer
+        };
         let refused = [
-            (browser.call(content_type, account, None, &()).await, Code::Unauthenticated, "ACCESS_TOKEN_MISSING"),
+            (unread(account).await, Code::Unauthenticated, "ACCESS_TOKEN_MISSING"),
             (
                 browser.call(content_type, &login, None, &login_request(email, "not that password")).await,
                 Code::Unauthenticated,
                 "INVALID_CREDENTIALS",
             ),
-            (browser.call(content_type, "/vouchsafe.v1.Nothing/Nothing", None, &()).await, Code::Unimplemented, ""),
+            (unread("/vouchsafe.v1.Nothing/Nothing").await, Code::Unimplemented, ""),
         ];
         for (answer, code, why) in refused {
             let (messages, status) = answer.outcome();
@@ -94,6 +99,10 @@ async fn pages_of_a_listed_origin_call_over_http1_and_are_told_what_is_wrong() {
         let listed = browser.call(content_type, path, Some(&tokens.access_token), &request).await;
         assert_eq!(listed.message::<v1::ListSessionsResponse>().sessions[0].ip_address, "127.0.0.1");
     }
+    // Some say more of a content type than they need to.
+    let headers = [("content-type", "application/gRPC-web+proto; charset=utf-8"), ("origin", APP)];
+    let message = frame(&login_request("ada@example.com", PASSWORD));
+    tokens(browser.ask(Method::POST, &login, &headers, message).await.message());
     drop(browser);
     server.stop().await;
     place.remove().await;
@@ -143,6 +152,9 @@ async fn strangers_get_nothing_done() {
         assert_eq!(refused.status, status, "{method} {content_type}");
         assert!(refused.header("content-type").starts_with("text/plain") && !refused.body.is_empty(), "{refused:?}");
     }
+    // Whoever has mistyped an origin finds out.
+    let told = server.log.so_far();
+    assert!(told.iter().any(|line| line.contains("does not list its origin") && line.contains(STRANGER)), "{told:?}");
     // The address is free: none of them has registered.
     client.join("mallory@example.com").await;
     drop((browser, client));

@@ -15,9 +15,12 @@ pub(super) async fn rotate(settings: Settings, check: bool) -> Result<ExitCode, 
     if check {
         return look(&settings).await;
     }
+    let is_given = matches!(settings.keys.master_key, MasterKey::Given(_));
+    if !is_given {
+        readable(&settings).await?;
+    }
     let change = MasterKeyChange::begin(&settings, &ambient()).await?;
     let (key, other) = change.keys();
-    let is_given = matches!(settings.keys.master_key, MasterKey::Given(_));
     let told = |column, rows| {
         // Nothing is lost by it if standard error is closed.
         let _ = writeln!(std::io::stderr(), "vouchsafe: {column}: {rows} sealed under {key}");
@@ -52,7 +55,21 @@ pub(super) async fn rotate(settings: Settings, check: bool) -> Result<ExitCode, 
         ),
         (None, None) => format!("everything is sealed under {key}"),
     })?;
-    none_unreadable(&found)
+    none_unreadable(&settings, &found)
+}
+
+/// Whether a generated key opens everything. Where it does not, no other one takes its place: each time it would be one more key away
+/// from what opens the rest. A change that was begun is brought to its end, with the key that there is for it.
+async fn readable(settings: &Settings) -> Result<(), Failure> {
+    let change = MasterKeyChange::look(settings, &ambient()).await?;
+    let found = match change.keys() {
+        (_, None) => change.count().await,
+        (_, Some(_)) => Ok(Sealed::default()),
+    };
+    change.close().await;
+    let found = found?;
+    complain(&found);
+    none_unreadable(settings, &found).map(|_| ())
 }
 
 async fn look(settings: &Settings) -> Result<ExitCode, Failure> {
@@ -65,20 +82,29 @@ async fn look(settings: &Settings) -> Result<ExitCode, Failure> {
     let mut lines = vec![format!("{:<16}  SEALED UNDER ANOTHER KEY THAN {key}", "TABLE")];
     lines.extend(found.other.iter().map(|(column, rows)| format!("{:<16}  {rows}", column.to_string())));
     print(&lines.join("\n"))?;
-    none_unreadable(&found)
+    none_unreadable(settings, &found)
 }
 
 /// What cannot be opened is no reason to leave the rest as it is, but none to be content either.
-fn none_unreadable(found: &Sealed) -> Result<ExitCode, Failure> {
+fn none_unreadable(settings: &Settings, found: &Sealed) -> Result<ExitCode, Failure> {
     if found.unreadable.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<_> = found.unreadable_rows().iter().map(|(column, rows)| format!("{column}: {rows}")).collect();
-    Err(Failure(format!(
-        "rows that cannot be opened with either key ({}): they were sealed under a third one, or are damaged. If an older key is \
-         known, set keys.previous_master_key to it and run this again; otherwise what they hold is lost",
-        rows.join(", ")
-    )))
+    let rows = rows.join(", ");
+    Err(Failure(match &settings.keys.master_key {
+        MasterKey::Given(_) => format!(
+            "rows that cannot be opened with either key ({rows}): they were sealed under a third one, or are damaged. If an older \
+             key is known, set keys.previous_master_key to it and run this again; otherwise what they hold is lost"
+        ),
+        MasterKey::Generated { data_dir } => format!(
+            "rows that the master key does not open ({rows}): they were sealed under another one, or are damaged. If an older key is \
+             known (a file {dir}/master.key.*, or one of a backup), run this once with VOUCHSAFE_KEYS__MASTER_KEY_FILE={dir}/master.key \
+             and VOUCHSAFE_KEYS__PREVIOUS_MASTER_KEY_FILE naming the older one's file, and then again without both. Otherwise what \
+             they hold is lost: as long as they are there, no new key is generated in place of the present one",
+            dir = data_dir.display()
+        ),
+    }))
 }
 
 /// Names what cannot be opened.

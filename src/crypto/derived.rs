@@ -2,7 +2,8 @@
 //!
 //! They are random, made with the database and stored sealed, as everything else is. Those of a database that was made before they were
 //! stored are derived from the master key that it began with, and stored from then on: were they derived anew from another one, every
-//! device would be unknown, every code in a mail wrong and every throttle at zero.
+//! device would be unknown, every code in a mail wrong and every throttle at zero. A founded database says that it is one: whatever is
+//! missing there was lost, and nothing that could be derived would be what it was.
 
 use aws_lc_rs::hmac;
 
@@ -23,7 +24,8 @@ pub enum DerivedKey {
 }
 
 impl DerivedKey {
-    /// Every one.
+    /// Every one. All of these are in every founded database. Whichever is added later is to be made at random on one
+    /// that was founded before, and never derived.
     pub const ALL: [Self; 4] = [Self::KeyedHashes, Self::ServiceSecrets, Self::HotState, Self::Trail];
 
     /// The label it is derived with and stored under. Never changed: it would be another key.
@@ -38,7 +40,7 @@ impl DerivedKey {
 
     /// Where it is stored.
     pub const fn context(self) -> SealContext<'static> {
-        SealContext { table: "stored_secrets", row: self.name().as_bytes(), column: "secret_sealed" }
+        place(self.name())
     }
 
     /// A new key, for the storing of which a database is founded: nobody can derive it.
@@ -62,11 +64,24 @@ impl DerivedKey {
     }
 }
 
+/// Where what has this name is stored.
+const fn place(name: &'static str) -> SealContext<'static> {
+    SealContext { table: "stored_secrets", row: name.as_bytes(), column: "secret_sealed" }
+}
+
 /// All of them.
 #[derive(Clone)]
 pub struct DerivedKeys([SecretKey<32>; DerivedKey::ALL.len()]);
 
 impl DerivedKeys {
+    /// The name under which a database says that it was founded with keys that nobody can derive.
+    pub const FOUNDED: &str = "founded v1";
+
+    /// What stands there, for storing: sealed, so that a change of the master key meets it as it meets the others.
+    pub fn founded(master: &MasterKey, entropy: &dyn Entropy) -> Vec<u8> {
+        master.seal(place(Self::FOUNDED), b"founded", entropy)
+    }
+
     /// Those of a database that has had no other master key than this.
     pub fn of(origin: &MasterKey) -> Self {
         Self(DerivedKey::ALL.map(|key| origin.derive(key.name())))

@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::io::Errno;
+
 use crate::{
     crypto::{KeyId, MasterKey, seal::hex},
     domain::secret::{Entropy, SecretString, random},
@@ -172,7 +174,9 @@ fn held_key(dir: &Path, database: &Path, purpose: Purpose) -> Result<HeldKey, Da
     let key = dir.join(MASTER_KEY_FILE);
     let lost = || DataDirError::KeyLost { database: database.to_owned(), key: key.clone() };
     loop {
-        let mut file = match File::open(&key) {
+        // NFS gives a lock for one alone only to who may write.
+        let open = OpenOptions::new().read(true).write(purpose == Purpose::Change).open(&key);
+        let mut file = match open {
             Ok(file) => file,
             Err(problem) if problem.kind() == io::ErrorKind::NotFound => return Err(lost()),
             Err(problem) => return Err(at(&key)(problem)),
@@ -181,6 +185,9 @@ fn held_key(dir: &Path, database: &Path, purpose: Purpose) -> Result<HeldKey, Da
             (Ok(()), _) => {}
             (Err(TryLockError::WouldBlock), Purpose::Use) => return Err(DataDirError::KeyChanging(key)),
             (Err(TryLockError::WouldBlock), Purpose::Change) => return Err(DataDirError::KeyInUse(key)),
+            (Err(TryLockError::Error(problem)), Purpose::Use) if has_no_locks(&problem) => {
+                tracing::warn!(path = %key.display(), %problem, "no locks here: use nothing else while the master key is changed");
+            }
             (Err(TryLockError::Error(problem)), _) => return Err(at(&key)(problem)),
         }
         // Another file may have taken its place before it was locked.
@@ -188,6 +195,11 @@ fn held_key(dir: &Path, database: &Path, purpose: Purpose) -> Result<HeldKey, Da
             return Ok(HeldKey { text: read_key(&key, &mut file)?, lock: KeyLock(file) });
         }
     }
+}
+
+/// Whether there are no locks where the file is.
+fn has_no_locks(problem: &io::Error) -> bool {
+    matches!(Errno::from_io_error(problem), Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK))
 }
 
 /// Whether this name still leads to this file.

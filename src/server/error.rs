@@ -33,6 +33,12 @@ pub enum StartError {
     /// The keys in the database.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// Keys of hashes and seals that nobody can derive are not in the database any more.
+    #[error(
+        "keys of this database went missing from its table stored_secrets ({0}), and nothing can be put in their place: restore \
+         the rows of that table from a backup of this database; nothing was changed"
+    )]
+    SecretsLost(String),
     /// The hashing threads.
     #[error(transparent)]
     Passwords(#[from] PoolError),

@@ -99,11 +99,14 @@ impl Successor {
 /// key becomes known one day.
 pub(super) fn founding(master: &MasterKey, ambient: &Ambient) -> Founding {
     let secret = |key: DerivedKey| (key.name(), key.found(master, &*ambient.entropy));
-    Founding { secrets: DerivedKey::ALL.map(secret).into(), time: ambient.clock.now() }
+    let mut secrets = Vec::from(DerivedKey::ALL.map(secret));
+    secrets.push((DerivedKeys::FOUNDED, DerivedKeys::founded(master, &*ambient.entropy)));
+    Founding { secrets, time: ambient.clock.now() }
 }
 
 /// The keys of hashes and seals that go with a database. With `keep` they are stored if they are not yet; without, nothing is
-/// written.
+/// written. Only those of a database of before are derived: one that was founded with others, or had them all once, has lost what is
+/// missing, and derived ones in their place would be wrong for good.
 pub(super) async fn derived(
     settings: &Settings,
     master: &MasterKey,
@@ -116,6 +119,10 @@ pub(super) async fn derived(
     let missing: Vec<_> = DerivedKey::ALL.into_iter().filter(|key| !stored.sealed.contains_key(key.name())).collect();
     let mut computed = None;
     if !missing.is_empty() {
+        if stored.were_complete || stored.sealed.contains_key(DerivedKeys::FOUNDED) {
+            let names: Vec<_> = missing.iter().map(|key| key.name()).collect();
+            return Err(StartError::SecretsLost(names.join(", ")));
+        }
         let origin = origin(&stored, master)?;
         if keep {
             let seal = |key: &DerivedKey| (key.name(), key.seal(origin, master, &*ambient.entropy));

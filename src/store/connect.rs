@@ -23,7 +23,8 @@ use crate::domain::{
 pub const SCHEMA_VERSION: i64 = 5;
 
 /// The version of the schema whose programs read the keys of hashes and seals from the database, and all later ones. Those of before
-/// derive them from the master key.
+/// derive them from the master key. Programs of before are kept out only of a database that has these keys: a migration that kept
+/// them out of one that has not would make the keys look lost.
 pub(super) const FIRST_WITH_STORED_SECRETS: i64 = 5;
 
 /// Where the database is.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Connection as _, FromRow};
 
-use super::{Location, StoreError, postgres, sqlite};
+use super::{Location, StoreError, connect::FIRST_WITH_STORED_SECRETS, postgres, sqlite};
 use crate::domain::time::Timestamp;
 
 /// What the database says before it is opened.
@@ -14,6 +14,8 @@ use crate::domain::time::Timestamp;
 pub struct StoredSecrets {
     /// The sealed keys by name.
     pub sealed: BTreeMap<String, Vec<u8>>,
+    /// Whether programs that do not look for them are kept out, which happens only where all are stored.
+    pub were_complete: bool,
     /// Something that was sealed under the master key when there was no other one yet; `None` in a database that no server
     /// has been started on.
     pub oldest_seal: Option<Vec<u8>>,
@@ -90,15 +92,19 @@ where
     for<'c> &'c mut D::Connection: sqlx::Executor<'c, Database = D>,
     for<'r> (String, Vec<u8>): FromRow<'r, D::Row>,
     for<'r> (Vec<u8>,): FromRow<'r, D::Row>,
+    for<'r> (i64,): FromRow<'r, D::Row>,
 {
     if let Some(statement) = first {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
     }
+    // Before the keys, which are all there by the time that it says so.
+    let oldest = sqlx::raw_sql("SELECT oldest_reader FROM schema_compatibility WHERE id = 1");
+    let (oldest_reader,) = <(i64,)>::from_row(&oldest.fetch_one(&mut *connection).await?)?;
     let rows = sqlx::raw_sql("SELECT name, secret_sealed FROM stored_secrets").fetch_all(&mut *connection).await?;
     let sealed = rows.iter().map(<(String, Vec<u8>)>::from_row).collect::<Result<_, _>>()?;
     // Refresh keys are never removed.
     let oldest = sqlx::raw_sql("SELECT key_sealed FROM refresh_keys ORDER BY id LIMIT 1");
     let oldest = oldest.fetch_optional(&mut *connection).await?;
     let oldest_seal = oldest.as_ref().map(<(Vec<u8>,)>::from_row).transpose()?.map(|(sealed,)| sealed);
-    Ok(StoredSecrets { sealed, oldest_seal })
+    Ok(StoredSecrets { sealed, were_complete: oldest_reader >= FIRST_WITH_STORED_SECRETS, oldest_seal })
 }

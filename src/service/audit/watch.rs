@@ -115,10 +115,11 @@ impl AuditWatch {
         let mut more = false;
         for place in behind {
             let mut events = store.read_lane(place, u32::try_from(share).unwrap_or(u32::MAX)).await?;
-            more |= events.len() >= share;
             // Whatever somebody put behind the head is no event yet, and for a check to tell of; and nobody goes on from there.
             let head = heads.get(&place.lane).copied().unwrap_or_default();
             events.retain(|read| read.event.link.is_some_and(|link| link.place.position <= head));
+            // Not of what is behind the head, or it would be looked at again and again.
+            more |= events.len() >= share;
             let first = events.first().and_then(|first| first.event.link).map(|link| link.place.position);
             if first.is_some_and(|first| first != place.position + 1) {
                 // Removed for age since the lanes were looked at? Any other gap is for a check to tell of.

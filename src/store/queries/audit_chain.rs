@@ -192,10 +192,11 @@ impl Tx {
         false
     }
 
-    /// Moves the end of a lane. One that was not vouched for is not now.
+    /// Moves the end of a lane. One that was not vouched for is not now, and loses its MAC: with it somebody could set the end back to
+    /// where it once was, and remove everything since.
     pub(super) async fn store_head(&mut self, head: Head, vouched: bool) -> Result<(), StoreError> {
-        let Head { link: ChainLink { place, hash }, mac, taken: _ } = head;
-        let mac = if vouched { Some(self.around().vault.attest(&head_statement(place, &hash)).to_vec()) } else { mac };
+        let ChainLink { place, hash } = head.link;
+        let mac = vouched.then(|| self.around().vault.attest(&head_statement(place, &hash)).to_vec());
         sqlx::query("UPDATE audit_lanes SET position = $2, hash = $3, mac = $4 WHERE id = $1")
             .bind(place.lane)
             .bind(place.position)
@@ -269,7 +270,7 @@ impl Tx {
 
 impl Database {
     /// Vouches for the lanes of a trail that has not begun, so that from then on a lane that nothing vouches for is one that
-    /// somebody emptied. Of nodes that start at once, one does it.
+    /// somebody wrote to or emptied, which each start tells. Of nodes that start at once, one does it.
     pub(in crate::store) async fn begin_trail(&self) -> Result<(), StoreError> {
         let unsigned = self.reading("unsigned_lanes", &self.pools.read, (), |conn, ()| {
             Box::pin(async move {
@@ -291,6 +292,10 @@ impl Tx {
             sqlx::query_as(concat!("SELECT id, position, hash, mac FROM audit_lanes ORDER BY id", for_update!()))
                 .fetch_all(self.conn())
                 .await?;
+        // Another node may have done it in the meantime.
+        if lanes.iter().all(|(.., mac)| mac.is_some()) {
+            return Ok(());
+        }
         let (placed,): (i64,) = sqlx::query_as(
             "SELECT COUNT(*) FROM (SELECT 1 FROM audit_events WHERE lane IS NOT NULL LIMIT 1) AS placed",
         )

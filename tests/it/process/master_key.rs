@@ -35,6 +35,7 @@ on_both_databases!(
     each_state_of_the_settings_is_answered_with_what_to_do,
     a_new_database_has_keys_that_nobody_can_derive,
     a_database_of_before_keeps_the_keys_it_has,
+    a_key_that_went_missing_is_not_replaced,
 );
 
 /// Base64 of 32 other bytes each.
@@ -228,7 +229,9 @@ async fn each_state_of_the_settings_is_answered_with_what_to_do(backend: Backend
     let oldest = async || place.database.integer("SELECT oldest_reader FROM schema_compatibility").await;
     let before = oldest().await;
     let check = ["keys", "rotate-master", "--check"];
-    told(&run(&check, NEXT, MASTER_KEY).await.ok(), &["stored_secrets    4", "refresh_keys      1", &next]);
+    // Of the keys, and that a database was founded with them.
+    let stored = if backend == Backend::Sqlite { "stored_secrets    5" } else { "stored_secrets    4" };
+    told(&run(&check, NEXT, MASTER_KEY).await.ok(), &[stored, "refresh_keys      1", &next]);
     assert_eq!((sealed_under(&place).await, oldest().await), ([old.clone()].into(), before));
     told(&run(&ROTATE, NEXT, MASTER_KEY).await.ok(), &["rows sealed under", &next, &old, "can be removed"]);
     // A program of before stored keys would derive others from the new one.
@@ -295,6 +298,38 @@ async fn a_generated_master_key_is_changed_without_any_setting() {
     fs::copy(&kept, &key).unwrap();
     let said = place.run(&["serve"]).await.refused();
     assert!(said.contains("master key does not open"), "{said}");
+    place.remove().await;
+}
+
+/// Each further key would be one more away from what opens the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generated_master_key_that_does_not_open_everything_stays_until_it_does() {
+    let place = Place::new(Backend::Sqlite).await;
+    make_account(&place).await;
+    let (key, next) = (place.data_dir().join("master.key"), place.data_dir().join("master.key.next"));
+    let first = fs::read_to_string(&key).unwrap();
+    fill(&place, THIRD, 7..8).await;
+    for _ in 0..2 {
+        let ended = place.run(&ROTATE).await;
+        assert_eq!(ended.status.code(), Some(1));
+        for word in ["outbox: 1", &Uuid::from_u128(7).to_string(), "VOUCHSAFE_KEYS__PREVIOUS_MASTER_KEY_FILE"] {
+            assert!(ended.stderr.contains(word), "{word}: {}", ended.stderr);
+        }
+        assert!(!next.exists() && fs::read_to_string(&key).unwrap() == first, "nothing has begun");
+    }
+    // What it advises.
+    let older = place.file("older.key", format!("{THIRD}\n"));
+    let files = [
+        ("VOUCHSAFE_KEYS__MASTER_KEY_FILE", key.display().to_string()),
+        ("VOUCHSAFE_KEYS__PREVIOUS_MASTER_KEY_FILE", older),
+    ];
+    let ended = place.command(&ROTATE).envs(files).output().await.unwrap();
+    let said = String::from_utf8(ended.stdout).unwrap();
+    assert!(said.contains("1 row sealed under"), "{said} {:?}", ended.stderr);
+    place.run(&ROTATE).await.ok();
+    let last = fs::read_to_string(&key).unwrap();
+    assert_ne!(last, first);
+    assert_eq!(sealed_under(&place).await, [name(last.trim())].into());
     place.remove().await;
 }
 
@@ -387,7 +422,7 @@ async fn a_new_database_has_keys_that_nobody_can_derive(backend: Backend) {
         assert_ne!(*key, master.derive(kind.name()), "{kind:?}");
         assert_eq!(keys.iter().filter(|(_, other)| other == key).count(), 1, "{kind:?}");
     }
-    assert_eq!(place.database.integer("SELECT count(*) FROM stored_secrets").await, 4);
+    assert_eq!(place.database.integer("SELECT count(*) FROM stored_secrets").await, 5);
     // A program that would derive them does not start.
     assert_eq!(place.database.integer("SELECT oldest_reader FROM schema_compatibility").await, 5);
     // They are in use, and what is made with them is found again.
@@ -402,6 +437,35 @@ async fn a_new_database_has_keys_that_nobody_can_derive(backend: Backend) {
     server.stop().await;
     place.run(&["audit", "verify"]).await.ok();
     assert_eq!(stored_keys(&place, MASTER_KEY).await, keys);
+    place.remove().await;
+}
+
+/// Nothing is put in the place of a key that nobody can derive: it would be another one, and every seal of the trail wrong for good.
+async fn a_key_that_went_missing_is_not_replaced(backend: Backend) {
+    let place = Place::on(TestDatabase::empty(backend).await).set("keys.master_key", MASTER_KEY);
+    place.run(&["migrate"]).await.ok();
+    make_account(&place).await;
+    let refused = async |missing: &str| {
+        let rows = place.database.integer("SELECT count(*) FROM stored_secrets").await;
+        for command in [&["serve"][..], &["audit", "verify"], &["keys", "list"]] {
+            let said = place.run(command).await.stderr;
+            assert!(said.contains("went missing") && said.contains("backup") && said.contains(missing), "{said}");
+        }
+        assert_eq!(place.database.integer("SELECT count(*) FROM stored_secrets").await, rows, "nothing is written");
+    };
+    place.database.execute("CREATE TABLE kept AS SELECT * FROM stored_secrets").await;
+    let put_back = "INSERT INTO stored_secrets SELECT * FROM kept WHERE true ON CONFLICT DO NOTHING";
+    // One, all but what says that it was founded, and all.
+    for gone in ["name = 'audit trail v1'", "name <> 'founded v1'", "true"] {
+        assert_ne!(place.database.execute(&format!("DELETE FROM stored_secrets WHERE {gone}")).await, 0);
+        refused("audit trail v1").await;
+        assert_ne!(place.database.execute(put_back).await, 0);
+        place.run(&["audit", "verify"]).await.ok();
+    }
+    // Also when it is not to be seen from the programs that are let in.
+    place.database.execute("UPDATE schema_compatibility SET oldest_reader = 1").await;
+    place.database.execute("DELETE FROM stored_secrets WHERE name = 'hot state v1'").await;
+    refused("hot state v1").await;
     place.remove().await;
 }
 

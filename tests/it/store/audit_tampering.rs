@@ -61,6 +61,8 @@ pub(super) async fn a_row_behind_the_head_keeps_nobody_from_recording(w: Arc<Wor
     let (altered, mac) = (FaultKind::Altered, FaultKind::HeadMac);
     // The row, the event behind it, which does not follow it, and an end that nobody vouches for.
     assert_eq!(w.faults().await, [(altered, lane, 4), (altered, lane, 5), (mac, lane, 6)]);
+    // Nothing is left there with which an earlier end could be put back, and what came since be removed.
+    assert_eq!(w.database.integer("SELECT count(*) FROM audit_lanes WHERE mac IS NULL").await, 1);
     // Whoever takes the row out again leaves a trace of that as well.
     w.tamper("DELETE FROM audit_events WHERE position = 4").await;
     w.record(1).await;

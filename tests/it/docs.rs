@@ -160,9 +160,9 @@ fn is_test(file: &str, test: &str) -> bool {
     let folder = if file.starts_with("src/") || file.starts_with("tests/") { "" } else { "tests/it" };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(file);
     let text_of = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
-    let text = text_of(path.with_extension("rs")) + &text_of(path.join("mod.rs"));
+    let code = text_of(path.with_extension("rs")) + &text_of(path.join("mod.rs"));
     let definition = format!("fn {test}(");
-    let mut definitions = text.match_indices(&definition).map(|(at, _)| &text[..at]).peekable();
+    let mut definitions = code.match_indices(&definition).map(|(at, _)| &code[..at]).peekable();
     if definitions.peek().is_none() {
         return false;
     }
@@ -173,7 +173,7 @@ fn is_test(file: &str, test: &str) -> bool {
             .take_while(|line| line.starts_with("#[") || line.starts_with("//"))
             .any(|line| line.starts_with("#[") && (line.contains("test]") || line.contains("test(")))
     };
-    definitions.any(marked) || is_listed(&(text.clone() + &text_of(path.with_file_name("mod.rs"))), test)
+    definitions.any(marked) || is_listed(&(code.clone() + &text_of(path.with_file_name("mod.rs"))), test)
 }
 
 /// Whether the name stands somewhere by itself: neither defined nor called.

@@ -79,10 +79,10 @@ fn read(file: &Path) -> Result<Vec<Erasure>, Failure> {
 
 async fn reapply(service: &Service, erasures: &[Erasure], yes: bool) -> Result<ReappliedErasures, Failure> {
     let back = service.who_came_back(erasures).await?;
-    if !back.is_empty() {
+    if back > 0 {
         can_ask(yes)?;
-        let (back, all) = (back.len(), erasures.len());
+        let all = erasures.len();
         confirm(&format!("Of {all} users who were deleted {back} are there again. Delete them for good?"), yes)?;
     }
-    Ok(service.reapply_erasures(erasures, &back).await?)
+    Ok(service.reapply_erasures(erasures).await?)
 }

@@ -28,8 +28,17 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 const KEYS_INTERVAL: Duration = Duration::from_secs(30);
 /// How soon other nodes hear of failures.
 const FAILURES_INTERVAL: Duration = Duration::from_millis(100);
-/// How often hot records of users who were deleted are looked at.
-const UNWANTED_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is asked whether hot records of users who were deleted are to be looked at.
+const RECORDS_TICK: Duration = Duration::from_secs(1);
+/// How often they are.
+const RECORDS_INTERVAL: Duration = Duration::from_mins(1);
+/// Who was deleted within this time may have records again: a refresh that had read its row before may write one, an erasure may
+/// have been committed without anybody hearing of it.
+const RECORDS_WINDOW: Duration = Duration::from_mins(10);
+/// How long a node that starts may have been away.
+const AWAY: Duration = Duration::from_hours(1);
+/// Nodes of older versions, which do not note whom they delete, may still be running for this long.
+const OLDER_VERSIONS: Duration = Duration::from_hours(24);
 /// How often what has expired is deleted.
 const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 /// How long a session that ended is remembered, so that its holder is told so rather than that it is unknown.
@@ -60,13 +69,14 @@ impl Background {
         background.spawn("failures", service, Service::aggregate_failures);
         background.spawn("e-mail", service, Service::send_email);
         background.spawn("SMS", service, Service::send_sms);
+        background.spawn("scrub", service, Service::scrub_after_erasures);
         if service.hot.is_some() {
             for _ in 0..READERS {
                 background.spawn("rows", service, Service::read_rows);
             }
             background.spawn("write-behind", service, Service::write_behind);
             background.spawn("head", service, Service::exchange_heads);
-            background.spawn("erasures", service, Service::remove_unwanted);
+            background.spawn("erasures", service, Service::remove_records);
             background.spawn("push", service, Service::push_revocations);
             background.spawn("stream", service, Service::follow_stream);
             background.spawn("throttle", service, Service::share_failures);
@@ -155,14 +165,27 @@ impl Service {
         }
     }
 
-    async fn remove_unwanted(self: Arc<Self>) {
-        let Some(parts) = &self.hot else { return };
-        let mut ticks = interval(UNWANTED_INTERVAL);
+    async fn remove_records(self: Arc<Self>) {
+        let mut ticks = interval(RECORDS_TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due = self.clock.now();
+        let mut done = due.minus(AWAY);
         loop {
             ticks.tick().await;
-            parts.hot.remove_unwanted(self.clock.now()).await;
+            // By the clock that erasures are timed with.
+            let now = self.clock.now();
+            if now < due {
+                continue;
+            }
+            match self.eraser.remove_records(done.minus(RECORDS_WINDOW)).await {
+                Ok(()) => (due, done) = (now.plus(RECORDS_INTERVAL), now),
+                Err(error) => tracing::debug!(%error, "hot records of users who were deleted stay for now"),
+            }
         }
+    }
+
+    async fn scrub_after_erasures(self: Arc<Self>) {
+        self.eraser.scrub_when_wanted().await;
     }
 
     async fn push_revocations(self: Arc<Self>) {
@@ -217,6 +240,7 @@ impl Service {
         let mut ticks = interval(PURGE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = NO_SESSION;
+        let mut adopted = Timestamp::from_micros(0);
         loop {
             ticks.tick().await;
             self.feed.forget_expired(self.policy.database_grace);
@@ -235,8 +259,13 @@ impl Service {
             note_purge("messages", self.purge_messages().await);
             note_purge("counters", self.store.purge_throttles().await);
             self.keep_trail(now).await;
+            let adopt = self.store.adopt_erasures(adopted).await;
+            if adopt.is_ok() {
+                adopted = now.minus(OLDER_VERSIONS);
+            }
+            note_adopted(adopt);
             // Last, so that what was deleted now is gone from the files too.
-            self.scrub().await;
+            self.eraser.scrub().await;
         }
     }
 }
@@ -280,5 +309,14 @@ fn note_purge(rows: &'static str, purged: Result<impl std::fmt::Debug, StoreErro
     match purged {
         Ok(number) => tracing::debug!(rows, ?number, "what has expired is deleted"),
         Err(error) => tracing::warn!(%error, rows, "what has expired is not deleted this time"),
+    }
+}
+
+/// What became of looking for erasures that older versions did not note.
+fn note_adopted(adopted: Result<u64, StoreError>) {
+    match adopted {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "who was deleted by an older version is in the list of erasures now"),
+        Err(error) => tracing::warn!(%error, "who was deleted by an older version is not yet in the list of erasures"),
     }
 }

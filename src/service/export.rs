@@ -177,7 +177,7 @@ impl Export {
     pub async fn next(&mut self) -> Result<Option<Vec<HeldRecord>>, ServiceError> {
         while let Some(place) = self.place.take() {
             self.is_still_allowed().await?;
-            let read = self.service.store.read_export(self.user, place, PAGE).await;
+            let read = self.service.store.read_export(self.user, place, self.begin_time, PAGE).await;
             let page = read.map_err(|error| self.gone(error))?;
             self.place = page.next;
             self.records += page.records.len();
@@ -256,15 +256,24 @@ impl Export {
     }
 }
 
-/// An event as this person may have it: without the ids of other people, and without what proves its place.
+/// An event as this person may have it: without the ids of other people, of their requests and tokens, and without what proves its
+/// place.
 fn of_nobody_else(read: ReadEvent, user: UserId) -> ReadEvent {
     let ReadEvent { mut event, personal } = read;
     let person = Some(*user.as_uuid());
-    if event.actor == ActorKind::User.as_str() && event.actor_id != person {
+    let by_a_user = event.actor == ActorKind::User.as_str();
+    if by_a_user && event.actor_id != person {
         event.actor_id = None;
+    }
+    // It is of the making of whoever called.
+    if event.actor != ActorKind::Anonymous.as_str() && !(by_a_user && event.actor_id == person) {
+        event.request_id.clear();
     }
     if event.subject_id.is_some() && event.subject_id != person {
         (event.subject_id, event.session_id) = (None, None);
+        if let Some(detail) = event.detail.as_object_mut() {
+            detail.remove("token");
+        }
     }
     (event.personal_sealed, event.link) = (None, None);
     ReadEvent { event, personal }
@@ -308,22 +317,24 @@ mod tests {
                 subject_id,
                 session_id: Some(crate::domain::id::SessionId::from_uuid(session)),
                 request_id: "r".into(),
-                detail: json!({}),
+                detail: json!({ "token": "t" }),
                 personal_sealed: Some(vec![1]),
                 link: None,
             },
             personal: Personal::default(),
         };
         let told = |read: ReadEvent| {
-            let RecordedEvent { actor_id, subject_id, session_id, personal_sealed, .. } =
+            let RecordedEvent { actor_id, subject_id, session_id, request_id, detail, personal_sealed, .. } =
                 of_nobody_else(read, UserId::from_uuid(person)).event;
             assert_eq!(personal_sealed, None);
-            (actor_id, subject_id, session_id.is_some())
+            assert_eq!(session_id.is_some(), !detail["token"].is_null(), "they are of the same person");
+            (actor_id, subject_id, session_id.is_some(), !request_id.is_empty())
         };
-        assert_eq!(told(event("user", Some(person), Some(person))), (Some(person), Some(person), true));
-        assert_eq!(told(event("user", Some(other), Some(person))), (None, Some(person), true));
-        assert_eq!(told(event("user", Some(person), Some(other))), (Some(person), None, false));
-        assert_eq!(told(event("service", Some(other), Some(person))), (Some(other), Some(person), true));
-        assert_eq!(told(event("anonymous", None, Some(person))), (None, Some(person), true));
+        assert_eq!(told(event("user", Some(person), Some(person))), (Some(person), Some(person), true, true));
+        assert_eq!(told(event("user", Some(other), Some(person))), (None, Some(person), true, false));
+        assert_eq!(told(event("user", Some(person), Some(other))), (Some(person), None, false, true));
+        assert_eq!(told(event("service", Some(other), Some(person))), (Some(other), Some(person), true, false));
+        assert_eq!(told(event("operator", None, Some(person))), (None, Some(person), true, false));
+        assert_eq!(told(event("anonymous", None, Some(person))), (None, Some(person), true, true));
     }
 }

@@ -134,6 +134,7 @@ pub struct Service {
     notifier: Notifier,
     deliveries: TaskTracker,
     erasures: TaskTracker,
+    eraser: Arc<erasure::Eraser>,
 }
 
 impl std::fmt::Debug for Service {
@@ -205,6 +206,8 @@ impl Service {
         let verifier = TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked)?;
         let verifier = verifier.with_wrapping(policy.encryption.wrapping());
         let verifier = RememberingVerifier::new(verifier, REMEMBERED_TOKENS);
+        let idle = policy.sessions.idle;
+        let eraser = erasure::Eraser::new(Arc::clone(&store), hot.clone(), seal.clone(), Arc::clone(&clock), idle);
         let hot = hot.map(|hot| HotRefresh {
             hot,
             rows: RowReader::new(Arc::clone(&store), Arc::clone(&feed)),
@@ -236,6 +239,7 @@ impl Service {
             notifier,
             deliveries: TaskTracker::new(),
             erasures: TaskTracker::new(),
+            eraser: Arc::new(eraser),
         })
     }
 
@@ -309,6 +313,7 @@ impl Service {
         self.deliveries.wait().await;
         self.erasures.close();
         self.erasures.wait().await;
+        self.eraser.finish().await;
         self.store.close().await;
     }
 

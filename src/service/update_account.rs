@@ -27,9 +27,8 @@ impl Service {
         let user = self.recently_proved(caller).await?;
         // About nobody: it would go with the account.
         let farewell = self.news(&user, Notice::AccountDeleted).map(|news| NewMessage { user: None, ..news });
-        let messages = self.messages_to(std::slice::from_ref(&user)).await?.remove(&user.id).unwrap_or_default();
         let (store, origin) = (Arc::clone(&self.store), context.origin.clone());
-        let delete = async move { store.delete_account(user.id, caller.session, messages, farewell, origin).await };
+        let delete = async move { store.delete_account(user.id, caller.session, farewell, origin).await };
         self.erase(delete).await.map_err(caller_gone)
     }
 }

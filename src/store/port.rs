@@ -57,7 +57,7 @@ pub use self::people::{
     EmailOutcome, EmailProof, MailedCode, Mailing, NewEmailChange, NewMailedCode, NewPhoneChange, NewRegistration,
     PasswordReset, PeopleStore, PhoneOutcome, PhoneProof, WaitingRegistration,
 };
-pub use self::privacy::{Erasure, PrivacyStore, Reapplied};
+pub use self::privacy::{Erased, Erasure, PrivacyStore, Reapplied};
 pub use self::refresh::{Caller, LiveSession, RefreshAttempt, RefreshOutcome, SessionRows, SessionState, Waiting};
 pub use self::roles::{NewRole, RoleStore};
 pub use self::seals::{Reseal, ResealedBatch, RowKey, SealBatch, SealStore, SealedColumn};

@@ -168,26 +168,8 @@ fn email_change(change: v1::PersonalEmailChange) -> Value {
 }
 
 fn registration(registration: v1::PersonalRegistration) -> Value {
-    let v1::PersonalRegistration {
-        id,
-        email,
-        username,
-        display_name,
-        locale,
-        password_scheme,
-        create_time,
-        expire_time,
-    } = registration;
-    json!({
-        "id": id,
-        "email": email,
-        "username": username,
-        "display_name": display_name,
-        "locale": locale,
-        "password_scheme": password_scheme,
-        "create_time": rfc3339(create_time),
-        "expire_time": rfc3339(expire_time),
-    })
+    let v1::PersonalRegistration { email, create_time, expire_time } = registration;
+    json!({ "email": email, "create_time": rfc3339(create_time), "expire_time": rfc3339(expire_time) })
 }
 
 fn code(code: v1::PersonalCode) -> Value {

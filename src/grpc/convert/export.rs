@@ -172,26 +172,8 @@ fn email_change(held: HeldEmailChange) -> v1::PersonalEmailChange {
 }
 
 fn registration(held: HeldRegistration) -> v1::PersonalRegistration {
-    let HeldRegistration {
-        id: account,
-        email,
-        username,
-        display_name,
-        locale,
-        password_scheme,
-        create_time,
-        expire_time,
-    } = held;
-    v1::PersonalRegistration {
-        id: id(Some(account)),
-        email,
-        username: username.unwrap_or_default(),
-        display_name,
-        locale: locale.unwrap_or_default(),
-        password_scheme: password_scheme.unwrap_or_default().to_owned(),
-        create_time: time(create_time),
-        expire_time: time(expire_time),
-    }
+    let HeldRegistration { email, create_time, expire_time } = held;
+    v1::PersonalRegistration { email, create_time: time(create_time), expire_time: time(expire_time) }
 }
 
 fn code(held: HeldCode) -> v1::PersonalCode {

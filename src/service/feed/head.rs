@@ -5,11 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::time::timeout;
+
 use super::Feed;
 use crate::{
     crypto::monotonic_now,
     domain::{hot::FeedHead, time::Timestamp},
-    service::hot::Kept,
+    service::hot::{Hot, Kept},
     state::{HotError, HotKey},
 };
 
@@ -27,6 +29,8 @@ const CATCHING_UP: Duration = Duration::from_secs(1);
 const UNDER_WAY: Duration = Duration::from_secs(1);
 /// What was heard from the hot state counts for this long.
 const HEARD: Duration = Duration::from_secs(4);
+/// Rows that are looked for at once.
+const ROWS: usize = 256;
 
 /// What the hot state last said about this node's list.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +87,7 @@ impl Feed {
         let Some(hot) = &self.hot else { return exchanged };
         if exchanged.is_ok() {
             self.failed_exchanges.store(0, Ordering::Relaxed);
+            self.follow_no_gone_rows(hot).await;
             hot.follow_rows(self.clock.now()).await;
         } else if self.failed_exchanges.fetch_add(1, Ordering::Relaxed) > 0 && self.reads_the_database() {
             // Not a single call that was slow: other nodes may be as blind, and rows go past their records there. When the hot
@@ -90,6 +95,20 @@ impl Feed {
             hot.note_overtaken();
         }
         exchanged
+    }
+
+    /// Sees to it that no record is written of a session whose row is gone with its user. Without the database nobody can tell; such
+    /// a record is removed later.
+    async fn follow_no_gone_rows(&self, hot: &Hot) {
+        if !self.reads_the_database() {
+            return;
+        }
+        for some in hot.all_unfollowed().chunks(ROWS) {
+            let Ok(Ok(rows)) = timeout(CATCHING_UP, self.store.read_sessions(some.to_vec())).await else { return };
+            for gone in some.iter().filter(|session| !rows.sessions.contains_key(session)) {
+                hot.follow_no_more(*gone);
+            }
+        }
     }
 
     /// Whether this node has read the feed from the database a moment ago.

@@ -31,8 +31,6 @@ pub struct Hot {
     seal: HotSeal,
     /// What the records of these sessions should be: their rows went past them while they could not be written.
     unfollowed: Mutex<HashMap<SessionId, Unfollowed>>,
-    /// Records of users who were deleted, and when they are to be removed once more.
-    unwanted: Mutex<HashMap<SessionId, Timestamp>>,
     /// How often a row may have gone past its record without anybody knowing which.
     overtaken: AtomicU64,
     /// How many of these times the head tells of.
@@ -49,11 +47,6 @@ impl std::fmt::Debug for Hot {
 const UNFOLLOWED: usize = 10_000;
 /// Writers who are quicker, before a record is left to them.
 const RAISE_TRIES: u32 = 8;
-
-/// Records that are to be removed once more. Those beyond go when their time is up.
-const UNWANTED: usize = 100_000;
-/// After this no refresh is under way any more that read its row before the user was deleted, and could put the record back.
-const AGAIN: Duration = Duration::from_mins(1);
 
 /// What the record of a session should be, and until when.
 #[derive(Clone, Debug)]
@@ -73,14 +66,7 @@ pub(super) struct Kept<T> {
 impl Hot {
     /// The hot state `state`, whose values are sealed with `seal`.
     pub fn new(state: Arc<dyn HotState>, seal: HotSeal) -> Self {
-        Self {
-            state,
-            seal,
-            unfollowed: Mutex::default(),
-            unwanted: Mutex::default(),
-            overtaken: AtomicU64::new(0),
-            told: AtomicU64::new(0),
-        }
+        Self { state, seal, unfollowed: Mutex::default(), overtaken: AtomicU64::new(0), told: AtomicU64::new(0) }
     }
 
     /// Whether, as far as is known, it answers.
@@ -153,6 +139,16 @@ impl Hot {
         self.unfollowed().contains_key(&session)
     }
 
+    /// The sessions whose rows went past their records.
+    pub(super) fn all_unfollowed(&self) -> Vec<SessionId> {
+        self.unfollowed().keys().copied().collect()
+    }
+
+    /// The row of this session is gone: its record is not to be brought up to it.
+    pub(super) fn follow_no_more(&self, session: SessionId) {
+        self.unfollowed().remove(&session);
+    }
+
     /// Brings records up to the rows that went past them.
     pub(super) async fn follow_rows(&self, now: Timestamp) {
         let waiting: Vec<_> = self.unfollowed().iter().map(|(session, wanted)| (*session, wanted.clone())).collect();
@@ -194,33 +190,18 @@ impl Hot {
         Ok(())
     }
 
-    /// Removes the records of sessions whose user was deleted: at once, and again when no refresh can put them back. What cannot be
-    /// removed now is removed when it can be.
-    pub(super) async fn forget(&self, sessions: &[SessionId], now: Timestamp) {
+    /// Removes the records of sessions whose user was deleted.
+    ///
+    /// # Errors
+    /// If the hot state does not answer; some of them may be gone.
+    pub(super) async fn forget(&self, sessions: &[SessionId]) -> Result<(), HotError> {
         for session in sessions {
-            self.unfollowed().remove(session);
-            let mut unwanted = self.unwanted();
-            if unwanted.len() < UNWANTED {
-                unwanted.insert(*session, now.plus(AGAIN));
-            }
+            self.follow_no_more(*session);
         }
         for session in sessions {
-            if self.remove(*session).await.is_err() {
-                return;
-            }
+            self.remove(*session).await?;
         }
-    }
-
-    /// Removes the records whose time has come.
-    pub(super) async fn remove_unwanted(&self, now: Timestamp) {
-        let due = |(session, time): (&SessionId, &Timestamp)| (*time <= now).then_some(*session);
-        let due: Vec<_> = self.unwanted().iter().filter_map(due).collect();
-        for session in due {
-            if self.remove(session).await.is_err() {
-                return;
-            }
-            self.unwanted().remove(&session);
-        }
+        Ok(())
     }
 
     /// Puts nothing in the place of a record, for no time at all.
@@ -237,10 +218,6 @@ impl Hot {
             }
         }
         Ok(())
-    }
-
-    fn unwanted(&self) -> MutexGuard<'_, HashMap<SessionId, Timestamp>> {
-        self.unwanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unfollowed(&self) -> MutexGuard<'_, HashMap<SessionId, Unfollowed>> {

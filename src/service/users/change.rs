@@ -37,12 +37,8 @@ impl Service {
         expected: Option<i64>,
         context: &RequestContext,
     ) -> Result<(), ServiceError> {
-        let messages = match self.store.get_user(user).await? {
-            Some(user) => self.messages_to(std::slice::from_ref(&user)).await?.remove(&user.id).unwrap_or_default(),
-            None => Vec::new(),
-        };
         let (store, act) = (Arc::clone(&self.store), act(warrant, user, context));
-        Ok(self.erase(async move { store.delete_user(act, expected, messages).await }).await?)
+        Ok(self.erase(async move { store.delete_user(act, expected).await }).await?)
     }
 
     /// Bars a user from signing in and ends all sessions.

@@ -187,21 +187,11 @@ pub struct HeldEmailChange {
     pub expire_time: Timestamp,
 }
 
-/// A registration.
+/// A registration under the address. Who typed the rest of it may be somebody else.
 #[derive(Clone, Debug)]
 pub struct HeldRegistration {
-    /// The id of the account to be.
-    pub id: Uuid,
     /// The address.
     pub email: String,
-    /// The user name.
-    pub username: Option<String>,
-    /// The name to show.
-    pub display_name: String,
-    /// The language of messages.
-    pub locale: Option<String>,
-    /// How its password is hashed.
-    pub password_scheme: Option<&'static str>,
     /// When it was asked for.
     pub create_time: Timestamp,
     /// When it is forgotten.
@@ -312,9 +302,16 @@ pub trait ExportStore: Send + Sync + 'static {
     /// Records that an owner wants it, whose session must be alive.
     async fn begin_own_export(&self, user: UserId, session: SessionId, origin: Origin) -> Result<(), StoreError>;
 
-    /// Records that somebody wants it who may. Refuses for a user who is not there.
+    /// Records that somebody wants it who may, and may do no less than the user. Refuses for a user who is not there.
     async fn begin_export(&self, act: UserAct) -> Result<(), StoreError>;
 
-    /// A page, of up to about `limit` records. Refuses once the user is gone.
-    async fn read_export(&self, user: UserId, place: ExportPlace, limit: u32) -> Result<ExportPage, StoreError>;
+    /// A page, of up to about `limit` records, without sessions and events of after `until`: whoever goes on living is not followed for
+    /// ever. Refuses once the user is gone.
+    async fn read_export(
+        &self,
+        user: UserId,
+        place: ExportPlace,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<ExportPage, StoreError>;
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Change, CreateUser, NewMessage, NewUser, ThrottleKey};
+use super::{Change, CreateUser, Erased, NewMessage, NewUser, ThrottleKey};
 use crate::{
     domain::{
         audit::{AuditEvent, Origin},
@@ -252,16 +252,15 @@ pub trait PeopleStore: Send + Sync + 'static {
         origin: Origin,
     ) -> Result<User, StoreError>;
 
-    /// Deletes an account as its owner, unless it is the last administrator's, with all that is kept of the user and with these
-    /// messages; the farewell outlives it. The sessions that there may be hot records of.
+    /// Deletes an account as its owner, unless it is the last administrator's, with all that is kept of the user; the farewell
+    /// outlives it.
     async fn delete_account(
         &self,
         user: UserId,
         session: SessionId,
-        messages: Vec<Uuid>,
         farewell: Option<NewMessage>,
         origin: Origin,
-    ) -> Result<Vec<SessionId>, StoreError>;
+    ) -> Result<Erased, StoreError>;
 
     /// Begins a change of phone number in place of one that was begun before.
     async fn begin_phone_change(&self, change: NewPhoneChange) -> Result<Change, StoreError>;

@@ -1,9 +1,8 @@
 //! Users, as administrators manage them.
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
-use super::{CreateRequest, NewMessage, NewUser, ThrottleKey};
+use super::{CreateRequest, Erased, NewMessage, NewUser, ThrottleKey};
 use crate::{
     domain::{
         audit::Origin,
@@ -68,14 +67,9 @@ pub trait UserAdminStore: Send + Sync + 'static {
     /// Changes what is known of a user, if its revision is the one expected.
     async fn update_user(&self, act: UserAct, expected: Option<i64>, change: UserChange) -> Result<User, StoreError>;
 
-    /// Deletes a user, if its revision is the one expected, with all that is kept of the user, data key included, and with these
-    /// messages. Tokens are refused. The sessions that there may be hot records of.
-    async fn delete_user(
-        &self,
-        act: UserAct,
-        expected: Option<i64>,
-        messages: Vec<Uuid>,
-    ) -> Result<Vec<SessionId>, StoreError>;
+    /// Deletes a user, if its revision is the one expected, with all that is kept of the user, data key included. Tokens are
+    /// refused.
+    async fn delete_user(&self, act: UserAct, expected: Option<i64>) -> Result<Erased, StoreError>;
 
     /// Bars a user from signing in and ends all sessions, or lets the user in again.
     async fn set_user_state(&self, act: UserAct, state: UserState) -> Result<User, StoreError>;

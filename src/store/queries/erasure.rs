@@ -16,12 +16,9 @@ use crate::{
     },
     store::{
         StoreError,
-        port::{Erasure, PrivacyStore, Reapplied},
+        port::{Erased, Erasure, PrivacyStore, Reapplied},
     },
 };
-
-/// Sessions of a user that are looked for in the hot state, at most.
-const MAX_SESSIONS: i64 = 10_000;
 
 #[async_trait]
 impl PrivacyStore for Database {
@@ -44,22 +41,116 @@ impl PrivacyStore for Database {
         .await
     }
 
-    async fn erase_again(&self, erasure: Erasure, messages: Vec<Uuid>) -> Result<Reapplied, StoreError> {
-        self.transaction("erase_again", (erasure, messages), |tx, (erasure, messages)| {
-            Box::pin(tx.erase_again(*erasure, messages))
+    async fn erase_again(&self, erasure: Erasure) -> Result<Reapplied, StoreError> {
+        self.transaction("erase_again", erasure, |tx, erasure| Box::pin(tx.erase_again(*erasure))).await
+    }
+
+    async fn known_erasures(&self, users: Vec<UserId>) -> Result<Vec<UserId>, StoreError> {
+        self.reading("known_erasures", &self.pools.read, users, |conn, users| {
+            Box::pin(async move {
+                let rows: Vec<(UserId,)> = sqlx::query_as(concat!(
+                    "SELECT e.user_id FROM erasures e WHERE ",
+                    is_listed!("e.user_id", "$1"),
+                    " AND NOT EXISTS (SELECT 1 FROM users u WHERE u.id = e.user_id) \
+                     AND NOT EXISTS (SELECT 1 FROM registrations r WHERE r.id = e.user_id) \
+                     AND NOT EXISTS (SELECT 1 FROM data_keys k WHERE k.owner_id = e.user_id)"
+                ))
+                .bind(Json(users))
+                .fetch_all(conn)
+                .await?;
+                Ok(rows.into_iter().map(|(user,)| user).collect())
+            })
         })
         .await
     }
 
-    async fn sealed_messages(&self, after: Uuid, limit: u32) -> Result<Vec<(Uuid, Vec<u8>)>, StoreError> {
-        self.reading("sealed_messages", &self.pools.read, (after, limit), |conn, (after, limit)| {
+    async fn adopt_erasures(&self, since: Timestamp) -> Result<u64, StoreError> {
+        self.transaction("adopt_erasures", since, |tx, since| {
             Box::pin(async move {
-                let rows = sqlx::query_as("SELECT id, message_sealed FROM outbox WHERE id > $1 ORDER BY id LIMIT $2")
-                    .bind(*after)
-                    .bind(i64::from(*limit))
-                    .fetch_all(conn)
-                    .await?;
+                // Whoever is there was not deleted, whatever the trail says.
+                let adopted = sqlx::query(
+                    "INSERT INTO erasures (user_id, time) SELECT e.subject_id, MIN(e.time) FROM audit_events e \
+                     WHERE e.act IN ('user.deleted', 'account.deleted') AND e.time >= $1 AND e.subject_id IS NOT NULL \
+                     AND NOT EXISTS (SELECT 1 FROM erasures x WHERE x.user_id = e.subject_id) \
+                     AND NOT EXISTS (SELECT 1 FROM users u WHERE u.id = e.subject_id) \
+                     GROUP BY e.subject_id ON CONFLICT DO NOTHING",
+                )
+                .bind(*since)
+                .execute(tx.conn())
+                .await?;
+                Ok(adopted.rows_affected())
+            })
+        })
+        .await
+    }
+
+    async fn recorded_sessions(
+        &self,
+        user: UserId,
+        since: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.reading("recorded_sessions", &self.pools.read, (user, since, limit), |conn, (user, since, limit)| {
+            Box::pin(async move {
+                let rows: Vec<(SessionId,)> = sqlx::query_as(
+                    "SELECT session_id FROM audit_events WHERE subject_id = $1 AND time >= $2 \
+                     AND act = 'login.succeeded' AND session_id IS NOT NULL ORDER BY time DESC LIMIT $3",
+                )
+                .bind(*user)
+                .bind(*since)
+                .bind(i64::from(*limit))
+                .fetch_all(conn)
+                .await?;
+                Ok(rows.into_iter().map(|(session,)| session).collect())
+            })
+        })
+        .await
+    }
+
+    async fn sealed_messages(
+        &self,
+        before: Timestamp,
+        after: Uuid,
+        limit: u32,
+    ) -> Result<Vec<(Uuid, Vec<u8>)>, StoreError> {
+        self.reading("sealed_messages", &self.pools.read, (before, after, limit), |conn, (before, after, limit)| {
+            Box::pin(async move {
+                let rows = sqlx::query_as(
+                    "SELECT id, message_sealed FROM outbox WHERE user_id IS NULL AND create_time < $1 AND id > $2 \
+                     ORDER BY id LIMIT $3",
+                )
+                .bind(*before)
+                .bind(*after)
+                .bind(i64::from(*limit))
+                .fetch_all(conn)
+                .await?;
                 Ok(rows)
+            })
+        })
+        .await
+    }
+
+    async fn forget_left(
+        &self,
+        email: Option<Email>,
+        messages: Vec<Uuid>,
+        before: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.transaction("forget_left", (email, messages, before), |tx, (email, messages, before)| {
+            Box::pin(async move {
+                if let Some(email) = email {
+                    tx.forget_address(email, *before).await?;
+                }
+                // Again: only a message that is about nobody is anybody's to take.
+                sqlx::query(concat!(
+                    "DELETE FROM outbox WHERE user_id IS NULL AND create_time < $2 AND ",
+                    is_listed!("id", "$1")
+                ))
+                .bind(Json(messages))
+                .bind(*before)
+                .execute(tx.conn())
+                .await?;
+                Ok(())
             })
         })
         .await
@@ -76,37 +167,39 @@ impl PrivacyStore for Database {
 }
 
 impl Tx {
-    /// Deletes a user with everything that is kept of the user, and these messages. What the audit trail has that is personal
-    /// cannot be read any more. The user's row is locked. The sessions that there may be hot records of.
-    pub(super) async fn erase(&mut self, user: &User, messages: &[Uuid]) -> Result<Vec<SessionId>, StoreError> {
+    /// Deletes a user with everything that is kept of the user under the user's id. What the audit trail has that is personal
+    /// cannot be read any more. The user's row is locked.
+    pub(super) async fn erase(&mut self, user: &User) -> Result<Erased, StoreError> {
         self.lock_sessions_of(user.id).await?;
-        let sessions = self.sessions_ever_of(user.id).await?;
+        let sessions: Vec<(SessionId,)> =
+            sqlx::query_as("SELECT id FROM sessions WHERE user_id = $1").bind(user.id).fetch_all(self.conn()).await?;
         self.revoke(Revocation::User { user: user.id, epoch: user.epoch + 1, spared: None });
         sqlx::query("DELETE FROM users WHERE id = $1").bind(user.id).execute(self.conn()).await?;
-        self.forget_address(&user.email).await?;
-        sqlx::query(concat!("DELETE FROM outbox WHERE ", is_listed!("id", "$1")))
-            .bind(Json(messages))
-            .execute(self.conn())
-            .await?;
-        let time = self.now();
-        self.note_erasure(Erasure { user: user.id, time }).await?;
-        Ok(sessions)
+        let erasure = Erasure { user: user.id, time: self.now() };
+        self.note_erasure(erasure).await?;
+        Ok(Erased {
+            erasure,
+            sessions: sessions.into_iter().map(|(session,)| session).collect(),
+            email: user.email_verified_time.map(|_| user.email.clone()),
+            phone_number: user.phone_number.clone(),
+        })
     }
 
-    async fn erase_again(&mut self, erasure: Erasure, messages: &[Uuid]) -> Result<Reapplied, StoreError> {
+    async fn erase_again(&mut self, erasure: Erasure) -> Result<Reapplied, StoreError> {
         let Erasure { user: id, time: _ } = erasure;
         // Who was deleted may have been waiting for a code when the backup was made.
         sqlx::query("DELETE FROM registrations WHERE id = $1").bind(id).execute(self.conn()).await?;
+        let user = self.hold_user(id).await?;
         // As it was noted the first time, if the backup did not know.
         let is_news = self.note_erasure(erasure).await?;
-        let Some(user) = self.hold_user(id).await? else {
+        let Some(user) = user else {
             return Ok(if is_news { Reapplied::Noted } else { Reapplied::Known });
         };
-        let sessions = self.erase(&user, messages).await?;
+        let erased = self.erase(&user).await?;
         let act = Act::UserDeleted;
         let event = AuditEvent { actor: Actor::Operator, subject: Some(id.into()), act, origin: Origin::default() };
         self.audit(&event).await?;
-        Ok(Reapplied::Deleted(sessions))
+        Ok(Reapplied::Deleted(erased))
     }
 
     /// A user, locked, in whatever state.
@@ -122,28 +215,24 @@ impl Tx {
         self.user(id).await.map(Some)
     }
 
-    /// The user's sessions, also those whose rows are gone but whose hot records may not be: the trail remembers them for longer.
-    async fn sessions_ever_of(&mut self, user: UserId) -> Result<Vec<SessionId>, StoreError> {
-        let sessions: Vec<(SessionId,)> = sqlx::query_as(
-            "SELECT id FROM sessions WHERE user_id = $1 UNION SELECT session_id FROM audit_events \
-             WHERE subject_id = $1 AND act = 'login.succeeded' AND session_id IS NOT NULL ORDER BY 1 DESC LIMIT $2",
-        )
-        .bind(user)
-        .bind(MAX_SESSIONS)
-        .fetch_all(self.conn())
-        .await?;
-        Ok(sessions.into_iter().map(|(session,)| session).collect())
-    }
-
-    /// Deletes what names an address but belongs to no account, or to somebody else's: registrations that wait, changes to it, and
-    /// codes that were sent there or only look like it.
-    async fn forget_address(&mut self, email: &Email) -> Result<(), StoreError> {
+    /// Deletes what names an address but belongs to no account, or to somebody else's, and was there before that moment: since then the
+    /// address may be another account's. Whoever waits to change to it is locked, as for any change of theirs.
+    async fn forget_address(&mut self, email: &Email, before: Timestamp) -> Result<(), StoreError> {
         for sql in [
-            "DELETE FROM registrations WHERE email_key = $1",
-            "DELETE FROM email_changes WHERE new_email_key = $1",
-            "DELETE FROM mailed_codes WHERE email_key = $1",
+            concat!(
+                "SELECT id FROM registrations WHERE email_key = $1 AND create_time < $2 ORDER BY id",
+                for_update!()
+            ),
+            concat!(
+                "SELECT u.id FROM users u WHERE u.id IN (SELECT c.user_id FROM email_changes c WHERE c.new_email_key = $1 \
+                 AND c.create_time < $2) ORDER BY u.id",
+                for_update!()
+            ),
+            "DELETE FROM registrations WHERE email_key = $1 AND create_time < $2",
+            "DELETE FROM email_changes WHERE new_email_key = $1 AND create_time < $2",
+            "DELETE FROM mailed_codes WHERE email_key = $1 AND create_time < $2 AND user_id IS NULL",
         ] {
-            sqlx::query(sql).bind(email.key()).execute(self.conn()).await?;
+            sqlx::query(sql).bind(email.key()).bind(before).execute(self.conn()).await?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::{
     domain::{
         audit::{Act, Origin},
         id::{SessionId, UserId},
+        time::Timestamp,
         trail::EventCursor,
     },
     store::{
@@ -39,25 +40,31 @@ impl ExportStore for Database {
     async fn begin_export(&self, act: UserAct) -> Result<(), StoreError> {
         self.transaction("begin_export", act, |tx, act| {
             Box::pin(async move {
-                tx.authorize(&act.warrant).await?;
-                tx.user(act.user).await?;
+                tx.user_to_act_on(act).await?;
                 tx.audit_act(act, Act::UserExported).await
             })
         })
         .await
     }
 
-    async fn read_export(&self, user: UserId, place: ExportPlace, limit: u32) -> Result<ExportPage, StoreError> {
+    async fn read_export(
+        &self,
+        user: UserId,
+        place: ExportPlace,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<ExportPage, StoreError> {
         let around = Arc::clone(&self.around);
-        let args = (user, place, limit, around);
-        self.reading("read_export", &self.pools.read, args, |conn, (user, place, limit, around)| {
+        let args = (user, place, until, limit, around);
+        self.reading("read_export", &self.pools.read, args, |conn, (user, place, until, limit, around)| {
             Box::pin(async move {
                 let person = Person::find(conn, *user).await?;
+                let vault = &*around.vault;
                 let (conn, limit) = (Reader(conn), i64::from(*limit));
                 match place {
                     ExportPlace::Account => conn.account(&person).await,
                     ExportPlace::Roles(after) => conn.roles(&person, after, limit).await,
-                    ExportPlace::Sessions(after) => conn.sessions(&person, *after, limit).await,
+                    ExportPlace::Sessions(after) => conn.sessions(&person, *until, *after, limit).await,
                     ExportPlace::Devices(after) => conn.devices(&person, *after, limit).await,
                     ExportPlace::EmailChanges(after) => conn.email_changes(&person, *after, limit).await,
                     ExportPlace::Registrations(after) => conn.registrations(&person, *after, limit).await,
@@ -67,8 +74,8 @@ impl ExportStore for Database {
                     ExportPlace::Imports(after) => conn.imports(&person, *after, limit).await,
                     ExportPlace::Requests(after, actor) => conn.requests(&person, *after, actor, limit).await,
                     ExportPlace::Revocations(after) => conn.revocations(&person, *after, limit).await,
-                    ExportPlace::EventsAbout(after) => conn.events_about(&person, *after, limit, &*around.vault).await,
-                    ExportPlace::EventsBy(after) => conn.events_by(&person, *after, limit, &*around.vault).await,
+                    ExportPlace::EventsAbout(after) => conn.events_about(&person, *until, *after, limit, vault).await,
+                    ExportPlace::EventsBy(after) => conn.events_by(&person, *until, *after, limit, vault).await,
                 }
             })
         })

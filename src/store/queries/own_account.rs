@@ -1,7 +1,5 @@
 //! What people change of their own accounts, down to deleting them.
 
-use uuid::Uuid;
-
 use super::{Tx, user_admin::check_revision};
 use crate::{
     domain::{
@@ -10,7 +8,10 @@ use crate::{
         user::User,
         users::UserChange,
     },
-    store::{StoreError, port::NewMessage},
+    store::{
+        StoreError,
+        port::{Erased, NewMessage},
+    },
 };
 
 impl Tx {
@@ -36,17 +37,16 @@ impl Tx {
         &mut self,
         id: UserId,
         session: SessionId,
-        messages: &[Uuid],
         farewell: Option<&NewMessage>,
         origin: &Origin,
-    ) -> Result<Vec<SessionId>, StoreError> {
+    ) -> Result<Erased, StoreError> {
         let user = self.hold_caller(id, session).await?;
         self.keep_an_administrator(&user).await?;
-        let sessions = self.erase(&user, messages).await?;
+        let erased = self.erase(&user).await?;
         if let Some(farewell) = farewell {
             self.enqueue(farewell).await?;
         }
         self.audit_own(id, Act::AccountDeleted, origin).await?;
-        Ok(sessions)
+        Ok(erased)
     }
 }

@@ -1,7 +1,6 @@
 //! The life of an account: each verb is a transaction, and what it does stands in the file of its subject.
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
 use super::{Database, Tx, sessions::is_live_session_of};
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     store::{
         Refused, StoreError,
         port::{
-            Change, CreateUser, EmailOutcome, EmailProof, MailedCode, Mailing, NewEmailChange, NewMessage,
+            Change, CreateUser, EmailOutcome, EmailProof, Erased, MailedCode, Mailing, NewEmailChange, NewMessage,
             NewPhoneChange, NewRegistration, NewUser, PasswordReset, PeopleStore, PhoneOutcome, PhoneProof,
             WaitingRegistration,
         },
@@ -92,13 +91,12 @@ impl PeopleStore for Database {
         &self,
         user: UserId,
         session: SessionId,
-        messages: Vec<Uuid>,
         farewell: Option<NewMessage>,
         origin: Origin,
-    ) -> Result<Vec<SessionId>, StoreError> {
-        let input = (user, session, messages, farewell, origin);
-        self.transaction("delete_account", input, |tx, (user, session, messages, farewell, origin)| {
-            Box::pin(tx.delete_account(*user, *session, messages, farewell.as_ref(), origin))
+    ) -> Result<Erased, StoreError> {
+        let input = (user, session, farewell, origin);
+        self.transaction("delete_account", input, |tx, (user, session, farewell, origin)| {
+            Box::pin(tx.delete_account(*user, *session, farewell.as_ref(), origin))
         })
         .await
     }

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use sqlx::types::Json;
-use uuid::Uuid;
 
 use super::{
     Database, Db, Tx,
@@ -24,7 +23,7 @@ use crate::{
     },
     store::{
         Refused, StoreError,
-        port::{NewMessage, ThrottleKey, UserAct, UserAddition, UserAdminStore, UserListing},
+        port::{Erased, NewMessage, ThrottleKey, UserAct, UserAddition, UserAdminStore, UserListing},
     },
 };
 
@@ -88,21 +87,16 @@ impl UserAdminStore for Database {
         .await
     }
 
-    async fn delete_user(
-        &self,
-        act: UserAct,
-        expected: Option<i64>,
-        messages: Vec<Uuid>,
-    ) -> Result<Vec<SessionId>, StoreError> {
-        self.transaction("delete_user", (act, expected, messages), |tx, (act, expected, messages)| {
+    async fn delete_user(&self, act: UserAct, expected: Option<i64>) -> Result<Erased, StoreError> {
+        self.transaction("delete_user", (act, expected), |tx, (act, expected)| {
             Box::pin(async move {
                 let (user, allowed) = tx.user_to_act_on(act).await?;
                 check_revision(&user, *expected)?;
                 tx.keep_an_administrator(&user).await?;
                 tx.still_allowed(&act.warrant, &allowed).await?;
-                let sessions = tx.erase(&user, messages).await?;
+                let erased = tx.erase(&user).await?;
                 tx.audit_act(act, Act::UserDeleted).await?;
-                Ok(sessions)
+                Ok(erased)
             })
         })
         .await

@@ -1,6 +1,9 @@
 //! The audit trail: an event for every effect, none without, and nothing personal in plain sight.
 
-use std::sync::{Arc, atomic::Ordering::SeqCst};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use uuid::Uuid;
 use vouchsafe::{
@@ -9,12 +12,12 @@ use vouchsafe::{
         id::{TokenId, UserId},
         refresh::CLOCK_SKEW,
         session::EndReason,
-        time::Clock as _,
+        time::{Clock as _, Timestamp},
         user::PhcString,
     },
     store::{
         StoreError,
-        port::{CreateUser, RefreshOutcome},
+        port::{CreateUser, Erasure, RefreshOutcome},
     },
 };
 
@@ -51,6 +54,31 @@ pub(super) async fn a_failed_sign_in_is_recorded_as_a_failure(w: Arc<World>) {
     let row = "SELECT COUNT(*) FROM audit_events WHERE NOT succeeded AND actor = 'anonymous' AND actor_id IS NULL \
                AND subject_id IS NULL";
     assert_eq!(w.database.integer(row).await, 1);
+}
+
+/// Of what older versions wrote: nothing but the event says that somebody was deleted.
+pub(super) async fn who_was_deleted_by_an_older_version_is_listed(w: Arc<World>) {
+    let (there, gone) = (w.user("ada").await, UserId::new(w.clock.now(), &[9; 10]));
+    let first = w.clock.now();
+    for user in [there, gone, gone] {
+        let act = if user == there { Act::UserDeleted } else { Act::AccountDeleted };
+        let event = AuditEvent { actor: Actor::Operator, subject: Some(user.into()), act, origin: Origin::default() };
+        w.store.record(event).await.unwrap();
+        w.clock.advance(Duration::from_secs(1));
+    }
+    let time = first.plus(Duration::from_secs(1));
+    assert_eq!(w.store.adopt_erasures(w.clock.now()).await.unwrap(), 0, "they are older");
+    assert_eq!(w.store.known_erasures(vec![there, gone]).await.unwrap(), []);
+    assert_eq!(w.store.adopt_erasures(time).await.unwrap(), 1, "who is there was not deleted");
+    assert_eq!(w.store.adopt_erasures(Timestamp::from_micros(0)).await.unwrap(), 0, "once");
+    let listed = w.store.erasures(Timestamp::from_micros(0), None, 10).await.unwrap();
+    assert_eq!(listed, [Erasure { user: gone, time }]);
+    assert_eq!(w.store.known_erasures(vec![there, gone]).await.unwrap(), [gone]);
+    // Of somebody whose key is there something is left to do.
+    let id = w.database.id(gone.as_uuid());
+    let key = format!("UPDATE data_keys SET owner_id = {id} WHERE owner_id = {}", w.database.id(there.as_uuid()));
+    assert_eq!(w.database.execute(&key).await, 1);
+    assert_eq!(w.store.known_erasures(vec![there, gone]).await.unwrap(), []);
 }
 
 pub(super) async fn every_actor_has_a_word(w: Arc<World>) {

@@ -66,6 +66,7 @@ suite! {
         a_failed_sign_in_is_recorded_as_a_failure
         every_actor_has_a_word
         every_act_that_names_a_session_is_found_by_it
+        who_was_deleted_by_an_older_version_is_listed
         the_whole_life_of_an_account_is_in_the_trail_once
         personal_data_is_sealed_under_the_key_of_its_owner
         an_event_without_personal_data_seals_none
@@ -280,6 +281,7 @@ suite! {
     sessions {
         a_session_begins_as_sign_in_fixed_it
         no_session_begins_for_whom_it_must_not
+        the_trail_tells_which_sessions_there_were
         sessions_are_listed_newest_first_page_by_page
         only_live_sessions_are_listed
         an_expired_session_is_not_listed

@@ -38,6 +38,23 @@ pub(super) async fn a_session_begins_as_sign_in_fixed_it(w: Arc<World>) {
     assert_eq!(w.count("login.succeeded").await, 1);
 }
 
+pub(super) async fn the_trail_tells_which_sessions_there_were(w: Arc<World>) {
+    let (ada, grace) = (w.user("ada").await, w.user("grace").await);
+    let mut newest_first = Vec::new();
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        w.sign_in(grace).await;
+        times.insert(0, w.clock.now());
+        newest_first.insert(0, w.sign_in(ada).await);
+        w.clock.advance(Duration::from_secs(1));
+    }
+    let (oldest, middle) = (times[2], times[1]);
+    w.database.execute("DELETE FROM sessions").await;
+    assert_eq!(w.store.recorded_sessions(ada, oldest, 10).await.unwrap(), newest_first);
+    assert_eq!(w.store.recorded_sessions(ada, middle, 10).await.unwrap(), newest_first[..2]);
+    assert_eq!(w.store.recorded_sessions(ada, oldest, 1).await.unwrap(), newest_first[..1]);
+}
+
 pub(super) async fn no_session_begins_for_whom_it_must_not(w: Arc<World>) {
     let (ada, grace) = (w.user("ada").await, w.user("grace").await);
     w.suspend(grace).await;

@@ -74,7 +74,7 @@ pub(super) async fn whoever_lacks_the_permission_changes_nothing(world: Arc<Worl
             assert_eq!(refused(store.end_user_sessions(act.clone(), None).await), Refused::NotPermitted);
             assert_eq!(refused(store.assign_role(act.clone(), "reader".into()).await), Refused::NotPermitted);
             assert_eq!(refused(store.unassign_role(act.clone(), "reader".into()).await), Refused::NotPermitted);
-            assert_eq!(refused(store.delete_user(act.clone(), None, Vec::new()).await), Refused::NotPermitted);
+            assert_eq!(refused(store.delete_user(act.clone(), None).await), Refused::NotPermitted);
         }
     }
     assert_eq!(world.everything().await, before);
@@ -97,7 +97,7 @@ pub(super) async fn of_administrators_who_remove_each_other_one_remains(world: A
                 match n % 3 {
                     0 => store.set_user_state(act, UserState::Suspended).await.map(|_| ()),
                     1 => store.unassign_role(act, ADMIN_ROLE.into()).await.map(|_| ()),
-                    _ => store.delete_user(act, None, Vec::new()).await.map(|_| ()),
+                    _ => store.delete_user(act, None).await.map(|_| ()),
                 }
             }
         })

@@ -39,7 +39,7 @@ struct RoleRow {
 type TotpRow = (Uuid, Timestamp, Option<Timestamp>, i64);
 
 /// How a stored hash was made. The hash itself goes no further.
-pub(super) fn scheme(hash: String) -> &'static str {
+fn scheme(hash: String) -> &'static str {
     password_scheme(&PhcString::new(hash))
 }
 

@@ -32,15 +32,23 @@ type DeviceRow = (Uuid, Timestamp, Timestamp);
 type FeedRow = (i64, Json<serde_json::Value>, Timestamp, Timestamp);
 
 impl Reader<'_> {
-    pub(super) async fn sessions(self, person: &Person, after: Uuid, limit: i64) -> Result<ExportPage, StoreError> {
+    pub(super) async fn sessions(
+        self,
+        person: &Person,
+        until: Timestamp,
+        after: Uuid,
+        limit: i64,
+    ) -> Result<ExportPage, StoreError> {
         let rows: Vec<EndedSessionRow> = sqlx::query_as::<Db, _>(concat!(
             "SELECT ",
             session_columns!(),
-            ", s.device_id, s.end_reason FROM sessions s WHERE s.user_id = $1 AND s.id > $2 ORDER BY s.id LIMIT $3"
+            ", s.device_id, s.end_reason FROM sessions s WHERE s.user_id = $1 AND s.id > $2 AND s.create_time <= $4 \
+             ORDER BY s.id LIMIT $3"
         ))
         .bind(person.id)
         .bind(after)
         .bind(limit)
+        .bind(until)
         .fetch_all(self.0)
         .await?;
         let behind = |row: &EndedSessionRow| ExportPlace::Sessions(*row.session.id.as_uuid());

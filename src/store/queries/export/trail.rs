@@ -1,6 +1,8 @@
 //! Events about the person, and by the person. What is personal in an event is the acting user's, or where nobody had signed in
 //! the one's whom it is about: only this person's is told.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{
@@ -13,6 +15,7 @@ use super::{
 use crate::{
     domain::{
         audit::{Personal, PersonalDataVault},
+        time::Timestamp,
         trail::{ActorFilter, ActorKind, EventCursor, EventFilter, EventOrder},
     },
     store::{
@@ -25,11 +28,12 @@ impl Reader<'_> {
     pub(super) async fn events_about(
         self,
         person: &Person,
+        until: Timestamp,
         after: Option<EventCursor>,
         limit: i64,
         vault: &dyn PersonalDataVault,
     ) -> Result<ExportPage, StoreError> {
-        let filter = EventFilter { subject: Some(person.id.into()), ..EventFilter::default() };
+        let filter = EventFilter { subject: Some(person.id.into()), ..up_to(until) };
         let (events, last) = self.events(person, filter, after, limit, vault).await?;
         let next = last.map_or(ExportPlace::EventsBy(None), |last| ExportPlace::EventsAbout(Some(last)));
         Ok(ExportPage { records: events.into_iter().map(record).collect(), next: Some(next) })
@@ -38,11 +42,12 @@ impl Reader<'_> {
     pub(super) async fn events_by(
         self,
         person: &Person,
+        until: Timestamp,
         after: Option<EventCursor>,
         limit: i64,
         vault: &dyn PersonalDataVault,
     ) -> Result<ExportPage, StoreError> {
-        let filter = EventFilter { actor: Some(ActorFilter::Subject(person.id.into())), ..EventFilter::default() };
+        let filter = EventFilter { actor: Some(ActorFilter::Subject(person.id.into())), ..up_to(until) };
         let (events, last) = self.events(person, filter, after, limit, vault).await?;
         // Those about the same person were told.
         let others = events.into_iter().filter(|read| read.event.subject_id != Some(person.uuid()));
@@ -77,6 +82,11 @@ impl Reader<'_> {
         });
         Ok((opened.collect(), last))
     }
+}
+
+/// Events up to that moment, and of it.
+fn up_to(until: Timestamp) -> EventFilter {
+    EventFilter { before: Some(until.plus(Duration::from_micros(1))), ..EventFilter::default() }
 }
 
 fn record(read: ReadEvent) -> HeldRecord {

@@ -3,7 +3,7 @@
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{super::Db, Person, Reader, account::scheme, page};
+use super::{super::Db, Person, Reader, page};
 use crate::{
     domain::{id::UserId, time::Timestamp},
     store::{
@@ -23,18 +23,6 @@ struct ChangeRow {
     new_email: String,
     old_confirmed: bool,
     new_confirmed: bool,
-    create_time: Timestamp,
-    expire_time: Timestamp,
-}
-
-#[derive(sqlx::FromRow)]
-struct RegistrationRow {
-    id: Uuid,
-    email: String,
-    username: Option<String>,
-    display_name: String,
-    locale: Option<String>,
-    password_hash: Option<String>,
     create_time: Timestamp,
     expire_time: Timestamp,
 }
@@ -62,6 +50,7 @@ struct MessageRow {
     last_error: Option<String>,
 }
 
+type RegistrationRow = (Uuid, String, Timestamp, Timestamp);
 type CodeRow = (Vec<u8>, String, String, Timestamp, Timestamp);
 type ImportRow = (Uuid, i64, i64, Timestamp, Timestamp);
 type RequestRow = (Uuid, String, Timestamp);
@@ -105,30 +94,19 @@ impl Reader<'_> {
         after: Uuid,
         limit: i64,
     ) -> Result<ExportPage, StoreError> {
+        // Not what was typed beside the address: it may have been somebody else.
         let rows: Vec<RegistrationRow> = sqlx::query_as::<Db, _>(
-            "SELECT id, email, username, display_name, locale, password_hash, create_time, expire_time \
-             FROM registrations WHERE email_key = $1 AND id > $2 ORDER BY id LIMIT $3",
+            "SELECT id, email, create_time, expire_time FROM registrations WHERE email_key = $1 AND id > $2 \
+             ORDER BY id LIMIT $3",
         )
         .bind(person.proved_address())
         .bind(after)
         .bind(limit)
         .fetch_all(self.0)
         .await?;
-        let behind = |row: &RegistrationRow| ExportPlace::Registrations(row.id);
-        page(rows, limit, behind, ExportPlace::Codes(Vec::new()), |row| {
-            let RegistrationRow { id, email, username, display_name, locale, password_hash, create_time, expire_time } =
-                row;
-            let password_scheme = password_hash.map(scheme);
-            Ok(HeldRecord::Registration(HeldRegistration {
-                id,
-                email,
-                username,
-                display_name,
-                locale,
-                password_scheme,
-                create_time,
-                expire_time,
-            }))
+        let behind = |row: &RegistrationRow| ExportPlace::Registrations(row.0);
+        page(rows, limit, behind, ExportPlace::Codes(Vec::new()), |(_, email, create_time, expire_time)| {
+            Ok(HeldRecord::Registration(HeldRegistration { email, create_time, expire_time }))
         })
     }
 

@@ -181,7 +181,67 @@ pub(super) async fn nobody_is_given_what_may_be_somebody_elses(backend: Backend)
     let records = export_account(&node, &token).await.unwrap();
     assert_eq!(others(&records), 3);
     let text = format!("{records:?}");
-    assert!(text.contains("Owner") && !text.contains("other@"), "{text}");
+    assert!(!text.contains("Owner") && !text.contains("other@"), "{text}");
+    node.remove().await;
+}
+
+/// Whoever hands out what is kept of people hands out nothing of those who may do more.
+pub(super) async fn nobody_is_given_who_may_do_more(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    let root = node.register("root@example.com").await;
+    node.database.give_role(&root.id, "admin").await;
+    node.database.make_role("desk", &["users:export"]).await;
+    let helper = node.join("helper", &["desk"], "").await;
+    let ada = node.register(ADA).await;
+    let mut users = UserAdminServiceClient::new(node.shared().await);
+    let mut export = async |user_id: &str| {
+        let request = bearer(&helper.access_token, v1::ExportUserRequest { user_id: user_id.to_owned() });
+        let mut stream = users.export_user(request).await?.into_inner();
+        while stream.message().await?.is_some() {}
+        Ok::<_, Status>(())
+    };
+    assert_eq!(refused(export(&root.id).await), (Code::PermissionDenied, "EXCEEDS_OWN_PERMISSIONS".to_owned()));
+    assert_eq!(node.events("act = 'user.exported'").await, 0);
+    export(&ada.id).await.unwrap();
+    assert_eq!(node.events("act = 'user.exported'").await, 1);
+    node.remove().await;
+}
+
+/// What happens while an export is read is not part of it.
+pub(super) async fn an_export_ends_where_it_began(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    let ada = node.register(ADA).await;
+    let token = node.login(ADA).await.access_token;
+    fill(&node.database, &ada.id).await;
+    let one = "id = (SELECT MAX(id::text)::uuid FROM sessions)";
+    let one = if node.database.postgres_pool().is_some() { one } else { "id = (SELECT MAX(id) FROM sessions)" };
+    let later = format!("UPDATE sessions SET create_time = {LATER} WHERE {one}");
+    assert_eq!(node.database.execute(&later).await, 1);
+    let mut stream =
+        node.account().await.export_account(bearer(&token, v1::ExportAccountRequest {})).await.unwrap().into_inner();
+    let mut records: Vec<_> = stream.message().await.unwrap().unwrap().records;
+    node.login(ADA).await;
+    while let Some(message) = stream.message().await.unwrap() {
+        records.extend(message.records);
+    }
+    let begin = match records.last().unwrap().record.as_ref().unwrap() {
+        Record::End(end) => end.begin_time.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let (mut events, mut sessions) = (0, 0);
+    for record in records {
+        match record.record.unwrap() {
+            Record::Session(_) => sessions += 1,
+            Record::Event(event) => {
+                let time = event.time.unwrap();
+                assert!((time.seconds, time.nanos) <= (begin.seconds, begin.nanos), "{event:?}");
+                events += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(sessions, MANY, "all but one of later");
+    assert!(events > 2 && node.events("act = 'login.succeeded'").await == 2);
     node.remove().await;
 }
 

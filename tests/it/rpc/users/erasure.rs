@@ -33,7 +33,7 @@ use crate::{
 };
 
 on_forms!([sqlite Sqlite postgres Postgres redis Redis] [who_was_deleted_is_nowhere]);
-on_forms!([sqlite_file Sqlite postgres_alone Postgres] [an_address_and_an_agent_go_with_whoever_they_are_of what_has_expired_is_deleted]);
+on_forms!([sqlite_file Sqlite postgres_alone Postgres] [an_address_and_an_agent_go_with_whoever_they_are_of what_has_expired_is_deleted what_others_left_goes_with_a_proved_address_only]);
 on_forms!([redis_away Redis] [records_go_when_redis_is_back]);
 
 /// Somebody with everything there is to be known about a person.
@@ -338,6 +338,51 @@ async fn an_address_and_an_agent_go_with_whoever_they_are_of(backend: Backend) {
     let mut left = about_bob().await;
     assert_eq!(left.pop(), Some(row("user.deleted", "127.0.0.1")));
     assert_eq!(left, gone, "whoever deletes is still to be held to it");
+    node.remove().await;
+}
+
+/// Others wait to change to an address, somebody waits to register it. Then it is an account's, which is deleted.
+async fn what_others_left_goes_with_a_proved_address_only(backend: Backend) {
+    let node = node(backend, None).await.start().await;
+    let admin = Admin::of(&node).await;
+    for proved in [false, true] {
+        let address = format!("proved-{proved}@example.com");
+        let mut others = Vec::new();
+        for name in ["bob", "carl"] {
+            let other = Admin::with_role(&node, &format!("{name}-{proved}@example.com"), "admin").await;
+            let change = v1::ChangeEmailRequest { new_email: address.clone() };
+            node.account().await.change_email(other.ask(change)).await.unwrap();
+            others.push(node.database.id(&other.id.parse().unwrap()));
+        }
+        // What Carl asked for is about nobody.
+        let (bob, carl) = (&others[0], &others[1]);
+        let nobodys = format!("UPDATE outbox SET user_id = NULL WHERE user_id = {carl} AND channel = 'email'");
+        assert!(node.database.execute(&nobodys).await > 0);
+        let registration = node.database.id(&Uuid::from_u128(u128::from(proved) + 1));
+        let registration = format!(
+            "INSERT INTO registrations (id, email, email_key, display_name, create_time, expire_time) \
+             VALUES ({registration}, '{address}', '{address}', 'Owner', 1, 9000000000000000)"
+        );
+        assert_eq!(node.database.execute(&registration).await, 1);
+        let request = v1::CreateUserRequest { email: address.clone(), email_verified: proved, ..Default::default() };
+        let user = admin.create(request).await.unwrap();
+
+        let left = async || {
+            let count = async |sql: String| node.database.integer(&sql).await;
+            let changes = count(format!("SELECT COUNT(*) FROM email_changes WHERE new_email_key = '{address}'")).await;
+            let registered = count(format!("SELECT COUNT(*) FROM registrations WHERE email_key = '{address}'")).await;
+            let bobs = count(format!("SELECT COUNT(*) FROM outbox WHERE user_id = {bob}")).await;
+            let to = waiting(&node.database).await;
+            let to = to.iter().filter(|message| matches!(&message.to, Recipient::Email(to) if to.key() == address));
+            (changes, registered, bobs > 0, to.count())
+        };
+        assert_eq!(left().await, (2, 1, true, 2));
+        admin.delete(&user.id, "").await.unwrap();
+        let expected = if proved { (0, 0, true, 1) } else { (2, 1, true, 2) };
+        assert_eq!(left().await, expected, "the address was proved: {proved}");
+        let bobs = format!("SELECT COUNT(*) FROM users WHERE id IN ({bob}, {carl})");
+        assert_eq!(node.database.integer(&bobs).await, 2);
+    }
     node.remove().await;
 }
 

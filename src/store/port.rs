@@ -197,7 +197,7 @@ pub struct CreateRequest {
 }
 
 /// What is managed, by whoever has the warrant for it. Each verb asks in its own transaction whether the caller's roles allow
-/// it, so that a role that was taken away is good for nothing more; what they do not allow is [`Refused`](super::Refused).
+/// it, so that a role that was taken away is good for nothing more; what they do not allow is [`Refused`].
 #[async_trait]
 pub trait WarrantStore: Send + Sync + 'static {
     /// What the roles of a user or service account allow at this moment; `None` if there is none that is active.
@@ -289,7 +289,7 @@ pub struct NewSession {
     pub news: Option<NewMessage>,
     /// The HMAC key of its first refresh token.
     pub key_id: i64,
-    /// Asked before anything is written. What it refuses is [`Refused`](super::Refused), and nothing was done.
+    /// Asked before anything is written. What it refuses is [`Refused`], and nothing was done.
     pub check: SessionCheck,
 }
 
@@ -319,7 +319,7 @@ pub struct SessionPage {
 #[async_trait]
 pub trait SessionStore: Send + Sync + 'static {
     /// Begins a session, if the account is still active, its password still the one that was checked, and no second factor
-    /// missing. `None`: it is not. Beyond the limit others end, or it is [`Refused`](super::Refused).
+    /// missing. `None`: it is not. Beyond the limit others end, or it is [`Refused`].
     async fn create_session(
         &self,
         new: NewSession,

@@ -155,7 +155,7 @@ fn test_reference(code: &str) -> Option<(&str, &str)> {
 }
 
 /// Whether the file has a function of this name and a test is made of it: by an attribute, or by its name in one of the lists
-/// from which tests are made for each database, there or, where the folder is a suite, in its `mod.rs`.
+/// from which tests are made for each database, there or, where the folder is a suite, in that.
 fn is_test(file: &str, test: &str) -> bool {
     let folder = if file.starts_with("src/") || file.starts_with("tests/") { "" } else { "tests/it" };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(file);
@@ -173,7 +173,9 @@ fn is_test(file: &str, test: &str) -> bool {
             .take_while(|line| line.starts_with("#[") || line.starts_with("//"))
             .any(|line| line.starts_with("#[") && (line.contains("test]") || line.contains("test(")))
     };
-    definitions.any(marked) || is_listed(&(code.clone() + &text_of(path.with_file_name("mod.rs"))), test)
+    let suite = text_of(path.with_file_name("mod.rs"))
+        + &path.parent().map_or_else(String::new, |folder| text_of(folder.with_extension("rs")));
+    definitions.any(marked) || is_listed(&(code.clone() + &suite), test)
 }
 
 /// Whether the name stands somewhere by itself: neither defined nor called.

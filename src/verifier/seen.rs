@@ -4,7 +4,8 @@
 //! token and held together with the very key that it was checked with. A key that has left the set, or that another one has
 //! taken the place of, vouches for nothing any more. Audience, time and revocation are looked at each time.
 //!
-//! Only authentic tokens are kept, so that nobody but the issuer can fill the memory, and no more than a fixed number of them.
+//! Only authentic tokens are kept, no more than a fixed number of them, and fewer where they are large: what is kept has a bound in bytes,
+//! whatever claims administrators give to whom, and however often whoever knows an audience's public key wraps a token anew.
 
 use std::{
     collections::HashMap,
@@ -26,6 +27,12 @@ use crate::{
     jose::{KeySet, PublicKey},
 };
 
+/// What a token without custom claims takes, about, and what room there is for each.
+const USUAL: usize = 800;
+const ROOM: usize = 1024;
+/// The room of a small memory: for a few tokens of any size.
+const LEAST_ROOM: usize = 16 * 1024;
+
 /// Locks, so that callers on many cores rarely meet.
 const SHARDS: usize = 64;
 
@@ -36,8 +43,9 @@ pub struct RememberingVerifier {
     /// The one that has checked all that is remembered: what is authentic to one issuer is nothing to another.
     verifier: TokenVerifier,
     shards: Box<[Mutex<Shard>]>,
-    /// Entries in one half of a shard.
+    /// Entries in one half of a shard, and bytes.
     half: usize,
+    room: usize,
     /// Tokens that were remembered, and tokens that were not.
     hits: AtomicU64,
     misses: AtomicU64,
@@ -48,21 +56,27 @@ pub struct RememberingVerifier {
 struct Shard {
     younger: HashMap<Digest, Arc<Seen>>,
     older: HashMap<Digest, Arc<Seen>>,
+    /// About how many bytes the younger half takes.
+    weight: usize,
 }
 
 struct Seen {
     token: Arc<Authentic>,
     key: PublicKey,
+    weight: usize,
 }
 
 impl RememberingVerifier {
-    /// Remembers at most about `capacity` tokens, at some 800 bytes each.
+    /// Remembers at most about `capacity` tokens, at some 800 bytes each, and of larger ones so many fewer that all take no more than
+    /// about a kibibyte for each of `capacity`. One that would take most of that is not remembered.
     pub fn new(verifier: TokenVerifier, capacity: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        let half = (capacity / SHARDS / 2).max(1);
         Self {
             verifier,
             shards,
-            half: (capacity / SHARDS / 2).max(1),
+            half,
+            room: (half * ROOM).max(LEAST_ROOM),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
@@ -77,6 +91,7 @@ impl RememberingVerifier {
         revocations: &RevocationSet,
         now: Timestamp,
     ) -> Result<Arc<Authentic>, Inactive> {
+        let length = token.len();
         let mut name: Digest = [0; SHA256_OUTPUT_LEN];
         name.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         if let Some(seen) = self.find(&name).filter(|seen| keys.get(seen.token.kid()) == Some(&seen.key)) {
@@ -88,8 +103,9 @@ impl RememberingVerifier {
         let token = Arc::new(self.verifier.authenticate_unless_revoked(token, keys, revocations)?);
         let key = keys.get(token.kid()).cloned();
         self.verifier.admit(&token, audience, revocations, now)?;
-        if let Some(key) = key {
-            self.keep(name, Seen { token: Arc::clone(&token), key });
+        let weight = USUAL.max(length) + token.claims().custom.weight();
+        if let Some(key) = key.filter(|_| weight <= self.room) {
+            self.keep(name, Seen { token: Arc::clone(&token), key, weight });
         }
         Ok(token)
     }
@@ -115,21 +131,26 @@ impl RememberingVerifier {
             return Some(Arc::clone(seen));
         }
         let seen = shard.older.remove(name)?;
-        shard.keep(*name, Arc::clone(&seen), self.half);
+        shard.keep(*name, Arc::clone(&seen), self.half, self.room);
         Some(seen)
     }
 
     fn keep(&self, name: Digest, seen: Seen) {
-        self.shard(&name).keep(name, Arc::new(seen), self.half);
+        self.shard(&name).keep(name, Arc::new(seen), self.half, self.room);
     }
 }
 
 impl Shard {
-    fn keep(&mut self, name: Digest, seen: Arc<Seen>, half: usize) {
-        if self.younger.len() >= half {
+    fn keep(&mut self, name: Digest, seen: Arc<Seen>, half: usize, room: usize) {
+        if self.younger.len() >= half || self.weight + seen.weight > room {
             self.older = mem::take(&mut self.younger);
+            self.weight = 0;
         }
-        self.younger.insert(name, seen);
+        self.weight += seen.weight;
+        // Two who checked the same token at once are counted once.
+        if let Some(same) = self.younger.insert(name, seen) {
+            self.weight -= same.weight;
+        }
     }
 }
 
@@ -148,12 +169,18 @@ mod tests {
     }
 
     fn token(pair: &SigningKeyPair, number: u64) -> String {
+        token_with(pair, number, json!({}))
+    }
+
+    fn token_with(pair: &SigningKeyPair, number: u64, more: Value) -> String {
         let id = |last: u64| format!("01a20076-bd5d-7314-8f70-{last:012x}");
         let now = NOW.as_seconds();
-        let claims: Value = json!({
+        let mut claims: Value = json!({
             "iss": "https://issuer.test", "sub": id(1), "aud": ["a"], "exp": now + 300, "iat": now, "jti": id(number),
             "sid": id(2), "client_id": "c", "roles": [], "auth_time": now, "amr": ["pwd"], "acr": "aal1", "epoch": 0,
         });
+        let Value::Object(more) = more else { panic!("{more}") };
+        claims.as_object_mut().unwrap().extend(more);
         pair.sign("at+jwt", &claims).unwrap()
     }
 
@@ -217,5 +244,26 @@ mod tests {
             assert!(verifier.verify_for(&[], &good, &keys, &none, NOW).is_ok());
         }
         assert!((128..=256).contains(&remembered(&verifier)), "{}", remembered(&verifier));
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_bound_in_bytes() {
+        const CAPACITY: usize = 64 * 1024;
+        let (verifier, none) = (verifier(CAPACITY), RevocationSet::new());
+        let pair = SigningKeyPair::generate(Algorithm::EdDsa).unwrap();
+        let keys = set(&pair);
+        let check = |token: &str| assert!(verifier.verify_for(&[], token, &keys, &none, NOW).is_ok());
+        // Each takes many times its length: four kibibytes of small objects.
+        let many: Vec<Value> = (0..500).map(|number| json!({ "a": number })).collect();
+        for number in 0..2_000 {
+            check(&token_with(&pair, number, json!({ "x": many })));
+        }
+        let heavy = remembered(&verifier);
+        assert!((1..CAPACITY * 1024 / (500 * 632)).contains(&heavy), "{heavy}");
+        // One that would take all there is for it is not remembered at all, and takes no other's place.
+        let endless: Vec<Value> = (0..1_000).map(|number| json!({ "a": number })).collect();
+        let before = remembered(&verifier);
+        check(&token_with(&pair, 5_000, json!({ "x": endless })));
+        assert_eq!(remembered(&verifier), before);
     }
 }

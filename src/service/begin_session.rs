@@ -18,7 +18,7 @@ use crate::{
         throttle::network_of,
         user::{Label, PhcString, User},
     },
-    store::port::{BegunSession, NewDevice, NewSession, SessionCheck},
+    store::port::{BegunSession, NewDevice, NewSession, SessionCheck, ThrottleKey},
 };
 
 /// What begins the secret of a known device.
@@ -212,6 +212,7 @@ impl Service {
                 .filter(|_| pending.known_device.is_none())
                 .and_then(|owner| self.budgeted_news(owner, notice())),
             key_id: self.keys.refresh_key_in_force(now)?,
+            forgiven: self.forgiven(pending, account, owner),
             check: self.session_check(),
         };
         Ok(Prepared { session, new_secret })
@@ -222,43 +223,30 @@ impl Service {
         SessionCheck::new(move |live| this.check_issuable(live))
     }
 
-    /// The answer to a complete sign-in. Only now, with every factor proved, are failures forgotten.
+    /// Whose failures are forgotten with the session: only then is every factor proved.
+    fn forgiven(&self, pending: &Pending, account: UserId, owner: Option<&User>) -> Vec<ThrottleKey> {
+        let device = pending.device_id();
+        // Whoever has the device, or reads the mail, is the owner, however often others guessed at the other name.
+        let owner = owner.filter(|_| device.is_some() || pending.first != FirstProof::Password);
+        let mut keys = owner.map_or_else(Vec::new, |owner| self.owner_keys(owner));
+        let targets =
+            [Target::Identifier(&pending.identifier), Target::Account(account), Target::RecoveryCode(account)];
+        keys.extend(targets.into_iter().chain(device.map(Target::Device)).map(|target| self.throttle_key(target)));
+        keys
+    }
+
+    /// The answer to a complete sign-in.
     pub(super) async fn signed_in(
         &self,
         pending: &Pending,
         begun: &BegunSession,
         new_secret: SecretString,
-        owner: Option<&User>,
     ) -> Result<SignedIn, ServiceError> {
-        let account = begun.live.session.grant.user;
-        self.forget_failures(pending, account, owner).await;
         let device_secret = match &pending.known_device {
             Some((_, secret)) if begun.device_known => SecretString::new(secret.clone()),
             Some(_) | None => new_secret,
         };
         Ok(SignedIn { tokens: self.issue(&begun.live).await?, device_secret })
-    }
-
-    /// The session has begun: that its failures are not forgotten is no reason to refuse it.
-    async fn forget_failures(&self, pending: &Pending, account: UserId, owner: Option<&User>) {
-        let forgotten = async {
-            self.note_success(Target::Identifier(&pending.identifier)).await?;
-            self.note_success(Target::Account(account)).await?;
-            self.note_success(Target::RecoveryCode(account)).await?;
-            if let Some((device, _)) = &pending.known_device {
-                self.note_success(Target::Device(*device)).await?;
-            }
-            // Whoever has the device, or reads the mail, is the owner, however often others guessed at the other name.
-            match owner {
-                Some(owner) if pending.known_device.is_some() || pending.first != FirstProof::Password => {
-                    self.note_owner(owner).await
-                }
-                Some(_) | None => Ok(()),
-            }
-        };
-        if let Err(error) = forgotten.await {
-            tracing::warn!(%error, "failures not forgotten after a sign-in");
-        }
     }
 }
 

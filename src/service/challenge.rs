@@ -149,7 +149,7 @@ impl Service {
             Answered::EmailNotVerified => Err(ServiceError::EmailNotVerified),
             Answered::Further(open) => Ok(SignInStep::Challenged(next.into_second_factor(open))),
             Answered::Begun(begun) => {
-                Ok(SignInStep::SignedIn(Box::new(self.signed_in(&pending, &begun, new_secret, owner.as_ref()).await?)))
+                Ok(SignInStep::SignedIn(Box::new(self.signed_in(&pending, &begun, new_secret).await?)))
             }
         }
     }

@@ -102,7 +102,7 @@ impl Service {
         let Some(begun) = self.store.create_session(session, self.policy.sessions, event).await? else {
             return Ok(None);
         };
-        Ok(Some(SignInStep::SignedIn(Box::new(self.signed_in(pending, &begun, new_secret, owner.as_ref()).await?))))
+        Ok(Some(SignInStep::SignedIn(Box::new(self.signed_in(pending, &begun, new_secret).await?))))
     }
 
     /// The same for what is to be proved on top of the password.
@@ -128,7 +128,11 @@ impl Service {
         command: &LoginCommand,
         context: &RequestContext,
     ) -> Result<(Pending, Checked, Undecided), ServiceError> {
-        // In a storm of logins most are sent away. None of them shall cost the database anything.
+        // In a storm of logins most are sent away. None of them shall cost the database anything. Whoever has failed too often takes
+        // nobody's place; a known device, which other limits apply to, is found later.
+        if command.wanted.device_secret.is_none() {
+            self.admit_address(context)?;
+        }
         let place = self.passwords.keep_place(&command.password, self.hash_deadline(context))?;
         let credentials = match Identifier::parse(&command.wanted.identifier) {
             Some(identifier) => self.store.find_credentials(identifier).await?,

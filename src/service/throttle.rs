@@ -1,24 +1,24 @@
 //! Slows whoever guesses: per account, per address and altogether, over all nodes.
 //!
 //! Whoever looks at something that can be guessed calls [`Service::admit`] before, and afterwards exactly one of
-//! [`Service::note_failure`] (it was wrong), [`Service::note_success`] (the sign-in is complete) and [`Service::forgive`] (nobody knows: an
-//! overload, an outage; or it was right, and another factor is to come). Whoever calls none of them, because the node dies, has failed;
-//! an [`Undecided`] sees to it that an error on the way is no failure.
+//! [`Service::note_failure`] (it was wrong), [`Service::note_success`] (it was right; the transaction that begins a session does it itself)
+//! and [`Service::forgive`] (nobody knows: an overload, an outage; or it was right, and another factor is to come). Whoever calls none of
+//! them, because the node dies, has failed; an [`Undecided`] sees to it that an error on the way is no failure.
 //!
 //! Three things are counted:
 //!
 //! - **At a target**, in the database, where no flush of Redis and no restart gives new guesses and all nodes count as one. To admit is to
 //!   count: one statement checks the wait and takes the attempt, so that of a hundred parallel guesses no more are looked at than
-//!   of a hundred one after the other. What stays is the failure; a success deletes the row. A right password so costs
-//!   two small transactions by primary key more, a tenth of a millisecond each, beside a hash that takes some twenty; a counter in memory would
-//!   cost less and give a flood at N nodes N times the guesses. It also means that of one account's right sign-ins at the very same moment
+//!   of a hundred one after the other. What stays is the failure; a success deletes the row, in the transaction that
+//!   begins the session. A right password so costs one small transaction by primary key more, beside a hash that takes some twenty
+//!   milliseconds; a counter in memory would cost less and give a flood at N nodes N times the guesses. It also means that of one account's right sign-ins at the very same moment
 //!   all but the first few are told to come again in a second.
 //! - **Per address**, failures a minute, and **altogether**: in the node's memory, and through Redis, where there is one, in that of the others
 //!   (see [`Buckets`]). These are checked before and counted after, so that what is under way when a limit is reached is finished. They cost
 //!   a right password nothing, and wait for nobody.
 //!
 //! What is counted is a keyed hash of what was typed, so unknown identifiers are counted exactly as known ones, and the tables name nobody.
-//! At a target's cap nothing is looked at until its owner is known by something else ([`Service::note_owner`]), or a month has been quiet.
+//! At a target's cap nothing is looked at until its owner is known by something else ([`Service::owner_keys`]), or a month has been quiet.
 //! An account's e-mail address, its user name and its second factors have counters of their own, whose caps make no more than 100 together
 //! (NIST SP 800-63B-4 §3.2.2; see [`Steps`]). Codes that are sent have no cap but that of each code, and recovery codes none, so that they are always a way back in. A known device has one too, for passwords and codes of the app alike, and no other limit
 //! applies to it: what strangers do, also those who know the password, does not lock its owner out. At its cap it is counted like any other.
@@ -184,7 +184,7 @@ impl Service {
         Ok(())
     }
 
-    /// Forgets the failures of a target whose owner has proved who they are, with every factor.
+    /// Forgets the failures of a target that was met. Those of a sign-in are forgotten in the transaction of its session.
     pub(super) async fn note_success(&self, target: Target<'_>) -> Result<(), ServiceError> {
         Ok(self.store.forget_failures(vec![self.throttle_key(target)]).await?)
     }
@@ -209,12 +209,6 @@ impl Service {
         }
     }
 
-    /// Forgets the failures at everything that an account is signed in with, because its owner is known by other means: a known device or a
-    /// code that was sent. What an administrator does forgets them in its own transaction ([`Service::owner_keys`]).
-    pub(super) async fn note_owner(&self, user: &User) -> Result<(), ServiceError> {
-        Ok(self.store.forget_failures(self.owner_keys(user)).await?)
-    }
-
     /// What wrong passwords at the names of an account are counted by.
     pub(super) fn identifier_keys(&self, user: &User) -> Vec<ThrottleKey> {
         let names = [Some(user.email.key()), user.username.as_ref().map(Username::as_str)];
@@ -224,7 +218,8 @@ impl Service {
         keys
     }
 
-    /// What the failures at everything that an account is signed in with are counted by.
+    /// What the failures at everything that an account is signed in with are counted by. They are forgotten, in the transaction that it
+    /// takes, when its owner is known by other means than what was guessed at: a known device, a code that was sent, an administrator.
     pub(super) fn owner_keys(&self, user: &User) -> Vec<ThrottleKey> {
         let mut keys: Vec<_> =
             [Target::Account(user.id), Target::RecoveryCode(user.id)].map(|target| self.throttle_key(target)).into();
@@ -247,7 +242,7 @@ impl Service {
         }
     }
 
-    fn throttle_key(&self, target: Target<'_>) -> ThrottleKey {
+    pub(super) fn throttle_key(&self, target: Target<'_>) -> ThrottleKey {
         let key = |scope: &[u8], text: &[u8]| self.hasher.hash(Purpose::Throttle, scope, text);
         match target {
             Target::Identifier(typed) => self.identifier_key(&normalised(typed)),
@@ -271,7 +266,7 @@ impl Service {
     }
 
     /// Whether this address, and everybody, may fail once more.
-    fn admit_address(&self, context: &RequestContext) -> Result<(), ServiceError> {
+    pub(super) fn admit_address(&self, context: &RequestContext) -> Result<(), ServiceError> {
         let now = self.clock.now();
         for failures in self.failures_of(context) {
             if let Some(retry_after) = self.buckets.retry_after(failures, now) {

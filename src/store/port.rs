@@ -289,6 +289,8 @@ pub struct NewSession {
     pub news: Option<NewMessage>,
     /// The HMAC key of its first refresh token.
     pub key_id: i64,
+    /// Whose counted failures are forgotten with it.
+    pub forgiven: Vec<ThrottleKey>,
     /// Asked before anything is written. What it refuses is [`Refused`], and nothing was done.
     pub check: SessionCheck,
 }

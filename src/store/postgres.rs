@@ -142,6 +142,13 @@ macro_rules! is_among {
     };
 }
 
+/// Whether a column of bytes is among those of a parameter, a JSON list of hexadecimal digits.
+macro_rules! is_listed_hex {
+    ($column:literal, $list:literal) => {
+        concat!($column, " = ANY(ARRAY(SELECT decode(jsonb_array_elements_text(", $list, "), 'hex')))")
+    };
+}
+
 /// The texts of a column that is a JSON list, as the column `value` of the table `r`.
 macro_rules! elements {
     ($list:literal) => {

@@ -133,6 +133,13 @@ macro_rules! is_among {
     };
 }
 
+/// Whether a column of bytes is among those of a parameter, a JSON list of hexadecimal digits.
+macro_rules! is_listed_hex {
+    ($column:literal, $list:literal) => {
+        concat!($column, " IN (SELECT unhex(value) FROM json_each(", $list, "))")
+    };
+}
+
 /// The texts of a column that is a JSON list, as the column `value` of the table `r`.
 macro_rules! elements {
     ($list:literal) => {

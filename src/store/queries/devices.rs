@@ -43,11 +43,7 @@ impl Database {
 
 impl Tx {
     /// Notes that a device is used. `None`: the user has no such device.
-    pub(super) async fn touch_device(
-        &mut self,
-        user: UserId,
-        device: Option<Uuid>,
-    ) -> Result<Option<Uuid>, StoreError> {
+    pub(super) async fn touch_device(&mut self, user: UserId, device: Uuid) -> Result<Option<Uuid>, StoreError> {
         let now = self.now();
         let touched = sqlx::query("UPDATE known_devices SET last_used_time = $1 WHERE id = $2 AND user_id = $3")
             .bind(now)
@@ -55,7 +51,7 @@ impl Tx {
             .bind(user)
             .execute(self.conn())
             .await?;
-        Ok(device.filter(|_| touched.rows_affected() == 1))
+        Ok((touched.rows_affected() == 1).then_some(device))
     }
 
     /// Makes a device of the user, whose row is locked, known. Whether it is the first that the user signs in on.

@@ -261,7 +261,11 @@ impl Tx {
         let session = begun(new, user.epoch, policy, self.now());
         let live = LiveSession { session, held: held_roles(user.held), own: user.own.into() };
         new.check.check(&live)?;
-        let (device, known) = match self.touch_device(owner, new.known_device).await? {
+        let touched = match new.known_device {
+            Some(device) => self.touch_device(owner, device).await?,
+            None => None,
+        };
+        let (device, known) = match touched {
             Some(device) => (device, Known::Already),
             None => (new.new_device.id, self.add_device(owner, &new.new_device).await?),
         };
@@ -270,6 +274,7 @@ impl Tx {
         if let (Known::New, Some(news)) = (known, &new.news) {
             self.enqueue(news).await?;
         }
+        self.forget_failures(&new.forgiven).await?;
         Ok(BegunSession { live, device_known: known == Known::Already })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::types::Json;
 
-use super::{Database, Tx};
+use super::{Database, Tx, imports::hex};
 use crate::{
     domain::{
         throttle::{HARDLY_QUIET, LONGEST_WAIT, QUIET, Rate, Spent, Steps},
@@ -183,9 +183,11 @@ impl Tx {
 
     /// See the port.
     pub(super) async fn forget_failures(&mut self, keys: &[ThrottleKey]) -> Result<(), StoreError> {
-        for key in keys {
-            sqlx::query("DELETE FROM throttles WHERE key_hash = $1").bind(&key[..]).execute(self.conn()).await?;
-        }
+        let keys: Vec<_> = keys.iter().map(|key| hex(key)).collect();
+        sqlx::query(concat!("DELETE FROM throttles WHERE ", is_listed_hex!("key_hash", "$1")))
+            .bind(Json(keys))
+            .execute(self.conn())
+            .await?;
         Ok(())
     }
 

@@ -248,6 +248,7 @@ impl World {
             },
             limit: SessionLimit { most: 100, at_limit: AtLimit::EvictOldest },
             news: None,
+            forgiven: Vec::new(),
             key_id: 1,
             check: SessionCheck::new(|_| Ok(())),
         }

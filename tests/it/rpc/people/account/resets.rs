@@ -286,11 +286,11 @@ async fn a_reset_is_done_with_all_that_goes_with_it_or_not_at_all(backend: Backe
 
 async fn what_is_done_is_not_called_undone_because_a_failure_is_remembered(backend: Backend) {
     let node = mailing(backend).await.start().await;
-    break_forgetting(&node.database, 1).await;
-    // What was admitted counts as a failure until it is forgotten, and that is refused.
     node.register(ADA).await;
-    assert!(!node.verify_email(&node.code_to(ADA).await).await.unwrap());
     let token = node.login(ADA).await.access_token;
+    // What was admitted counts as a failure until it is forgotten, and that is refused.
+    break_forgetting(&node.database, 1).await;
+    assert!(!node.verify_email(&node.code_to(ADA).await).await.unwrap());
     let change = v1::ChangePhoneNumberRequest { phone_number: "+4930123456".into() };
     let id =
         node.account().await.change_phone_number(bearer(&token, change)).await.unwrap().into_inner().verification_id;

@@ -148,7 +148,7 @@ fn show_active(claims: &AccessClaims, output: TokenOutput) -> Result<ExitCode, F
         TokenOutput::Text => claims,
         TokenOutput::Json => json!({ "active": true, "claims": claims }),
     };
-    print(&serde_json::to_string_pretty(&shown)?)
+    print(&text::json(&shown)?)
 }
 
 fn show_inactive(reason: Inactive, output: TokenOutput) -> Result<ExitCode, Failure> {

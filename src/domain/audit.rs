@@ -283,6 +283,11 @@ pub enum Act {
         /// The last one's.
         last: i64,
     },
+    /// What another master key had sealed begins to be sealed under the one in force.
+    MasterKeyChangeBegun {
+        /// The name of the one in force.
+        key: String,
+    },
     /// What another master key had sealed was sealed under the one in force.
     MasterKeyChanged {
         /// The name of the one in force.
@@ -383,6 +388,7 @@ impl Act {
             Self::KeyPublished { .. } => "key.published",
             Self::EventsAdopted { .. } => "audit.adopted",
             Self::EventsPruned { .. } => "audit.pruned",
+            Self::MasterKeyChangeBegun { .. } => "master_key.change_begun",
             Self::MasterKeyChanged { .. } => "master_key.changed",
         }
     }

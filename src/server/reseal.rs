@@ -119,7 +119,7 @@ impl MasterKeyChange {
                 }
                 Ok(None)
             };
-            self.walk(column, Arc::new(look), &mut found).await?;
+            self.walk(column, Arc::new(look), None, &mut found).await?;
             let number = rows.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
             found.left += number;
             found.other.insert(column, number);
@@ -141,7 +141,8 @@ impl MasterKeyChange {
                 let reseal = move |row: &[u8], sealed: &[u8]| {
                     master.reseal(column.context(row), sealed, &*entropy).map_err(|error| error.to_string())
                 };
-                let (resealed, missed) = self.walk(column, Arc::new(reseal), &mut found).await?;
+                let begins = found.other.values().all(|resealed| *resealed == 0).then(|| self.begins());
+                let (resealed, missed) = self.walk(column, Arc::new(reseal), begins, &mut found).await?;
                 found.left += resealed + missed;
                 *found.other.entry(column).or_default() += resealed;
                 if resealed > 0 {
@@ -168,14 +169,19 @@ impl MasterKeyChange {
         self.opened.store.close().await;
     }
 
+    /// Of a run that was broken off there is this event alone, in the transaction of the first rows that it changed.
+    fn begins(&self) -> AuditEvent {
+        by_operator(Act::MasterKeyChangeBegun { key: hex(self.opened.master.id()) })
+    }
+
+    /// A run after one that was broken off may have nothing left to seal, but a key to put in its place.
     async fn record(&self, found: &Sealed) -> Result<(), StartError> {
         let rows = found.other.values().sum();
-        if rows == 0 {
+        if rows == 0 && self.successor.is_none() {
             return Ok(());
         }
         let act = Act::MasterKeyChanged { key: hex(self.opened.master.id()), rows };
-        let event = AuditEvent { actor: Actor::Operator, subject: None, act, origin: Origin::default() };
-        Ok(self.opened.store.record(event).await?)
+        Ok(self.opened.store.record(by_operator(act)).await?)
     }
 
     /// Walks over a column once: how many rows were sealed anew, and how many others changed meanwhile.
@@ -183,13 +189,18 @@ impl MasterKeyChange {
         &self,
         column: SealedColumn,
         reseal: Arc<Reseal>,
+        mut begins: Option<AuditEvent>,
         found: &mut Sealed,
     ) -> Result<(u64, u64), StartError> {
         let mut unreadable = BTreeMap::new();
         let (mut done, mut changed, mut from) = (0, 0, None);
         loop {
-            let batch = SealBatch { column, from, under: self.opened.master.id(), reseal: Arc::clone(&reseal) };
+            let (under, reseal, event) = (self.opened.master.id(), Arc::clone(&reseal), begins.clone());
+            let batch = SealBatch { column, from, under, reseal, event };
             let ResealedBatch { next, resealed, missed, unreadable: bad } = self.opened.store.reseal(batch).await?;
+            if resealed > 0 {
+                begins = None;
+            }
             (done, changed) = (done + resealed, changed + missed);
             // The row that a batch begins with may be the last one of the batch before.
             unreadable.extend(bad);
@@ -201,4 +212,8 @@ impl MasterKeyChange {
         found.unreadable.extend(unreadable.into_iter().map(|(row, problem)| Unreadable { column, row, problem }));
         Ok((done, changed))
     }
+}
+
+fn by_operator(act: Act) -> AuditEvent {
+    AuditEvent { actor: Actor::Operator, subject: None, act, origin: Origin::default() }
 }

@@ -170,8 +170,15 @@ impl KeyChain {
         kid: &str,
         by: Authority,
     ) -> Result<RevokeKey, KeyError> {
-        let Some(revoked) = self.published().into_iter().find(|key| key.kid == kid) else {
-            return Ok(RevokeKey::Unknown);
+        let published = || self.published().into_iter().find(|key| key.kid == kid);
+        let revoked = match published() {
+            Some(revoked) => revoked,
+            None => {
+                // Published by another node a moment ago: whoever is told that there is no such key takes it for gone.
+                self.reload(store).await?;
+                let Some(revoked) = published() else { return Ok(RevokeKey::Unknown) };
+                revoked
+            }
         };
         // Of the same algorithm: a change of that has its own time.
         let successor = self.new_signing_key(revoked.algorithm).await?;

@@ -110,7 +110,11 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match judge(&self.origins, &request) {
-            Verdict::Answer(answer) => {
+            Verdict::Answer(mut answer) => {
+                // Whoever is not to call keeps no place that a page could have.
+                if request.version() != Version::HTTP_2 && answer.status() != StatusCode::NO_CONTENT {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 let origin = request.headers().get(header::ORIGIN);
                 tracing::debug!(?origin, status = %answer.status(), "not a call");
                 if answer.status() == StatusCode::FORBIDDEN

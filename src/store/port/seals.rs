@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     crypto::{KeyId, SealContext},
+    domain::audit::AuditEvent,
     store::StoreError,
 };
 
@@ -117,6 +118,8 @@ pub struct SealBatch {
     pub under: KeyId,
     /// What becomes of the others.
     pub reseal: Arc<Reseal>,
+    /// Recorded with them if there are any.
+    pub event: Option<AuditEvent>,
 }
 
 /// What became of some rows.

@@ -134,12 +134,13 @@ impl Tx {
 }
 
 /// Whose address and agent an event has: the user's who acts. Those of somebody not signed in are taken for the user's whom it is about,
-/// so that they go with that user at the latest. Nobody else's are any user's.
+/// so that they go with that user at the latest, and so are those of what the server does because of a user's call, like ending the oldest
+/// session. Nobody else's are any user's.
 fn owner(event: &AuditEvent) -> Option<UserId> {
     match event.actor {
         Actor::User(user) => Some(user),
-        Actor::Anonymous => event.subject.and_then(Subject::user),
-        Actor::Service(_) | Actor::Operator | Actor::System => None,
+        Actor::Anonymous | Actor::System => event.subject.and_then(Subject::user),
+        Actor::Service(_) | Actor::Operator => None,
     }
 }
 
@@ -213,6 +214,7 @@ fn session(act: &Act) -> Option<SessionId> {
         | Act::FailuresAggregated { .. }
         | Act::EventsAdopted { .. }
         | Act::EventsPruned { .. }
+        | Act::MasterKeyChangeBegun { .. }
         | Act::MasterKeyChanged { .. } => None,
     }
 }
@@ -252,6 +254,7 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         Act::ServiceAccountSecretRotated { secret } => json!({ "secret": secret }),
         Act::ServiceTokenIssued { token } | Act::TokenRevoked { session: _, token } => json!({ "token": token }),
         Act::KeyPublished { key } | Act::KeyRevoked { key } => json!({ "key": key }),
+        Act::MasterKeyChangeBegun { key } => json!({ "key": key }),
         Act::MasterKeyChanged { key, rows } => json!({ "key": key, "rows": rows }),
         Act::Registered
         | Act::EmailVerified

@@ -85,7 +85,7 @@ impl SealStore for Database {
 }
 
 async fn reseal(tx: &mut Tx, batch: &SealBatch) -> Result<ResealedBatch, StoreError> {
-    let SealBatch { column, from, under, reseal } = batch;
+    let SealBatch { column, from, under, reseal, event } = batch;
     let rows = tx.sealed_rows(*column, from.clone().unwrap_or_else(|| first(*column)), under).await?;
     let mut done = ResealedBatch::default();
     if u32::try_from(rows.len()) == Ok(BATCH) {
@@ -111,6 +111,9 @@ async fn reseal(tx: &mut Tx, batch: &SealBatch) -> Result<ResealedBatch, StoreEr
         } else {
             done.missed += 1;
         }
+    }
+    if let Some(event) = event.as_ref().filter(|_| done.resealed > 0) {
+        tx.audit(event).await?;
     }
     Ok(done)
 }

@@ -189,6 +189,8 @@ async fn a_command_that_is_killed_is_begun_again(backend: Backend) {
         client.claims(&tokens.access_token).await;
     }
     assert!(halves > 0, "it was never killed in the middle");
+    let begun = "SELECT count(*) FROM audit_events WHERE act = 'master_key.change_begun' AND actor = 'operator'";
+    assert!(place.database.integer(begun).await >= i64::from(halves), "what was changed by then is in the trail");
     place.run(&with(&ROTATE, &flags)).await.ok();
     assert_eq!((messages_under(&place, MASTER_KEY).await, messages_under(&place, NEXT).await), (0, ROWS));
     assert_eq!(sealed_under(&place).await, [name(NEXT)].into());

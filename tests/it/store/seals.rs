@@ -111,7 +111,7 @@ fn resealing() -> (Asked, Arc<Reseal>) {
 async fn walk(store: &dyn Store, column: SealedColumn, reseal: &Arc<Reseal>) -> (ResealedBatch, u32) {
     let (mut all, mut batches, mut from) = (ResealedBatch::default(), 0, None);
     loop {
-        let batch = SealBatch { column, from, under: NEW_ID, reseal: Arc::clone(reseal) };
+        let batch = SealBatch { column, from, under: NEW_ID, reseal: Arc::clone(reseal), event: None };
         let ResealedBatch { next, resealed, missed, unreadable } = store.reseal(batch).await.unwrap();
         batches += 1;
         all.resealed += resealed;

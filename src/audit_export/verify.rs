@@ -21,8 +21,14 @@ pub struct ExportError {
     pub problem: String,
 }
 
-/// What vouches for an end, given what is said of it.
-type Mac<'a> = Option<&'a dyn Fn(&[u8]) -> [u8; 32]>;
+/// What only whoever has the database's key knows.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// What vouches for an end, given what is said of it.
+    pub attest: &'a dyn Fn(&[u8]) -> [u8; 32],
+    /// How many lanes the trail has: without it, 63 of 64 could be taken out of a file unnoticed.
+    pub lanes: i64,
+}
 
 /// A trail of one lane is SQLite's, one of so many Postgres'.
 const LANES: i64 = 64;
@@ -31,13 +37,13 @@ const LANES: i64 = 64;
 struct Check<'a> {
     lanes: BTreeMap<i64, Walk>,
     checkpoint: &'a [ChainLink],
-    mac: Mac<'a>,
+    known: Option<Known<'a>>,
     faults: Faults,
     not_compared: Vec<ChainLink>,
     events: u64,
 }
 
-/// Checks the chains of an export, and with `mac` what vouches for their ends. Events that the checkpoint names must be in the
+/// Checks the chains of an export, and with what is `known` that all lanes are there and what vouches for their ends. Events that the checkpoint names must be in the
 /// file, unless they were too old for it.
 ///
 /// # Errors
@@ -45,11 +51,11 @@ struct Check<'a> {
 pub fn verify_export(
     lines: impl BufRead,
     checkpoint: &[ChainLink],
-    mac: Mac<'_>,
+    known: Option<Known<'_>>,
     faults: usize,
 ) -> Result<ChainReport, ExportError> {
     let faults = Faults::up_to(faults);
-    let mut check = Check { lanes: BTreeMap::new(), checkpoint, mac, faults, not_compared: Vec::new(), events: 0 };
+    let mut check = Check { lanes: BTreeMap::new(), checkpoint, known, faults, not_compared: Vec::new(), events: 0 };
     let (mut begun, mut end, mut number) = (false, None, 0);
     for line in lines.lines() {
         number += 1;
@@ -84,7 +90,7 @@ impl Check<'_> {
         }
         for LaneEnd { link, mac } in lanes.into_iter().map(LaneEnd::from) {
             let ChainLink { place, hash } = link;
-            let vouched = self.mac.is_none_or(|attest| mac == Some(attest(&base_statement(place, &hash))));
+            let vouched = self.known.is_none_or(|known| mac == Some((known.attest)(&base_statement(place, &hash))));
             if !vouched && (place.position, hash) != (0, NOTHING) {
                 self.faults.push(FaultKind::BaseMac, place, None);
             }
@@ -95,7 +101,11 @@ impl Check<'_> {
                 return Err(format!("lane {} is named twice", place.lane));
             }
         }
-        let count = if self.lanes.len() == 1 { 1 } else { LANES };
+        let count = match self.known {
+            Some(known) => known.lanes,
+            None if self.lanes.len() == 1 => 1,
+            None => LANES,
+        };
         for lane in (0..count).filter(|lane| !self.lanes.contains_key(lane)) {
             self.faults.push(FaultKind::Lane, Place { lane, position: 0 }, None);
         }
@@ -124,7 +134,7 @@ impl Check<'_> {
         }
         for (lane, walk) in &self.lanes {
             match heads.get(lane) {
-                Some(head) => self.faults.end_of(*walk, head, self.mac),
+                Some(head) => self.faults.end_of(*walk, head, self.known),
                 None => self.faults.push(FaultKind::Lane, Place { lane: *lane, position: 0 }, None),
             }
         }
@@ -142,13 +152,14 @@ impl Check<'_> {
 }
 
 impl Faults {
-    fn end_of(&mut self, walk: Walk, head: &LaneEnd, mac: Mac<'_>) {
+    fn end_of(&mut self, walk: Walk, head: &LaneEnd, known: Option<Known<'_>>) {
         let LaneEnd { link, mac: given } = head;
         walk.end(*link, self);
         if walk.last().place.position > link.place.position {
             self.push(FaultKind::Unexpected, walk.last().place, None);
         }
-        if mac.is_some_and(|attest| *given != Some(attest(&head_statement(link.place, &link.hash)))) {
+        let statement = head_statement(link.place, &link.hash);
+        if known.is_some_and(|known| *given != Some((known.attest)(&statement))) {
             self.push(FaultKind::HeadMac, link.place, None);
         }
     }

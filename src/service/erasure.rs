@@ -72,8 +72,8 @@ pub(super) struct Eraser {
     hot: Option<Arc<Hot>>,
     seal: MessageSeal,
     clock: Arc<dyn Clock>,
-    /// How long a session may go unused: no hot record lives longer.
-    idle: Duration,
+    /// How long a session may live: one that began earlier has no hot record any more.
+    longest: Duration,
     turns: Semaphore,
     /// How often the files were to be cleaned, and for how many of these times they were.
     soiled: AtomicU64,
@@ -87,10 +87,10 @@ impl Eraser {
         hot: Option<Arc<Hot>>,
         seal: MessageSeal,
         clock: Arc<dyn Clock>,
-        idle: Duration,
+        longest: Duration,
     ) -> Self {
         let (soiled, scrubbed, wanted) = (AtomicU64::new(0), AtomicU64::new(0), Notify::new());
-        Self { store, hot, seal, clock, idle, turns: Semaphore::new(TURNS), soiled, scrubbed, wanted }
+        Self { store, hot, seal, clock, longest, turns: Semaphore::new(TURNS), soiled, scrubbed, wanted }
     }
 
     /// Deletes what others left for somebody who is gone. What cannot be deleted now expires by itself.
@@ -172,7 +172,7 @@ impl Eraser {
     }
 
     async fn recorded_sessions(&self, user: UserId) -> Result<Vec<SessionId>, StoreError> {
-        let since = self.clock.now().minus(self.idle);
+        let since = self.clock.now().minus(self.longest);
         self.store.recorded_sessions(user, since, RECORDED).await
     }
 

@@ -206,8 +206,8 @@ impl Service {
         let verifier = TokenVerifier::new(policy.issuer.clone(), AudiencePolicy::NotChecked)?;
         let verifier = verifier.with_wrapping(policy.encryption.wrapping());
         let verifier = RememberingVerifier::new(verifier, REMEMBERED_TOKENS);
-        let idle = policy.sessions.idle;
-        let eraser = erasure::Eraser::new(Arc::clone(&store), hot.clone(), seal.clone(), Arc::clone(&clock), idle);
+        let longest = policy.sessions.absolute;
+        let eraser = erasure::Eraser::new(Arc::clone(&store), hot.clone(), seal.clone(), Arc::clone(&clock), longest);
         let hot = hot.map(|hot| HotRefresh {
             hot,
             rows: RowReader::new(Arc::clone(&store), Arc::clone(&feed)),

@@ -73,8 +73,8 @@ fn text(lines: &[Line]) -> String {
 }
 
 fn verify(text: &str, checkpoint: &[ChainLink], with_key: bool) -> Result<ChainReport, ExportError> {
-    let mac = with_key.then_some(&attest as &dyn Fn(&[u8]) -> [u8; 32]);
-    verify_export(text.as_bytes(), checkpoint, mac, 10)
+    let known = with_key.then_some(Known { attest: &attest, lanes: 1 });
+    verify_export(text.as_bytes(), checkpoint, known, 10)
 }
 
 fn faults(lines: &[Line], checkpoint: &[ChainLink]) -> Vec<(FaultKind, i64)> {
@@ -112,6 +112,16 @@ fn what_was_changed_is_found_where_it_is() {
     let mut lines = export(1, 6);
     line(&mut lines, 2).personal = Some(crate::domain::audit::Personal::default());
     assert_eq!(faults(&lines, &[]), [], "what is opened for readers is not in the chain");
+}
+
+#[test]
+fn lanes_that_were_taken_out_are_missed_by_whoever_knows_how_many_there_are() {
+    let text = text(&export(1, 5));
+    assert_eq!(verify(&text, &[], false).unwrap().faults, [], "it may be SQLite's");
+    let known = Known { attest: &attest, lanes: 3 };
+    let report = verify_export(text.as_bytes(), &[], Some(known), 10).unwrap();
+    let missing: Vec<_> = report.faults.iter().map(|fault| (fault.kind, fault.place.lane)).collect();
+    assert_eq!(missing, [(FaultKind::Lane, 1), (FaultKind::Lane, 2)]);
 }
 
 #[test]

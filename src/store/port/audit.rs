@@ -191,6 +191,9 @@ pub trait TrailStore: Send + Sync + 'static {
     /// The MAC of this service over what is said of an end of a lane: for checking an export. Asks nobody.
     fn attest(&self, statement: &[u8]) -> [u8; 32];
 
+    /// How many lanes the trail has in this kind of database, numbered from 0.
+    fn lane_count(&self) -> i64;
+
     /// Walks the lanes and tells what is wrong.
     async fn verify_audit_chain(&self, check: ChainCheck) -> Result<ChainReport, StoreError>;
 }

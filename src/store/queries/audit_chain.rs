@@ -13,7 +13,7 @@ use serde::Serialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Database, Tx, imports::hex};
+use super::{Database, LANES, Tx, imports::hex};
 use crate::{
     crypto::audit_chain::{NOTHING, Place, head_statement, stored_hash},
     domain::{
@@ -52,9 +52,9 @@ macro_rules! head_of_lane {
     };
 }
 
-/// The head of a lane that nobody else holds, if there is one.
+/// The head of a lane that nobody else holds, if there is one. A lane that somebody added is none: it could be removed with all in it.
 const FREE_LANE: &str = head_of_lane!(concat!(
-    "SELECT id, position, hash, mac FROM audit_lanes ORDER BY id LIMIT 1",
+    "SELECT id, position, hash, mac FROM audit_lanes WHERE id >= 0 AND id < $1 ORDER BY id LIMIT 1",
     for_update_of_free!()
 ));
 
@@ -210,12 +210,14 @@ impl Tx {
     /// Locks a lane that nobody holds; if all are held, waits for any one. `None`: somebody removed them all, and what happens is
     /// recorded without a place rather than not at all.
     pub(super) async fn lock_lane(&mut self) -> Result<Option<Head>, StoreError> {
-        let free: Option<HeadRow> = sqlx::query_as(FREE_LANE).fetch_optional(self.conn()).await?;
+        let free: Option<HeadRow> = sqlx::query_as(FREE_LANE).bind(LANES).fetch_optional(self.conn()).await?;
         if let Some(head) = free {
             return Ok(Some(head.into()));
         }
-        let lanes: Vec<(i64,)> =
-            sqlx::query_as("SELECT id FROM audit_lanes ORDER BY id").fetch_all(self.conn()).await?;
+        let lanes: Vec<(i64,)> = sqlx::query_as("SELECT id FROM audit_lanes WHERE id >= 0 AND id < $1 ORDER BY id")
+            .bind(LANES)
+            .fetch_all(self.conn())
+            .await?;
         let [drawn] = random(&*self.around().entropy);
         let Some((lane,)) = lanes.get(usize::from(drawn) % lanes.len().max(1)) else {
             tracing::error!("the audit trail has no lane: verify the trail");

@@ -66,6 +66,7 @@ impl Tx {
         let Some(found) = self.use_code(code, &[Verify, Register, ChangeOld, ChangeNew], origin).await? else {
             return Ok(EmailOutcome::Refused);
         };
+        let owner = found.user.as_ref().map(|user| user.id);
         let done = match found {
             UsedCode { purpose: Register, registration: Some(id), .. } => {
                 return self.complete_registration(id, origin).await;
@@ -80,7 +81,7 @@ impl Tx {
             UsedCode { .. } => None,
         };
         let Some(outcome) = done else {
-            self.refuse_code(None, origin).await?;
+            self.refuse_code(owner, origin).await?;
             return Ok(EmailOutcome::Refused);
         };
         Ok(outcome)

@@ -104,7 +104,8 @@ impl Tx {
         self.enqueue(&mailing.message).await
     }
 
-    /// Mails a code for an account or a registration that may be gone by now, or for nobody: by the same statements.
+    /// Mails a code for an account or a registration, or for nobody: by the same statements. Whoever is gone by now gets none, and nothing
+    /// is kept of an address that was to be forgotten.
     pub(super) async fn send_code(&mut self, mailing: &Mailing, event: &AuditEvent) -> Result<(), StoreError> {
         let NewMailedCode { purpose, user, registration, .. } = &mailing.code;
         let [user, registration] = [user, registration].map(|id| id.unwrap_or(UserId::from_uuid(Uuid::nil())));
@@ -118,6 +119,9 @@ impl Tx {
             .fetch_optional(self.conn())
             .await?;
         let (user, registration) = (user.map(|(id,)| id), registration.map(|(id,)| id));
+        if user.or(registration).is_none() && mailing.code.user.or(mailing.code.registration).is_some() {
+            return self.audit(event).await;
+        }
         // The oldest make room for the new one.
         sqlx::query(
             "DELETE FROM mailed_codes WHERE purpose = $1 AND (user_id = $2 OR registration_id = $3) AND code_hash NOT IN \
@@ -216,8 +220,9 @@ impl Tx {
     pub(super) async fn reset_password(&mut self, reset: &PasswordReset) -> Result<bool, StoreError> {
         let PasswordReset { code, password, forgiven, news, origin } = reset;
         let Some(found) = self.use_code(code, &[CodePurpose::Reset], origin).await? else { return Ok(false) };
+        let owner = found.user.as_ref().map(|user| user.id);
         let Some(user) = found.user.filter(|user| user.email.key() == found.email_key) else {
-            self.refuse_code(None, origin).await?;
+            self.refuse_code(owner, origin).await?;
             return Ok(false);
         };
         self.replace_password(user.id, password).await?;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::{QueryBuilder, types::Json};
 use uuid::Uuid;
 
-use super::{Conn, Database, Db};
+use super::{Conn, Database, Db, LANES};
 use crate::{
     crypto::audit_chain::{Place, UNREADABLE, stored_hash},
     domain::{
@@ -145,6 +145,10 @@ impl TrailStore for Database {
 
     fn attest(&self, statement: &[u8]) -> [u8; 32] {
         self.around.vault.attest(statement)
+    }
+
+    fn lane_count(&self) -> i64 {
+        LANES
     }
 
     async fn verify_audit_chain(&self, check: ChainCheck) -> Result<ChainReport, StoreError> {

@@ -64,8 +64,8 @@ impl<W: Write> Export<W> {
     fn take(&mut self, message: v1::WatchAuditEventsResponse) -> Result<bool, Failure> {
         let v1::WatchAuditEventsResponse { events, cursor: _, server_time, lanes } = message;
         let is_first = self.heads.is_empty();
-        // A heartbeat: there is no more, whatever the heads say.
-        let is_all = events.is_empty() && !is_first;
+        // A heartbeat: there is no more, whatever the heads say. The first message of a stream that was begun again is none.
+        let is_all = events.is_empty() && lanes.is_empty();
         if is_first {
             let ends: Vec<_> = lanes.into_iter().map(lines::lane).collect::<Result<_, _>>()?;
             let bases: Vec<LaneLine> = ends.iter().map(|(base, _)| *base).collect();
@@ -98,5 +98,54 @@ impl<W: Write> Export<W> {
     fn line(&mut self, line: &Line) -> Result<(), Failure> {
         serde_json::to_writer(&mut self.out, line)?;
         Ok(self.out.write_all(b"\n")?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn link(position: i64) -> Option<v1::AuditLink> {
+        Some(v1::AuditLink { lane: 0, position, hash: vec![0; 32] })
+    }
+
+    fn lane(head: i64) -> v1::AuditLane {
+        let end = |position| Some(v1::AuditLaneEnd { link: link(position), mac: Vec::new() });
+        v1::AuditLane { base: end(0), head: end(head) }
+    }
+
+    fn message(lanes: Vec<v1::AuditLane>, positions: &[i64]) -> v1::WatchAuditEventsResponse {
+        let time = Some(prost_types::Timestamp::default());
+        let event = |position: &i64| v1::AuditEvent {
+            event_id: Uuid::nil().to_string(),
+            time,
+            link: link(*position),
+            detail_json: "{}".to_owned(),
+            ..v1::AuditEvent::default()
+        };
+        let events = positions.iter().map(event).collect();
+        v1::WatchAuditEventsResponse { events, lanes, server_time: time, ..v1::WatchAuditEventsResponse::default() }
+    }
+
+    #[test]
+    fn a_stream_that_begins_again_is_no_end() {
+        let mut export = Export::to(Vec::new(), false);
+        assert!(export.take(message(vec![lane(3)], &[])).unwrap());
+        assert!(export.take(message(vec![], &[1])).unwrap());
+        // The trail has gone on meanwhile; where this export ends was settled before.
+        assert!(export.take(message(vec![lane(4)], &[])).unwrap(), "the first message of another stream");
+        assert!(!export.take(message(vec![], &[2, 3, 4])).unwrap());
+        assert_eq!((export.events, export.short().is_none()), (3, true));
+    }
+
+    #[test]
+    fn a_heartbeat_ends_an_export_that_has_less_than_the_heads_say() {
+        let mut export = Export::to(Vec::new(), false);
+        assert!(export.take(message(vec![lane(3)], &[])).unwrap());
+        assert!(export.take(message(vec![], &[1])).unwrap());
+        assert!(!export.take(message(vec![], &[])).unwrap());
+        assert_eq!(export.short().map(|head| head.position), Some(3));
     }
 }

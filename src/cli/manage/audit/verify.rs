@@ -13,7 +13,10 @@ use super::{
     lines, read, write_whole,
 };
 use crate::{
-    audit_export::{CHECKPOINT_FORM, Checkpoint, LaneLine, Moment, verify::verify_export},
+    audit_export::{
+        CHECKPOINT_FORM, Checkpoint, LaneLine, Moment,
+        verify::{Known, verify_export},
+    },
     cli::{ambient, complain, print},
     crypto::audit_chain::Place,
     pb::v1,
@@ -97,7 +100,8 @@ pub(in crate::cli::manage) async fn file(
     } else {
         let opened = OpenStore::existing(&settings()?, &ambient()).await?;
         let store = &opened.store;
-        let report = verify_export(export, &checkpoint, Some(&|statement| store.attest(statement)), FAULTS);
+        let known = Known { attest: &|statement| store.attest(statement), lanes: store.lane_count() };
+        let report = verify_export(export, &checkpoint, Some(known), FAULTS);
         store.close().await;
         report
     };

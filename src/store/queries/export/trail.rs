@@ -1,5 +1,5 @@
-//! Events about the person, and by the person. What is personal in an event is the acting user's, or where nobody had signed in
-//! the one's whom it is about: only this person's is told.
+//! Events about the person, and by the person. What is personal in an event is the acting user's, or where nobody had signed in,
+//! or the server did it because of them, the one's whom it is about: only this person's is told.
 
 use std::time::Duration;
 
@@ -97,8 +97,8 @@ fn record(read: ReadEvent) -> HeldRecord {
 fn own_part(vault: &dyn PersonalDataVault, event: &RecordedEvent, person: Uuid, key: &[u8]) -> Personal {
     let whose = match ActorKind::parse(&event.actor) {
         Some(ActorKind::User) => event.actor_id,
-        Some(ActorKind::Anonymous) => event.subject_id,
-        Some(ActorKind::Service | ActorKind::Operator | ActorKind::System) | None => None,
+        Some(ActorKind::Anonymous | ActorKind::System) => event.subject_id,
+        Some(ActorKind::Service | ActorKind::Operator) | None => None,
     };
     let Some(sealed) = event.personal_sealed.as_ref().filter(|_| whose == Some(person)) else {
         return Personal::default();

@@ -201,10 +201,15 @@ impl Node {
     pub(super) async fn refresh(&self, tokens: &v1::TokenPair) -> (v1::TokenPair, Path) {
         let seen = self.server.log.count();
         let next = ends(self.client.refresh(&tokens.refresh_token)).await.unwrap();
-        let is_ours = |line: &str| line.contains("refresh decided") && line.contains(&tokens.session_id);
-        let line = self.server.log.wait_after(seen, is_ours).await;
+        let line = self.decided(seen, tokens).await;
         let path = [Path::Row, Path::Hot, Path::Grace].into_iter().find(|path| line.contains(&format!("\"{path:?}\"")));
         (next, path.unwrap_or_else(|| panic!("no path in {line}")))
+    }
+
+    /// What the server says of a refresh of this session, after so many lines.
+    async fn decided(&self, seen: usize, tokens: &v1::TokenPair) -> String {
+        let is_ours = |line: &str| line.contains("refresh decided") && line.contains(&tokens.session_id);
+        self.server.log.wait_after(seen, is_ours).await
     }
 
     /// Refreshes until it goes this way. Every refresh on the way there is answered.
@@ -232,11 +237,18 @@ impl Node {
 
     /// Asks until a refresh is answered, which outages may precede.
     pub(super) async fn until_refreshed(&self, held: &mut v1::TokenPair) {
-        *held = until("refreshed", async || match ends(self.client.refresh(&held.refresh_token)).await {
-            Ok(next) => Some(next),
-            Err(status) => {
-                assert_outage(&status);
-                None
+        *held = until("refreshed", async || {
+            let seen = self.server.log.count();
+            match ends(self.client.refresh(&held.refresh_token)).await {
+                Ok(next) => {
+                    // Its line is not to be taken for the next one's.
+                    self.decided(seen, &next).await;
+                    Some(next)
+                }
+                Err(status) => {
+                    assert_outage(&status);
+                    None
+                }
             }
         })
         .await;

@@ -242,7 +242,7 @@ async fn ext_authz_denies_while_the_sidecar_is_away() {
 async fn ext_authz_goes_on_without_the_service_as_long_as_it_may() {
     let issuer = Issuer::start().await;
     let service = Proxy::to(issuer.server.grpc.to_string()).await;
-    let short = [(r#"max_staleness = "30s""#, r#"max_staleness = "4s""#)];
+    let short = [(r#"max_staleness = "30s""#, r#"max_staleness = "6s""#)];
     let (sidecar, front) = mesh(&issuer, service.address, &short).await;
     let tokens = issuer.ada().await;
     let (ada, bearer) = (authorization(&tokens), format!("Bearer {}", tokens.access_token));

@@ -16,7 +16,7 @@ use crate::support::{Backend, MASTER_KEY};
 async fn behind_a_proxy() -> (Place, Proxy) {
     let place = Place::new(Backend::Postgres).await;
     let (proxy, url) = Proxy::before(&place.database).await;
-    (place.set("database.url", &url).set("database.acquire_timeout", "500ms"), proxy)
+    (place.set("database.url", &url).set("database.acquire_timeout", "2s"), proxy)
 }
 
 async fn until_ready(server: &Server) {
@@ -116,11 +116,8 @@ async fn calls_end_when_the_database_says_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_away_at_the_start_is_named() {
     let place = Place::new(Backend::Postgres).await;
-    let vacant = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = vacant.local_addr().unwrap();
-    drop(vacant);
-    let url = format!("postgres://vouchsafe:hunter2@{address}/vouchsafe");
-    let place = place.set("database.url", &url).set("database.acquire_timeout", "500ms");
+    let url = "postgres://vouchsafe:hunter2@127.0.0.1:1/vouchsafe";
+    let place = place.set("database.url", url).set("database.acquire_timeout", "500ms");
     for command in [&["serve"][..], &["migrate"], &["keys", "list"]] {
         let refused = place.run(command).await.refused();
         assert!(refused.contains("database.url") && refused.contains("unavailable"), "{refused}");

@@ -15,7 +15,7 @@ use crate::support::Backend;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_without_a_connection_are_refused_and_the_rest_goes_on() {
     let place = Place::new(Backend::Postgres).await;
-    let place = place.set("database.max_connections", "2").set("database.acquire_timeout", "100ms");
+    let place = place.set("database.max_connections", "2").set("database.acquire_timeout", "1s");
     let server = place.serve().await;
     let client = Client::of(&server).await;
     let tokens = client.join("ada@example.com").await;
@@ -25,7 +25,8 @@ async fn calls_without_a_connection_are_refused_and_the_rest_goes_on() {
     for _ in 0..2 {
         let pool = place.database.postgres_pool().unwrap();
         let mut lock = pool.begin().await.unwrap();
-        sqlx::raw_sql("LOCK TABLE users IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+        // What a node does at its start reads users, and waits for nobody who locks their rows.
+        sqlx::raw_sql("SELECT id FROM users FOR UPDATE").execute(&mut *lock).await.unwrap();
         let stuck: Vec<_> = (0..2)
             .map(|_| {
                 let client = client.clone();
@@ -33,7 +34,8 @@ async fn calls_without_a_connection_are_refused_and_the_rest_goes_on() {
             })
             .collect();
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                       AND application_name = 'vouchsafe' AND wait_event_type = 'Lock'";
+                       AND application_name = 'vouchsafe' AND wait_event_type = 'Lock' \
+                       AND query LIKE '%FROM users%FOR UPDATE%'";
         until("both wait", async || (place.database.integer(waiting).await == 2).then_some(())).await;
 
         assert_outage(&client.login("ada@example.com").await.unwrap_err());

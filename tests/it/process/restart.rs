@@ -82,7 +82,7 @@ async fn what_was_revoked_just_before_a_kill_stays_revoked(backend: Backend) {
 async fn kills_amid_refreshes_log_nobody_out(backend: Backend) {
     const CLIENTS: usize = 4;
     let rounds = if backend == Backend::Sqlite { 30 } else { 15 };
-    let place = Place::new(backend).await;
+    let place = Place::new(backend).await.set("sessions.redelivery_window", "5m");
     let mut server = place.serve().await;
     let client = Client::of(&server).await;
     let mut held = Vec::new();
@@ -153,7 +153,7 @@ fn generation_of(place: &Place, tokens: &v1::TokenPair) -> String {
 
 /// The narrow moment that the test above meets now and then: committed, and killed before the answer went out.
 async fn an_answer_lost_in_a_kill_is_given_again(backend: Backend) {
-    let place = Place::new(backend).await;
+    let place = Place::new(backend).await.set("sessions.redelivery_window", "5m");
     let mut server = place.serve().await;
     let mut tokens = Client::of(&server).await.join("ada@example.com").await;
     for generation in 1..6 {

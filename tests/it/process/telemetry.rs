@@ -192,9 +192,8 @@ fn assert_resources(collector: &Collector) {
 async fn a_collector_that_is_away_costs_a_line_in_the_log(backend: Backend) {
     // One that accepts and never says a word is worse than one that is not there.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoints = [&silent, &gone].map(|listener| format!("http://{}", listener.local_addr().unwrap()));
-    drop(gone);
+    let silent_endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let endpoints = [silent_endpoint, "http://127.0.0.1:1".to_owned()];
     for endpoint in endpoints {
         let place = Place::new(backend)
             .await

@@ -8,7 +8,7 @@ use tonic_types::StatusExt as _;
 use vouchsafe::{domain::time::Clock as _, pb::v1};
 
 use super::on_every_form;
-use crate::support::{Backend, ManualClock, TestNode, TestNodeBuilder, reason, until};
+use crate::support::{Backend, ManualClock, TestNode, TestNodeBuilder, patient, reason, until};
 
 on_every_form!(
     a_hundred_callers_with_one_token_get_one_successor,
@@ -44,7 +44,8 @@ fn session_row(node: &TestNode, tokens: &v1::TokenPair, column: &str) -> String 
 }
 
 async fn a_hundred_callers_with_one_token_get_one_successor(backend: Backend) {
-    let node = Arc::new(TestNode::start(backend).await);
+    let node = patient(TestNode::builder(backend).await).start().await;
+    let node = Arc::new(node);
     node.register("ada@example.com").await;
     let mut tokens = node.login("ada@example.com").await;
     let mut channels = Vec::new();

@@ -32,7 +32,7 @@ impl World {
         let database = Arc::new(TestDatabase::migrated(Backend::Postgres).await);
         let builder = || TestNode::on(database.clone()).set("keys.publish_lead=1s");
         let (proxy, url) = Proxy::before(&database).await;
-        let lagging = builder().set(&format!("database.url={url}")).set("database.acquire_timeout=200ms");
+        let lagging = builder().set(&format!("database.url={url}")).set("database.acquire_timeout=2s");
         let nodes = [builder().start().await, builder().start().await, lagging.start().await];
         nodes[0].register("ada@example.com").await;
         let data_dir = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use vouchsafe::{
 };
 
 use super::on_shared_forms;
-use crate::support::{Backend, PASSWORD, TestDatabase, TestNode, bearer, login_request, reason, until};
+use crate::support::{Backend, PASSWORD, TestDatabase, TestNode, bearer, login_request, patient, reason, until};
 
 on_shared_forms!(
     what_one_node_revokes_the_other_refuses_strongly_at_once_and_locally_soon,
@@ -22,8 +22,8 @@ on_shared_forms!(
 
 async fn two_nodes(backend: Backend) -> (Arc<TestNode>, Arc<TestNode>) {
     let database = Arc::new(TestDatabase::migrated(backend).await);
-    let first = TestNode::on(database.clone()).start().await;
-    let second = TestNode::on(database).start().await;
+    let first = patient(TestNode::on(database.clone())).start().await;
+    let second = patient(TestNode::on(database)).start().await;
     (Arc::new(first), Arc::new(second))
 }
 

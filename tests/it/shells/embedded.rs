@@ -23,16 +23,16 @@ use crate::{
 on_both_databases!(a_logout_ends_what_goes_on_and_refuses_what_comes, without_the_issuer_a_rule_says_whether_to_go_on,);
 
 /// A node on a database of its own, and a verifier that listens to it.
-async fn surroundings(backend: Backend) -> (TestNode, Verifier) {
+async fn surroundings(backend: Backend, max_staleness: Duration) -> (TestNode, Verifier) {
     let node = TestNode::start(backend).await;
-    let builder = Verifier::builder("https://issuer.test", ["vouchsafe"]).max_staleness(Duration::from_secs(3));
+    let builder = Verifier::builder("https://issuer.test", ["vouchsafe"]).max_staleness(max_staleness);
     let verifier = builder.service_url(&format!("http://{}", node.grpc)).unwrap().start().await.unwrap();
     verifier.ready().await;
     (node, verifier)
 }
 
 async fn a_logout_ends_what_goes_on_and_refuses_what_comes(backend: Backend) {
-    let (node, verifier) = surroundings(backend).await;
+    let (node, verifier) = surroundings(backend, Duration::from_secs(30)).await;
     let user = node.register("ada@example.com").await;
     let [ours, other] = [node.login("ada@example.com").await, node.login("ada@example.com").await];
     let mut serving = behind_layer(VerifierLayer::new(verifier.clone(), Policy::required())).await;
@@ -84,7 +84,7 @@ async fn a_logout_ends_what_goes_on_and_refuses_what_comes(backend: Backend) {
 }
 
 async fn without_the_issuer_a_rule_says_whether_to_go_on(backend: Backend) {
-    let (node, verifier) = surroundings(backend).await;
+    let (node, verifier) = surroundings(backend, Duration::from_secs(3)).await;
     node.register("ada@example.com").await;
     let token = node.login("ada@example.com").await.access_token;
     let policy = Policy::required().at("/greeter.v1.GreeterService/Greet", Rule::required().allow_stale());

@@ -158,7 +158,7 @@ pub(super) async fn ends<T>(call: impl Future<Output = T>) -> T {
 }
 
 /// A port nobody listens on, below the range that the kernel hands out to others while this server is down.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let random = RandomState::new().build_hasher().finish() % 12_000;
         let port = 20_000 + u16::try_from(random).unwrap();

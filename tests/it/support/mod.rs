@@ -19,8 +19,8 @@ pub(crate) use collector::{Collector, attribute, histogram, number};
 pub(crate) use database::{Backend, TestDatabase};
 pub(crate) use factors::{factors_codes, factors_oathtool, factors_read};
 pub(crate) use node::{
-    MASTER_KEY, PASSWORD, TestNode, TestNodeBuilder, bearer, fields, login_request, reason, stolen_key, surely_later,
-    until,
+    MASTER_KEY, PASSWORD, TestNode, TestNodeBuilder, bearer, fields, login_request, patient, reason, stolen_key,
+    surely_later, until,
 };
 pub(crate) use people::role_of;
 pub(crate) use surroundings::{ManualClock, RecordingObserver, RecordingVault, TestEntropy};

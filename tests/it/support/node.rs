@@ -299,6 +299,11 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut question: im
     assert!(timeout(Duration::from_mins(2), asking).await.is_ok(), "never: {what}");
 }
 
+/// A node that lets a hundred callers at once wait for each other, however slow the machine is.
+pub(crate) fn patient(node: TestNodeBuilder) -> TestNodeBuilder {
+    node.set("database.acquire_timeout=20s").set("redis.timeout=5s")
+}
+
 /// Waits for as long as two nodes' clocks may be apart: before that nobody can say which of two moments came first.
 pub(crate) async fn surely_later() {
     tokio::time::sleep(CLOCK_SKEW).await;

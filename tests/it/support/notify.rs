@@ -22,7 +22,10 @@ use vouchsafe::{
 };
 
 use super::{MASTER_KEY, ManualClock, OPTIONS, RecordingObserver, RecordingVault, TestDatabase};
-use crate::process::{lines::Lines, tools::python};
+use crate::{
+    process::{lines::Lines, tools::python},
+    state::own::free_port,
+};
 
 /// A store of the test's own on this database, by this clock.
 pub(crate) async fn store_on(database: &TestDatabase, clock: Arc<dyn Clock>) -> Arc<dyn Store> {
@@ -91,8 +94,12 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
+    /// A mail server whose arguments name no port gets one that nobody else is given while it is down.
     pub(crate) async fn start(script: &str, args: &[&str]) -> Self {
-        let mut command = python(script, args);
+        let port = free_port().to_string();
+        let takes_port = script == "mail_server.py" && !args.contains(&"--port");
+        let named = if takes_port { &["--port", &port][..] } else { &[] };
+        let mut command = python(script, &[args, named].concat());
         command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let lines = Lines::follow(child.stdout.take().unwrap());

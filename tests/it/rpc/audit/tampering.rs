@@ -16,6 +16,7 @@ on_both_databases!(
     whatever_is_in_the_way_people_sign_in_and_the_trail_is_read,
     as_many_watch_the_trail_as_there_are_places,
     a_lane_whose_hash_was_taken_is_shown_and_checked,
+    a_lane_that_somebody_added_takes_no_event,
 );
 
 mod at_once {
@@ -90,6 +91,24 @@ async fn a_lane_whose_hash_was_taken_is_shown_and_checked(backend: Backend) {
     node.login("ada@example.com").await;
     let found = verify(&node, &root).await;
     assert!(found.faults.iter().any(|fault| fault.kind() == AuditChainFaultKind::HeadMac));
+    node.remove().await;
+}
+
+/// What is in it could be removed with it, and would be missing nowhere.
+async fn a_lane_that_somebody_added_takes_no_event(backend: Backend) {
+    let node = TestNode::start(backend).await;
+    let root = node.join("root", &["admin"], "").await.access_token;
+    for lane in ["-1", "1000"] {
+        let sql = format!(
+            "INSERT INTO audit_lanes (id, position, hash, base_hash) SELECT {lane}, 0, base_hash, base_hash \
+             FROM audit_lanes WHERE id = 0"
+        );
+        assert_eq!(node.database.execute(&sql).await, 1);
+    }
+    node.register("ada@example.com").await;
+    node.login("ada@example.com").await;
+    assert_eq!(node.database.integer("SELECT COUNT(*) FROM audit_events WHERE lane IN (-1, 1000)").await, 0);
+    assert!(verify(&node, &root).await.intact, "the lanes themselves are as they were");
     node.remove().await;
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::Barrier;
 
 use crate::{
     rpc::{on_both_databases, on_shared_forms},
-    support::{Backend, Guess, ManualClock, PASSWORD, TestDatabase, TestNode, TestNodeBuilder, login_request},
+    support::{Backend, Guess, ManualClock, PASSWORD, TestDatabase, TestNode, TestNodeBuilder, login_request, patient},
 };
 
 on_both_databases!(
@@ -23,7 +23,7 @@ mod shared {
 
 /// A node whose clock is told when to move on, and where this test's own address may fail as often as it likes.
 fn at(clock: &Arc<ManualClock>, node: TestNodeBuilder) -> TestNodeBuilder {
-    node.clock(Arc::clone(clock) as _).set("throttle.address_failures=0")
+    patient(node).clock(Arc::clone(clock) as _).set("throttle.address_failures=0")
 }
 
 async fn wait(node: &TestNode, clock: &ManualClock, by: Duration) {

@@ -20,6 +20,7 @@ use vouchsafe::{
 use crate::{
     process::harness::Place,
     rpc::on_both_databases,
+    state::own::free_port,
     support::{
         Backend, MASTER_KEY, TestDatabase, TestNode,
         certificates::Authority,
@@ -229,8 +230,8 @@ async fn a_message_of_a_worker_that_died_comes_when_its_lease_has_ended(backend:
 
 /// The process itself, killed with a message half sent.
 async fn a_server_killed_while_it_sends_loses_nothing(backend: Backend) {
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = silent.local_addr().unwrap().port();
+    let port = free_port();
+    let silent = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let place = Place::new(backend).await.set("keys.master_key", MASTER_KEY).set("notify.email", "smtp");
     let place = place.set("notify.from", "noreply@example.com");
     let place = place.set("notify.smtp_url", &format!("smtp://127.0.0.1:{port}?tls=none"));

@@ -8,7 +8,7 @@ use tonic_types::StatusExt as _;
 use super::{Watcher, micros, request};
 use crate::{
     process::proxy::{Link, Proxy},
-    support::{Backend, TestDatabase, TestNode, reason, until},
+    support::{Backend, TestDatabase, TestNode, reason, surely_later, until},
 };
 
 #[track_caller]
@@ -21,8 +21,7 @@ fn assert_outage(status: &Status) {
 async fn a_node_cut_off_claims_nothing_that_it_cannot_know() {
     let database = Arc::new(TestDatabase::migrated(Backend::Postgres).await);
     let (proxy, url) = Proxy::before(&database).await;
-    let cut_off =
-        TestNode::on(database.clone()).set(&format!("database.url={url}")).set("database.acquire_timeout=500ms");
+    let cut_off = TestNode::on(database.clone()).set(&format!("database.url={url}")).set("database.acquire_timeout=2s");
     let [cut_off, other] = [cut_off.start().await, TestNode::on(database).start().await];
     other.register("ada@example.com").await;
     let tokens = other.login("ada@example.com").await;
@@ -32,6 +31,7 @@ async fn a_node_cut_off_claims_nothing_that_it_cannot_know() {
     watcher.catch_up().await;
 
     proxy.set(Link::Cut);
+    surely_later().await;
     other.logout(&tokens.refresh_token).await.unwrap();
     elsewhere.until("the logout", |known| known.refuses(&tokens.access_token)).await;
     let revoked = other.database.integer("SELECT MAX(time) FROM feed").await;
@@ -56,7 +56,7 @@ async fn a_node_that_may_miss_revocations_ends_its_watches() {
     let (proxy, url) = Proxy::before(&database).await;
     let node = TestNode::on(database)
         .set(&format!("database.url={url}"))
-        .set("database.acquire_timeout=500ms")
+        .set("database.acquire_timeout=2s")
         .set("tokens.max_staleness=3s");
     let node = node.start().await;
     node.register("ada@example.com").await;

@@ -56,21 +56,23 @@ impl Tx {
 
     /// Makes a device of the user, whose row is locked, known. Whether it is the first that the user signs in on.
     pub(super) async fn add_device(&mut self, user: UserId, new: &NewDevice) -> Result<Known, StoreError> {
-        let (before,): (bool,) = sqlx::query_as(
-            "SELECT EXISTS (SELECT 1 FROM known_devices WHERE user_id = $1) \
-             OR EXISTS (SELECT 1 FROM sessions WHERE user_id = $1)",
+        let (known, signed_in): (i64, bool) = sqlx::query_as(
+            "SELECT (SELECT COUNT(*) FROM known_devices WHERE user_id = $1), \
+             EXISTS (SELECT 1 FROM sessions WHERE user_id = $1)",
         )
         .bind(user)
         .fetch_one(self.conn())
         .await?;
-        sqlx::query(
-            "DELETE FROM known_devices WHERE user_id = $1 AND id NOT IN \
-             (SELECT id FROM known_devices WHERE user_id = $1 ORDER BY last_used_time DESC, id DESC LIMIT $2)",
-        )
-        .bind(user)
-        .bind(MAX_DEVICES - 1)
-        .execute(self.conn())
-        .await?;
+        if known >= MAX_DEVICES {
+            sqlx::query(
+                "DELETE FROM known_devices WHERE user_id = $1 AND id NOT IN \
+                 (SELECT id FROM known_devices WHERE user_id = $1 ORDER BY last_used_time DESC, id DESC LIMIT $2)",
+            )
+            .bind(user)
+            .bind(MAX_DEVICES - 1)
+            .execute(self.conn())
+            .await?;
+        }
         let now = self.now();
         sqlx::query(
             "INSERT INTO known_devices (id, user_id, secret_hash, create_time, last_used_time) VALUES ($1, $2, $3, $4, $4)",
@@ -81,6 +83,6 @@ impl Tx {
         .bind(now)
         .execute(self.conn())
         .await?;
-        Ok(if before { Known::New } else { Known::First })
+        Ok(if known > 0 || signed_in { Known::New } else { Known::First })
     }
 }

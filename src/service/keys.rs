@@ -171,15 +171,13 @@ impl KeyChain {
         by: Authority,
     ) -> Result<RevokeKey, KeyError> {
         let published = || self.published().into_iter().find(|key| key.kid == kid);
-        let revoked = match published() {
-            Some(revoked) => revoked,
-            None => {
-                // Published by another node a moment ago: whoever is told that there is no such key takes it for gone.
-                self.reload(store).await?;
-                let Some(revoked) = published() else { return Ok(RevokeKey::Unknown) };
-                revoked
-            }
-        };
+        let mut revoked = published();
+        if revoked.is_none() {
+            // Published by another node a moment ago: whoever is told that there is no such key takes it for gone.
+            self.reload(store).await?;
+            revoked = published();
+        }
+        let Some(revoked) = revoked else { return Ok(RevokeKey::Unknown) };
         // Of the same algorithm: a change of that has its own time.
         let successor = self.new_signing_key(revoked.algorithm).await?;
         let outcome = store.revoke_signing_key(kid.to_owned(), successor, policy.rotation, by).await?;

@@ -253,8 +253,9 @@ pub(super) fn detail(act: &Act) -> serde_json::Value {
         }
         Act::ServiceAccountSecretRotated { secret } => json!({ "secret": secret }),
         Act::ServiceTokenIssued { token } | Act::TokenRevoked { session: _, token } => json!({ "token": token }),
-        Act::KeyPublished { key } | Act::KeyRevoked { key } => json!({ "key": key }),
-        Act::MasterKeyChangeBegun { key } => json!({ "key": key }),
+        Act::KeyPublished { key } | Act::KeyRevoked { key } | Act::MasterKeyChangeBegun { key } => {
+            json!({ "key": key })
+        }
         Act::MasterKeyChanged { key, rows } => json!({ "key": key, "rows": rows }),
         Act::Registered
         | Act::EmailVerified

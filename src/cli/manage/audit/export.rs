@@ -107,12 +107,12 @@ mod tests {
 
     use super::*;
 
-    fn link(position: i64) -> Option<v1::AuditLink> {
-        Some(v1::AuditLink { lane: 0, position, hash: vec![0; 32] })
+    fn link(position: i64) -> v1::AuditLink {
+        v1::AuditLink { lane: 0, position, hash: vec![0; 32] }
     }
 
     fn lane(head: i64) -> v1::AuditLane {
-        let end = |position| Some(v1::AuditLaneEnd { link: link(position), mac: Vec::new() });
+        let end = |position| Some(v1::AuditLaneEnd { link: Some(link(position)), mac: Vec::new() });
         v1::AuditLane { base: end(0), head: end(head) }
     }
 
@@ -121,7 +121,7 @@ mod tests {
         let event = |position: &i64| v1::AuditEvent {
             event_id: Uuid::nil().to_string(),
             time,
-            link: link(*position),
+            link: Some(link(*position)),
             detail_json: "{}".to_owned(),
             ..v1::AuditEvent::default()
         };

@@ -206,8 +206,11 @@ fn lanes_are_all_there_and_no_others() {
     let mut lines = export(1, 3);
     let Line::Header(header) = &mut lines[0] else { panic!("no header") };
     header.lanes.push(LaneLine { lane: 1, position: 0, hash: Hex(NOTHING), mac: None });
-    let found = verify(&text(&lines), &[], true).unwrap();
+    let found = verify(&text(&lines), &[], false).unwrap();
     assert!(found.faults.iter().all(|fault| fault.kind == FaultKind::Lane) && found.more_faults);
+    let found = verify(&text(&lines), &[], true).unwrap();
+    let told: Vec<_> = found.faults.iter().map(|fault| (fault.kind, fault.place.lane)).collect();
+    assert_eq!(told, [(FaultKind::Lane, 1)], "it has no end");
     header_twice();
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex, Semaphore, mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot},
     time::timeout,
 };
 
@@ -29,12 +29,7 @@ const BATCH: usize = 256;
 /// Requests that may wait for a query. More than that are beyond what the node could answer in time.
 const QUEUE: usize = 16_384;
 /// Queries under way at once: while one is being answered the next is being asked.
-const USUAL: usize = 2;
-/// So long whoever waits lets those be answered before there is another one.
-const HURRY: Duration = Duration::from_millis(2);
-/// Most queries under way at once. A query that takes longer than usual, because the database has other things to do, is then no
-/// reason why everybody who came meanwhile waits for it and for their own.
-pub(in crate::service) const READERS: usize = 6;
+pub(in crate::service) const READERS: usize = 2;
 /// A query that takes longer is given up: the hot record may speak for the row.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -78,8 +73,6 @@ pub(in crate::service) struct RowReader {
     feed: Arc<Feed>,
     wanted: mpsc::Sender<Want>,
     waiting: Mutex<mpsc::Receiver<Want>>,
-    /// A place for each query that is usual.
-    usual: Semaphore,
     /// When the database was last found to be away.
     away: StdMutex<Option<Instant>>,
 }
@@ -88,8 +81,7 @@ impl RowReader {
     /// A reader that answers while [`RowReader::run`] runs.
     pub(in crate::service) fn new(store: Arc<dyn Store>, feed: Arc<Feed>) -> Self {
         let (wanted, waiting) = mpsc::channel(QUEUE);
-        let usual = Semaphore::new(USUAL);
-        Self { store, feed, wanted, waiting: Mutex::new(waiting), usual, away: StdMutex::default() }
+        Self { store, feed, wanted, waiting: Mutex::new(waiting), away: StdMutex::default() }
     }
 
     /// The row of a session, read after now.
@@ -108,25 +100,14 @@ impl RowReader {
     pub(in crate::service) async fn run(&self) {
         loop {
             let mut batch = Vec::new();
-            let mut waiting = self.waiting.lock().await;
-            if waiting.recv_many(&mut batch, BATCH).await == 0 {
+            if self.waiting.lock().await.recv_many(&mut batch, BATCH).await == 0 {
                 return;
             }
-            // Nobody closes it.
-            let usual = timeout(HURRY, self.usual.acquire()).await;
-            // Those who came meanwhile need no query of their own.
-            while batch.len() < BATCH
-                && let Ok(want) = waiting.try_recv()
-            {
-                batch.push(want);
-            }
-            drop(waiting);
             // Whoever has gone away needs no row.
             batch.retain(|want| !want.answer.is_closed());
             if !batch.is_empty() {
                 self.answer(batch).await;
             }
-            drop(usual);
         }
     }
 

@@ -202,17 +202,20 @@ impl CustomClaims {
     }
 }
 
+/// What a text takes at least, however short it is.
+const TEXT: usize = 32;
+
 /// A node of a map has room for eleven members, is half full at least, and is there for a single one too.
 fn weight_of(map: &Map<String, Value>) -> usize {
     const NODE: usize = 11 * (size_of::<String>() + size_of::<Value>()) + 16;
     let nodes = map.len().div_ceil(5) * NODE;
-    map.iter().fold(nodes, |sum, (name, value)| sum + name.len() + weight(value))
+    map.iter().fold(nodes, |sum, (name, value)| sum + name.len().max(TEXT) + weight(value))
 }
 
 fn weight(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
+        Value::String(text) => text.len().max(TEXT),
         Value::Array(values) => values.iter().fold(0, |sum, value| sum + size_of::<Value>() + weight(value)),
         Value::Object(map) => weight_of(map),
     }

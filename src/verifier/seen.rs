@@ -23,13 +23,15 @@ use super::{
     revocation_set::RevocationSet,
 };
 use crate::{
-    domain::{audience::Audience, time::Timestamp},
+    domain::{audience::Audience, claims::AccessClaims, time::Timestamp},
     jose::{KeySet, PublicKey},
 };
 
 /// What a token without custom claims takes, about, and what room there is for each.
 const USUAL: usize = 800;
 const ROOM: usize = 1024;
+/// What a name of a role, a permission or an audience takes, about.
+const NAME: usize = 56;
 /// The room of a small memory: for a few tokens of any size.
 const LEAST_ROOM: usize = 16 * 1024;
 
@@ -103,7 +105,10 @@ impl RememberingVerifier {
         let token = Arc::new(self.verifier.authenticate_unless_revoked(token, keys, revocations)?);
         let key = keys.get(token.kid()).cloned();
         self.verifier.admit(&token, audience, revocations, now)?;
-        let weight = USUAL.max(length) + token.claims().custom.weight();
+        let AccessClaims { audience, roles, permissions, custom, .. } = token.claims();
+        // Names are short, and each is a text of its own.
+        let names = audience.len() + roles.len() + permissions.len();
+        let weight = USUAL.max(length) + names * NAME + custom.weight();
         if let Some(key) = key.filter(|_| weight <= self.room) {
             self.keep(name, Seen { token: Arc::clone(&token), key, weight });
         }

@@ -169,9 +169,10 @@ async fn a_command_that_is_killed_is_begun_again(backend: Backend) {
     let server = serve(&place, NEXT, MASTER_KEY).await;
     let client = Client::of(&server).await;
     let flags = having(NEXT, MASTER_KEY);
-    let mut halves = 0;
+    let (mut halves, mut changes) = (0, 0);
     // Killed again and again, a little later each time, until it gets to its end.
     for part in 1..=5 {
+        let before = messages_under(&place, NEXT).await;
         let mut command = place.command(&with(&ROTATE, &flags));
         let mut child = command.kill_on_drop(true).stdout(std::process::Stdio::null()).spawn().unwrap();
         let wanted = ROWS * part / 6;
@@ -184,13 +185,15 @@ async fn a_command_that_is_killed_is_begun_again(backend: Backend) {
         let under = (messages_under(&place, MASTER_KEY).await, messages_under(&place, NEXT).await);
         assert_eq!(under.0 + under.1, ROWS, "no row is lost, and none has a third form");
         halves += i32::from(under.0 > 0 && under.1 > 0);
+        // One may be killed before it gets to a row.
+        changes += i64::from(under.1 > before);
         tokens = client.refresh(&tokens.refresh_token).await.unwrap();
         client.login("ada@example.com").await.unwrap();
         client.claims(&tokens.access_token).await;
     }
     assert!(halves > 0, "it was never killed in the middle");
     let begun = "SELECT count(*) FROM audit_events WHERE act = 'master_key.change_begun' AND actor = 'operator'";
-    assert!(place.database.integer(begun).await >= i64::from(halves), "what was changed by then is in the trail");
+    assert!(place.database.integer(begun).await >= changes, "what was changed by then is in the trail");
     place.run(&with(&ROTATE, &flags)).await.ok();
     assert_eq!((messages_under(&place, MASTER_KEY).await, messages_under(&place, NEXT).await), (0, ROWS));
     assert_eq!(sealed_under(&place).await, [name(NEXT)].into());

@@ -38,9 +38,15 @@ async fn calls_without_a_connection_are_refused_and_the_rest_goes_on() {
                        AND query LIKE '%FROM users%FOR UPDATE%'";
         until("both wait", async || (place.database.integer(waiting).await == 2).then_some(())).await;
 
-        assert_outage(&client.login("ada@example.com").await.unwrap_err());
-        assert_outage(&client.refresh(&tokens.refresh_token).await.unwrap_err());
-        assert_outage(&client.register("grace@example.com").await.unwrap_err());
+        // At once, since those who have the connections do not wait for the lock for ever.
+        let (login, refresh, register) = tokio::join!(
+            client.login("ada@example.com"),
+            client.refresh(&tokens.refresh_token),
+            client.register("grace@example.com")
+        );
+        assert_outage(&login.unwrap_err());
+        assert_outage(&refresh.unwrap_err());
+        assert_outage(&register.unwrap_err());
         client.claims(&tokens.access_token).await;
         client.inactive(&left.access_token).await;
         // Revocations of other nodes are read over a connection that no call can take.

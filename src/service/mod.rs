@@ -105,7 +105,7 @@ pub use watch::{RevocationWatch, Told, WatchPlace, WatchPlaces};
 /// A node that has not read the feed for this long should get no calls. The feed is read each second.
 const READY_STALENESS: Duration = Duration::from_secs(4);
 
-/// Access tokens that need no second check of their signature, so that a busy one costs less: at most some 13 MB.
+/// Access tokens that need no second check of their signature, so that a busy one costs less: at most some 16 MB.
 const REMEMBERED_TOKENS: usize = 16_384;
 
 /// The identity service. One for a process, shared by all calls.

@@ -290,7 +290,8 @@ impl Builder {
         Self { leeway, ..self }
     }
 
-    /// Remembers about so many verified tokens, at some 800 bytes each, instead of 10 000.
+    /// Remembers about so many verified tokens, at some 800 bytes each, instead of 10 000. Of larger ones, for instance with many custom
+    /// claims, it remembers fewer: all take about a kibibyte for each of `tokens` at most.
     pub fn remember(self, tokens: usize) -> Self {
         Self { capacity: tokens, ..self }
     }
